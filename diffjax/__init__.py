@@ -1,0 +1,36 @@
+"""diffjax: diffusion models in JAX and Flax, from score matching to samplers and likelihoods.
+
+A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network -> Denoiser), `samplers` (one solver a
+file and one driver), `losses`, `likelihood`, `oracle` (exact worlds), `train`, `data`, `metrics`.
+"""
+
+from diffjax import likelihood as likelihood
+from diffjax import losses as losses
+from diffjax import nn as nn
+from diffjax import precondition as precondition
+from diffjax import times as times
+from diffjax.likelihood import bits_per_dim as bits_per_dim
+from diffjax.likelihood import log_likelihood as log_likelihood
+from diffjax.oracle import Empirical as Empirical
+from diffjax.oracle import GaussianMixture as GaussianMixture
+from diffjax.samplers import DDIM as DDIM
+from diffjax.samplers import PC as PC
+from diffjax.samplers import Ancestral as Ancestral
+from diffjax.samplers import Euler as Euler
+from diffjax.samplers import EulerMaruyama as EulerMaruyama
+from diffjax.samplers import Heun as Heun
+from diffjax.samplers import Langevin as Langevin
+from diffjax.samplers import ODESolution as ODESolution
+from diffjax.samplers import ReverseDiffusion as ReverseDiffusion
+from diffjax.samplers import sample as sample
+from diffjax.samplers import sample_ode as sample_ode
+from diffjax.sde import EDM as EDM
+from diffjax.sde import VE as VE
+from diffjax.sde import VP as VP
+from diffjax.sde import BetaTable as BetaTable
+from diffjax.sde import Cosine as Cosine
+from diffjax.sde import Flow as Flow
+from diffjax.sde import SubVP as SubVP
+from diffjax.sde import gaussian as gaussian
+from diffjax.sde import prior_logp as prior_logp
+from diffjax.sde import prior_sample as prior_sample

@@ -1,0 +1,61 @@
+"""Small array helpers: broadcasting over examples, per-example reductions, per-example randomness.
+
+Every reduction is per example, and every example has a key of its own: a result never depends on its neighbours in the
+batch, nor on the batch's size.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.typing import Key, Time
+
+
+def bcast(t: Time, x: Array) -> Array:
+    """Shape t, [] or [B], to broadcast against x [B, ...]."""
+    t = jnp.asarray(t)
+    return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
+
+
+def flat_sum(x: Array) -> Array:
+    """Sum over all axes but the first: [B, ...] -> [B]."""
+    return x.sum(axis=tuple(range(1, x.ndim)))
+
+
+def flat_mean(x: Array) -> Array:
+    """Mean over all axes but the first: [B, ...] -> [B]."""
+    return x.mean(axis=tuple(range(1, x.ndim)))
+
+
+def flat_norm(x: Array) -> Array:
+    """Euclidean norm of each example: [B, ...] -> [B]."""
+    return jnp.sqrt(flat_sum(x * x))
+
+
+def example_keys(key: Key, n: int, start: int | Array = 0) -> Key:
+    """One key per example, [n]: `key` itself if it holds n keys, else `key` folded with start, start + 1, ...
+
+    Raises:
+      ValueError: `key` is a batch of keys of another length.
+    """
+    if key.ndim == 0:
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, start + jnp.arange(n))
+    if key.shape != (n,):
+        raise ValueError(f"expected one key or {n} keys (one per example), got keys of shape {key.shape}")
+    return key
+
+
+def fold(key: Key, data: int | Array) -> Key:
+    """`jax.random.fold_in` for one key or for [B] keys."""
+    return jax.random.fold_in(key, data) if key.ndim == 0 else jax.vmap(jax.random.fold_in, (0, None))(key, data)
+
+
+def split(key: Key, n: int = 2) -> tuple[Key, ...]:
+    """`jax.random.split` for one key or for [B] keys: n keys of the same shape."""
+    return tuple(jax.random.split(key, n)) if key.ndim == 0 else tuple(jax.vmap(lambda k: jax.random.split(k, n), out_axes=1)(key))
+
+
+def normal(key: Key, x: Array) -> Array:
+    """Standard normal noise shaped like x [B, ...], each example's from its own key."""
+    keys = example_keys(key, x.shape[0])
+    return jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], x.dtype))(keys)

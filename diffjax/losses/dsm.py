@@ -1,0 +1,44 @@
+"""Denoising score matching (Vincent 2011; Ho et al. 2020; Song et al. 2021, Eq. 7), for every SDE and prediction.
+
+    E_{t, x_0, eps} w(t) |x_0 - D(alpha x_0 + sigma eps, t)|^2 / D
+
+The minimum over D is the posterior mean E[x_0 | x_t], whatever the weight w. The law of t and the weight together are
+the objective: (Uniform, simple) is DDPM's, (Uniform, likelihood) bounds the likelihood, (ImportanceSampled, simple) is
+the same bound with less variance, (LogNormal, edm) is EDM's.
+"""
+
+from collections.abc import Callable
+
+from jax import Array
+from jax.tree_util import Partial
+
+from diffjax.arrays import bcast, flat_mean, fold, normal
+from diffjax.losses import weightings
+from diffjax.sde import gaussian
+from diffjax.typing import SDE, Key, PyTree, pytree, static
+
+
+@pytree
+class DSM:
+    """Denoising score matching; `loss(params, key, batch) -> ([B], {"t": [B]})`, the mean over an example's entries.
+
+    A batch is x_0 [B, ...] itself, or a dict with "image" [B, ...] and optionally "cond", any pytree for the network.
+    """
+
+    sde: SDE
+    law: Callable  # (key, n) -> t [n], see `times`
+    network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
+    precondition: Callable = static()  # (sde, network) -> Denoiser, see `precondition`
+    weight: Callable = static(default=weightings.simple)  # (sde, t) -> [B]
+    train: bool = static(default=True)  # False: no dropout, for validation
+
+    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+        x0, cond = (batch["image"], batch.get("cond")) if isinstance(batch, dict) else (batch, None)
+        k_time, k_noise, k_dropout = (fold(key, i) for i in range(3))
+        t = self.law(k_time, len(x0))
+        x_t = gaussian.perturb(self.sde, x0, t, normal(k_noise, x0))
+        rngs = {"dropout": k_dropout if k_dropout.ndim == 0 else k_dropout[0]}
+        network = Partial(self.network, params, train=self.train, rngs=rngs)
+        error = x0 - self.precondition(self.sde, network)(x_t, t, cond)
+        w = self.weight(self.sde, t)
+        return flat_mean(bcast(w, error) * error**2), {"t": t}

@@ -1,0 +1,38 @@
+"""Weights of the denoising loss: functions (sde, t) -> w [B] that multiply |x_0 - D(x_t, t)|^2.
+
+All objectives of one Gaussian process are this loss with another weight (Kingma & Gao 2023). With (5) of
+`sde.gaussian`, errors in x_0, eps, score and v differ by known factors:
+
+    |eps error|^2 = (alpha/sigma)^2 |x_0 error|^2,   |v error|^2 = ((alpha^2 + sigma^2)/sigma)^2 |x_0 error|^2
+"""
+
+from jax import Array
+
+from diffjax.sde import gaussian
+from diffjax.typing import SDE, Time
+
+
+def simple(sde: SDE, t: Time) -> Array:
+    """The error in eps: DDPM's L_simple, and Score-SDE's |sigma score + z|^2 (Ho et al. 2020, Eq. 14)."""
+    return (sde.alpha(t) / sde.sigma(t)) ** 2
+
+
+def likelihood(sde: SDE, t: Time) -> Array:
+    """g^2 |score error|^2: with t uniform, twice the likelihood bound's integrand (Song et al. 2021b, Eq. 7)."""
+    return (gaussian.diffusion(sde, t) / sde.sigma(t)) ** 2 * simple(sde, t)
+
+
+def v(sde: SDE, t: Time) -> Array:
+    """The error in v: for a variance-preserving process snr + 1 (Salimans & Ho 2022, Section 4)."""
+    return ((sde.alpha(t) ** 2 + sde.sigma(t) ** 2) / sde.sigma(t)) ** 2
+
+
+def x0(sde: SDE, t: Time) -> Array:
+    """The error in x_0 itself."""
+    return sde.alpha(t) ** 0
+
+
+def edm(sde: SDE, t: Time, sigma_data: float = 0.5) -> Array:
+    """(s^2 + sd^2)/(s sd)^2 at s = sigma/alpha: the network's own output has weight 1 (Karras et al. 2022, Table 1)."""
+    s = sde.sigma(t) / sde.alpha(t)
+    return (s**2 + sigma_data**2) / (s * sigma_data) ** 2

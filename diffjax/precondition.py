@@ -1,0 +1,96 @@
+"""From networks to denoisers: what the network's output F means, and what it is told of the noise.
+
+Every function here takes an SDE, a network `(x, c_noise, cond) -> F` (parameters already bound: `Partial(net.apply,
+params)`) and `c_noise(sde, t)`, the noise level in the network's own units. It returns a Denoiser `(x, t, cond) -> x_0`
+as a `Partial`, which crosses `jit` and shows its own recipe when printed. The arithmetic is done in the dtype of x.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from diffjax.arrays import bcast
+from diffjax.sde import gaussian
+from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
+
+CNoise = Callable[[SDE, Time], Array]
+
+
+def scaled_time(sde: SDE, t: Time) -> Array:
+    """999 t / T: the labels 0 ... 999 that DDPM's position embedding expects (Song et al. 2021)."""
+    return 999 * jnp.asarray(t) / sde.T
+
+
+def label(sde: SDE, t: Time) -> Array:
+    """t - 1: the label of a discrete-time network at the integer time t of a `BetaTable` (Ho et al. 2020)."""
+    return jnp.asarray(t) - 1
+
+
+def log_sigma(sde: SDE, t: Time) -> Array:
+    """log sigma(t): what NCSN++ embeds by Fourier features (Song et al. 2021)."""
+    return jnp.log(sde.sigma(t))
+
+
+def quarter_log_sigma(sde: SDE, t: Time) -> Array:
+    """log(sigma/alpha) / 4 (Karras et al. 2022, Table 1)."""
+    return -gaussian.logsnr(sde, t) / 8
+
+
+def from_eps(sde: SDE, network: Callable, c_noise: CNoise = scaled_time) -> Denoiser:
+    """F is the noise eps (Ho et al. 2020). Not to be used where alpha = 0."""
+    return _denoiser(gaussian.x0_from_eps, sde, network, c_noise)
+
+
+def from_v(sde: SDE, network: Callable, c_noise: CNoise = scaled_time) -> Denoiser:
+    """F is v = alpha eps - sigma x_0 (Salimans & Ho 2022)."""
+    return _denoiser(gaussian.x0_from_v, sde, network, c_noise)
+
+
+def from_velocity(sde: SDE, network: Callable, c_noise: CNoise = scaled_time) -> Denoiser:
+    """F is dx/dt of the probability-flow ODE; eps - x_0 for `Flow` (Lipman et al. 2023)."""
+    return _denoiser(gaussian.x0_from_velocity, sde, network, c_noise)
+
+
+def from_x0(sde: SDE, network: Callable, c_noise: CNoise = scaled_time) -> Denoiser:
+    """F is the clean data."""
+    return _denoiser(_identity, sde, network, c_noise)
+
+
+def from_score(sde: SDE, network: Callable, c_noise: CNoise = log_sigma, *, scaled: bool = True) -> Denoiser:
+    """F is sigma times the score (Song & Ermon 2020, technique 3), or with `scaled=False` the score itself."""
+    return _denoiser(_x0_from_scaled_score if scaled else gaussian.x0_from_score, sde, network, c_noise)
+
+
+def edm(sde: SDE, network: Callable, sigma_data: float = 0.5) -> Denoiser:
+    """EDM's preconditioning (Karras et al. 2022, Eq. 7), for any SDE: the network sees x/alpha at level sigma/alpha."""
+    return Partial(_edm, sde, as_partial(network), sigma_data)
+
+
+def _denoiser(to_x0: Callable, sde: SDE, network: Callable, c_noise: CNoise) -> Denoiser:
+    return Partial(_apply, Partial(to_x0), sde, as_partial(network), as_partial(c_noise))
+
+
+def _apply(to_x0, sde, network, c_noise, x: Array, t: Time, cond: Cond = None) -> Array:
+    F = network(x, c_noise(sde, t), cond)
+    if F.shape != x.shape:
+        raise ValueError(f"the network maps x of shape {x.shape} to {F.shape}; it must keep the shape")
+    return to_x0(sde, x, t, F.astype(x.dtype))
+
+
+def _edm(sde, network, sigma_data, x: Array, t: Time, cond: Cond = None) -> Array:
+    sigma = bcast(sde.sigma(t) / sde.alpha(t), x)
+    x = x / bcast(sde.alpha(t), x)
+    total = sigma**2 + sigma_data**2
+    c_skip, c_out, c_in = sigma_data**2 / total, sigma * sigma_data / jnp.sqrt(total), 1 / jnp.sqrt(total)
+    F = network(c_in * x, quarter_log_sigma(sde, t), cond)
+    return c_skip * x + c_out * F.astype(x.dtype)
+
+
+def _identity(sde, x, t, x0):
+    return x0
+
+
+def _x0_from_scaled_score(sde, x, t, F):
+    return gaussian.x0_from_eps(sde, x, t, -F)

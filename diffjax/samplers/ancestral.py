@@ -1,0 +1,34 @@
+"""Ancestral sampling: draw x_s from q(x_s | x_t, x_0) at the predicted x_0 (Ho et al. 2020, Algorithm 2, Eq. 6-7).
+
+    mean = alpha_s x_0 + (a sigma_s^2 / sigma_t) eps,   b^2 ("beta") and v = (sigma_s b / sigma_t)^2 ("beta tilde")
+    log variance = c log b^2 + (1 - c) log v                                         (Nichol & Dhariwal 2021, Eq. 15)
+
+c = 0 is DDPM's fixed-small variance (exact for one data point) and Score-SDE's ancestral sampler for VE, c = 1 is
+fixed-large (exact for N(0, I) data) and Score-SDE's for VP.
+"""
+
+from jax import Array
+
+from diffjax.arrays import normal
+from diffjax.samplers.drive import State
+from diffjax.sde import gaussian
+from diffjax.typing import pytree
+
+
+@pytree
+class Ancestral:
+    """DDPM's sampler, one evaluation a step; `large` is the c above, a number in [0, 1]."""
+
+    large: float = 0.0
+
+    def init(self, x: Array) -> State:
+        return State.start(x)
+
+    def step(self, key, denoise, sde, state, t, s, cond):
+        x = state.x
+        x0 = denoise(x, t, cond)
+        a, b = gaussian.transition(sde, t, s)
+        ratio = sde.sigma(s) / sde.sigma(t)
+        mean = sde.alpha(s) * x0 + a * ratio * sde.sigma(s) * gaussian.eps_from_x0(sde, x, t, x0)
+        std = b * ratio ** (1 - self.large)
+        return state._replace(x=mean + std * normal(key, x), mean=mean)

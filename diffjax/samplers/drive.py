@@ -1,0 +1,102 @@
+"""The one driver of all samplers: a `lax.scan` over the steps of a time grid.
+
+A sampler is a noun with `init(x) -> state` and `step(key, denoise, sde, state, t, s, cond) -> state`. The step gets the
+denoiser as a function, so that a solver may evaluate it where it likes. The state is a NamedTuple with a field `x`, and
+of stochastic samplers also `mean`: x before the step's noise was added.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffjax.arrays import example_keys, fold
+from diffjax.typing import SDE, Cond, Denoiser, Key, Sampler, as_partial
+
+
+class State(NamedTuple):
+    """The state of a one-step sampler."""
+
+    x: Array  # [B, ...]
+    mean: Array  # x before the last step's noise
+
+    @classmethod
+    def start(cls, x: Array) -> "State":
+        return cls(x, x)
+
+
+def sample(
+    key: Key,
+    denoise: Denoiser,
+    sde: SDE,
+    sampler: Sampler,
+    ts: Array,
+    x: Array,
+    cond: Cond = None,
+    *,
+    trajectory: bool = False,
+    noise_removal: bool = True,
+) -> Array:
+    """Carry x from time ts[0] to ts[-1] by one sampler step for each interval of the grid.
+
+    The function is compiled once for each combination of types and shapes; floats of the SDE, the sampler and the
+    denoiser (its parameters, if it is a `Partial`) are arguments. A plain function is accepted as a denoiser too: what
+    it closes over becomes a constant, and each fresh lambda compiles anew.
+
+    Args:
+      key: one key, or one key for each example [B]; example i of a single key uses it folded with i, so that seeds
+        give the same samples however they are batched.
+      denoise: `(x, t, cond) -> x_0`.
+      ts: times [n + 1] that do not increase, within [0, sde.T]; see `diffjax.times`.
+      x: the state at ts[0], [B, ...]; `prior_sample` draws it.
+      trajectory: return the states at all times of ts, [n + 1, B, ...].
+      noise_removal: end with the mean of the last step, without its noise, as Score-SDE does.
+
+    Returns:
+      x at ts[-1], [B, ...], or the trajectory.
+
+    Raises:
+      ValueError: the grid, the shape of x or the number of keys is unfit, or the denoiser changes the shape.
+    """
+    x = jnp.asarray(x)
+    if x.ndim < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
+    check_grid(ts, sde)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # the arithmetic of a step is never below float32
+    keys = example_keys(key, x.shape[0])
+    return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory, noise_removal)
+
+
+@partial(jax.jit, static_argnames=("trajectory", "noise_removal"))
+def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory, noise_removal):
+    def checked(x, t, cond=None):
+        x0 = denoise(x, t, cond)
+        if x0.shape != x.shape:
+            raise ValueError(f"the denoiser maps x of shape {x.shape} to {x0.shape}; it must keep the shape")
+        return x0.astype(x.dtype)
+
+    def step(state: Any, interval):
+        i, t, s = interval
+        state = sampler.step(fold(keys, i), checked, sde, state, t, s, cond)
+        return state, (state.x if trajectory else None)
+
+    intervals = (jnp.arange(len(ts) - 1), ts[:-1], ts[1:])
+    state, xs = jax.lax.scan(step, sampler.init(x), intervals)
+    last = getattr(state, "mean", state.x) if noise_removal else state.x
+    return last if xs is None else jnp.concatenate([x[None], xs[:-1], last[None]])
+
+
+def check_grid(ts: Array, sde: SDE) -> None:
+    """Raise a ValueError unless ts is a grid for the SDE. What is traced cannot be looked at, and passes."""
+    if np.ndim(ts) != 1 or len(ts) < 2:
+        raise ValueError(f"ts must be [n + 1] times for n >= 1 steps, got shape {np.shape(ts)}")
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in (ts, sde.T)):
+        return
+    nodes, T = np.asarray(ts), np.asarray(sde.T)
+    if not np.all(np.isfinite(nodes)) or np.any(np.diff(nodes) > 0):
+        raise ValueError("ts must fall from noise (ts[0]) to data (ts[-1]); reverse the grid if it rises")
+    if nodes[-1] < 0 or np.any(nodes[0] > T * (1 + 1e-6)):
+        raise ValueError(f"ts must lie in [0, T = {T}], got {nodes[-1]} to {nodes[0]}")

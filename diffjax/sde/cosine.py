@@ -1,0 +1,23 @@
+"""The cosine process: the noise level is an angle (Salimans & Ho 2022; Nichol & Dhariwal 2021 without the offset s).
+
+    alpha(t) = cos(pi t / 2),   sigma(t) = sin(pi t / 2)
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.typing import Time, pytree
+
+
+@pytree
+class Cosine:
+    """Variance-preserving process on the unit circle; alpha is exactly 0 at T = 1 (predict x0 or v there, not eps)."""
+
+    T: float = 1.0
+    t_min: float = 1e-3
+
+    def alpha(self, t: Time) -> Array:
+        return jnp.sin(0.5 * jnp.pi * (1 - jnp.asarray(t)))  # cos(pi t / 2), exact at both ends
+
+    def sigma(self, t: Time) -> Array:
+        return jnp.sin(0.5 * jnp.pi * jnp.asarray(t))

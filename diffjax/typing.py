@@ -1,0 +1,136 @@
+"""The types of the house, and the decorator that makes its nouns.
+
+Nouns (SDEs, samplers, losses, laws of time) are frozen dataclasses that are also pytrees: every field is a leaf, and so
+an argument of a compiled function, unless it is marked `static()`. Verbs are pure functions. `jax.tree_util.Partial`
+binds a verb to its nouns, and the result is a pytree again. The protocols below are all that the floors know of one
+another; nothing has to inherit from them.
+
+Time runs from data at t = 0 to noise at t = sde.T. `x` is `[B, ...]`, `t` is a scalar or `[B]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform
+
+import jax
+from jax import Array
+from jax.tree_util import GetAttrKey, Partial
+
+T = TypeVar("T")
+PyTree = Any
+Key = Array  # a new-style PRNG key, [] or [B] (one per example)
+Time = Array | float  # [] or [B]
+Cond = Any  # any pytree; our networks read a dict with the optional entries "label" [B] and "attend"
+
+
+def static(**kwargs: Any) -> Any:
+    """A dataclass field that decides the program (an order, a count): part of the tree structure, hence hashable."""
+    return dataclasses.field(metadata={"static": True}, **kwargs)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
+def pytree(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass whose fields are pytree children, but for those marked `static()`.
+
+    `jax.tree_util.register_dataclass` (and `flax.struct.dataclass` above it) leaves the class out of the comparison of
+    tree structures, so that `jit` can run the code compiled for one noun on another with the same fields. The
+    registration used here compares the class.
+    """
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
+    statics = tuple(f.name for f in fields if f.metadata.get("static"))
+
+    def flatten(noun):
+        return tuple(getattr(noun, n) for n in leaves), tuple(getattr(noun, n) for n in statics)
+
+    def flatten_with_keys(noun):
+        return tuple((GetAttrKey(n), getattr(noun, n)) for n in leaves), tuple(getattr(noun, n) for n in statics)
+
+    def unflatten(aux, children):  # past __init__: JAX rebuilds nouns from tracers and from placeholder objects
+        noun = object.__new__(cls)
+        for name, value in zip(leaves + statics, (*children, *aux), strict=True):
+            object.__setattr__(noun, name, value)
+        return noun
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+def as_partial(fn: Callable) -> Callable:
+    """`fn` as a pytree: itself if it is one (a Partial, a noun), else a Partial that holds it as a constant."""
+    if not callable(fn):
+        raise TypeError(f"expected a function, got {type(fn).__name__}")
+    is_leaf = jax.tree_util.all_leaves([fn])
+    return Partial(fn) if is_leaf else fn
+
+
+class SDE(Protocol):
+    """A Gaussian process x_t = alpha(t) x_0 + sigma(t) eps; everything else is derived in `sde.gaussian`."""
+
+    T: Any  # the prior's time
+    t_min: Any  # where sampling stops by default
+
+    def alpha(self, t: Time) -> Array: ...
+
+    def sigma(self, t: Time) -> Array: ...
+
+
+class Network(Protocol):
+    """Any pure function of its parameters; `c_noise` `[B]` tells the noise level, `train` and `rngs` govern dropout."""
+
+    def __call__(
+        self, params: PyTree, x: Array, c_noise: Array, cond: Cond = None, *, train: bool = False, rngs: Any = None
+    ) -> Array: ...
+
+
+class Denoiser(Protocol):
+    """The posterior mean E[x_0 | x_t], shaped like x."""
+
+    def __call__(self, x: Array, t: Time, cond: Cond = None) -> Array: ...
+
+
+class FlowMap(Protocol):
+    """The solution of the probability-flow ODE carried from time t to time s <= t."""
+
+    def __call__(self, x: Array, t: Time, s: Time, cond: Cond = None) -> Array: ...
+
+
+class State(Protocol):
+    """What a sampler carries from step to step: a NamedTuple with a field `x`."""
+
+    @property
+    def x(self) -> Array: ...
+
+
+class Sampler(Protocol):
+    """One step of a solver from time t to time s < t; it may call the denoiser as often as it likes."""
+
+    def init(self, x: Array) -> Any: ...
+
+    def step(
+        self, key: Key, denoise: Denoiser, sde: SDE, state: Any, t: Array, s: Array, cond: Cond
+    ) -> Any: ...
+
+
+class Loss(Protocol):
+    """The loss of each example `[B]`, and a dict of further per-example figures; the mean is taken in `train`."""
+
+    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]: ...
+
+
+class Site(NamedTuple):
+    """Where an attention layer stands; static. Self-attention has is_cross False."""
+
+    path: tuple[str, ...]
+    height: int
+    width: int
+    is_cross: bool
+
+
+class Attend(Protocol):
+    """What an attention layer does with q, k, v `[B, N, heads, d]`; a pytree, carried in `cond["attend"]`."""
+
+    def __call__(self, site: Site, q: Array, k: Array, v: Array) -> Array: ...
