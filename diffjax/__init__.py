@@ -19,6 +19,7 @@ from diffjax.samplers import Ancestral as Ancestral
 from diffjax.samplers import Euler as Euler
 from diffjax.samplers import EulerMaruyama as EulerMaruyama
 from diffjax.samplers import Heun as Heun
+from diffjax.samplers import KeepNoise as KeepNoise
 from diffjax.samplers import Langevin as Langevin
 from diffjax.samplers import ODESolution as ODESolution
 from diffjax.samplers import ReverseDiffusion as ReverseDiffusion

@@ -52,7 +52,11 @@ def fold(key: Key, data: int | Array) -> Key:
 
 def split(key: Key, n: int = 2) -> tuple[Key, ...]:
     """`jax.random.split` for one key or for [B] keys: n keys of the same shape."""
-    return tuple(jax.random.split(key, n)) if key.ndim == 0 else tuple(jax.vmap(lambda k: jax.random.split(k, n), out_axes=1)(key))
+    return (
+        tuple(jax.random.split(key, n))
+        if key.ndim == 0
+        else tuple(jax.vmap(lambda k: jax.random.split(k, n), out_axes=1)(key))
+    )
 
 
 def normal(key: Key, x: Array) -> Array:

@@ -4,13 +4,12 @@
     (2) div v = E[e^T (dv/dx) e] for probes e with E[e e^T] = I: Rademacher (exact for a diagonal Jacobian) or Gaussian
     (3) bits per dimension = -log p/(D log 2) + b - log2(high - low), for b-bit data scaled to [low, high]
 
-The probes are drawn once for each example, so that the augmented ODE stays deterministic. One `jvp` gives the velocity
-and its product with a probe together.
+The probes are drawn once for each example, so that the augmented ODE stays deterministic. One `vjp` gives the velocity
+and e^T (dv/dx) together.
 """
 
 import math
-from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +18,57 @@ from jax import Array
 from diffjax.arrays import example_keys
 from diffjax.samplers.ode import cond_axes, integrate, one_cond
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
+from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial, pytree, static
 
-Divergence = Literal["rademacher", "gaussian", "exact"]
+
+class Probes(Protocol):
+    """How the divergence is taken: vectors e for one example, and what their products e^T J e say of the trace."""
+
+    def draw(self, key: Key, x: Array) -> Array: ...  # [P, *x.shape]
+
+    def trace(self, products: Array) -> tuple[Array, Array]: ...  # the trace and its standard error, of products [P]
+
+
+@pytree
+class Rademacher:
+    """n probes with entries +1 and -1; variance sum_{i != j} J_ij (J_ij + J_ji) for each, none for a diagonal J."""
+
+    n: int = static(default=1)
+
+    def draw(self, key: Key, x: Array) -> Array:
+        return jax.random.rademacher(key, (self.n, *x.shape), x.dtype)
+
+    def trace(self, products: Array) -> tuple[Array, Array]:
+        return _mean(products)
+
+
+@pytree
+class Gaussian:
+    """n standard normal probes; variance |J|^2 + tr J^2 for each."""
+
+    n: int = static(default=1)
+
+    def draw(self, key: Key, x: Array) -> Array:
+        return jax.random.normal(key, (self.n, *x.shape), x.dtype)
+
+    def trace(self, products: Array) -> tuple[Array, Array]:
+        return _mean(products)
+
+
+@pytree
+class Exact:
+    """The unit vectors: the trace itself, at the cost of one derivative for each of the D entries."""
+
+    def draw(self, key: Key, x: Array) -> Array:
+        return jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
+
+    def trace(self, products: Array) -> tuple[Array, Array]:
+        return products.sum(), jnp.zeros((), products.dtype)
+
+
+def _mean(products: Array) -> tuple[Array, Array]:
+    """The mean and its standard error, which is NaN for one probe: its spread is unknown."""
+    return products.mean(), products.std(ddof=1) / math.sqrt(len(products))
 
 
 class Estimate(NamedTuple):
@@ -43,8 +90,7 @@ def estimate(
     x: Array,
     cond: Cond = None,
     *,
-    divergence: Divergence = "rademacher",
-    n_probes: int = 1,
+    probes: Probes = Rademacher(),  # noqa: B008  (frozen)
     t_min: Time = 1e-5,
     tol: float = 1e-5,
 ) -> Estimate:
@@ -53,53 +99,40 @@ def estimate(
     Args:
       key: one key, or one for each example [B]; for the probes.
       x: data [B, ...].
-      divergence: the probes of Eq. 2, or "exact": one derivative for each of the D entries, for small D.
-      n_probes: probes for each example; from 2 on, `std_error` tells the noise of the estimate.
+      probes: `Rademacher(n)`, `Gaussian(n)`, or `Exact()` for small D; from n = 2 on, `std_error` tells their noise.
       t_min: the time that stands for the data (1e-5 in Score-SDE, 0.002 for EDM).
       tol: relative and absolute tolerance of the ODE solver, for each example by itself.
 
     Raises:
-      ValueError: unknown divergence, no probes, or x is no float array.
+      ValueError: x is no float array [B, ...], or there are no probes.
     """
-    if divergence not in ("rademacher", "gaussian", "exact"):
-        raise ValueError(f"divergence must be 'rademacher', 'gaussian' or 'exact', got {divergence!r}")
-    if n_probes < 1:
-        raise ValueError(f"n_probes must be at least 1, got {n_probes}")
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim < 2:
         raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
+    if getattr(probes, "n", 1) < 1:
+        raise ValueError(f"at least one probe is needed, got {probes}")
     keys = example_keys(key, x.shape[0])
-    return Estimate(*_likelihood(keys, as_partial(denoise), sde, x, cond, t_min, tol, divergence, n_probes))
+    return _estimate(keys, as_partial(denoise), sde, x, cond, probes, t_min, tol)
 
 
-@partial(jax.jit, static_argnames=("divergence", "n_probes"))
-def _likelihood(keys, denoise, sde, x, cond, t_min, tol, divergence, n_probes):
+@jax.jit
+def _estimate(keys, denoise, sde, x, cond, probes, t_min, tol) -> Estimate:
     def one(key, x, cond):
-        probes = _probes(key, x, divergence, n_probes)  # [P, ...]
+        vectors = probes.draw(key, x)
 
         def slope(t, y, _):
             def velocity(x):
                 return gaussian.velocity_from_x0(sde, x[None], t, denoise(x[None], t, one_cond(cond)))[0]
 
-            v, jvp = jax.linearize(velocity, y[0])
-            return v, jax.vmap(lambda e: jnp.vdot(e, jvp(e)))(probes)
+            v, vjp = jax.vjp(velocity, y[0])
+            return v, jax.vmap(lambda e: jnp.vdot(vjp(e)[0], e))(vectors)
 
-        start = (x, jnp.zeros(len(probes), x.dtype))
-        (latent, traces), nfe = integrate(slope, start, t_min, sde.T, tol, tol)
-        if divergence == "exact":
-            integral, error = traces.sum(), jnp.zeros((), x.dtype)
-        else:  # NaN for one probe: its spread is unknown
-            integral, error = traces.mean(), traces.std(ddof=1) / math.sqrt(n_probes)
-        return gaussian.prior_logp(sde, latent[None])[0] + integral, error, latent, nfe
+        start = (x, jnp.zeros(len(vectors), x.dtype))
+        (latent, products), nfe = integrate(slope, start, t_min, sde.T, tol, tol)
+        integral, error = probes.trace(products)
+        return Estimate(gaussian.prior_logp(sde, latent[None])[0] + integral, error, latent, nfe)
 
     return jax.vmap(one, in_axes=(0, 0, cond_axes(cond)))(keys, x, cond)
-
-
-def _probes(key: Key, x: Array, divergence: Divergence, n: int) -> Array:
-    if divergence == "exact":
-        return jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
-    draw = jax.random.rademacher if divergence == "rademacher" else jax.random.normal
-    return draw(key, (n, *x.shape), x.dtype)
 
 
 def bits_per_dim(logp: Array, n_dims: int, bits: int = 8, low: float = -1.0, high: float = 1.0) -> Array:

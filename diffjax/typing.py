@@ -110,9 +110,7 @@ class Sampler(Protocol):
 
     def init(self, x: Array) -> Any: ...
 
-    def step(
-        self, key: Key, denoise: Denoiser, sde: SDE, state: Any, t: Array, s: Array, cond: Cond
-    ) -> Any: ...
+    def step(self, key: Key, denoise: Denoiser, sde: SDE, state: Any, t: Array, s: Array, cond: Cond) -> Any: ...
 
 
 class Loss(Protocol):

@@ -1,7 +1,7 @@
 """Parameters as safetensors files: any nested dict of arrays, its keys joined by "/".
 
-The format holds names, shapes, dtypes and raw bytes, and nothing that can run. Storing float16 halves the file and keeps
-11 significant bits, enough for weights that are only evaluated; a run that goes on is kept by `train.checkpoint`.
+The format holds names, shapes, dtypes and raw bytes, and nothing that can run. Storing float16 halves the file and
+keeps 11 significant bits, enough for weights that are only evaluated; a run that goes on is kept by `train.checkpoint`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from diffjax.typing import PyTree
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there takes the place of `path` at the end, whole or not at all."""
+    """A temporary path beside `path`; what is written there replaces `path` at the end, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -78,7 +79,7 @@ def save_params(
         array = np.asarray(value)
         if array.dtype == object:
             raise TypeError(f"{name!r} is no array but {type(value).__name__}")
-        if dtype is not None and np.issubdtype(array.dtype, np.floating):
+        if dtype is not None and jnp.issubdtype(array.dtype, jnp.floating):
             with np.errstate(over="ignore"):
                 cast = array.astype(dtype)
             if (np.isfinite(array) & ~np.isfinite(cast)).any():
@@ -86,7 +87,7 @@ def save_params(
             array = cast
         arrays[name] = np.ascontiguousarray(array).reshape(array.shape)
     with replacing(path) as part:
-        save_file(arrays, part, metadata=dict(metadata or {}))
+        part.write_bytes(save(arrays, metadata=dict(metadata or {})))
 
 
 def load_params(path: str | Path, like: PyTree | None = None, dtype: Any = np.float32) -> PyTree:
@@ -96,7 +97,7 @@ def load_params(path: str | Path, like: PyTree | None = None, dtype: Any = np.fl
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is truncated or no safetensors file; or it differs from `like`: the first difference is named.
+      ValueError: the file is truncated or no safetensors file, or differs from `like` (the first difference is named).
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}")
@@ -107,7 +108,7 @@ def load_params(path: str | Path, like: PyTree | None = None, dtype: Any = np.fl
     if like is not None:
         compare(path, flat, flatten(like))
     if dtype is not None:
-        flat = {name: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x for name, x in flat.items()}
+        flat = {name: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for name, x in flat.items()}
     return unflatten(flat)
 
 

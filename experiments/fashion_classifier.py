@@ -6,7 +6,20 @@ A convolutional net of 103,000 parameters (`diffjax.metrics.features.SmallClassi
 rate, mirrored images and shifts by up to one pixel; the test set is looked at once, at the end. The weights are written
 as float16 into the package (0.2 MB).
 
-RESULT
+Cost: 3 CPU-minutes, 220 s on two CPU cores that were shared with other work. Result (2026-11-22): test accuracy 91.6 %.
+Distances from 5,000 training images in the features, as `diffjax.metrics.report` gives them at 5,000 samples:
+
+    samples                               FD        KID
+    5,000 other training images           0.50     -0.2 +- 0.4   (the floors)
+    the same, noise of deviation 0.1      1.9       1.4 +- 0.4
+    the same, blurred by 1 pixel          11.9      3.7 +- 0.5
+    no image of class 9                   27.7      19  +- 2
+    the same, noise of deviation 0.3      27.5      20  +- 2
+    the same, mirrored                    136       60  +- 3     (shoes point to the left in Fashion-MNIST)
+    only class 0                          314       175 +- 3
+    uniform noise                         318       69  +- 2
+
+10,000 test images against 10,000 training images: FD 0.20 (training against training: 0.25); against all 60,000: 0.12.
 """
 
 from __future__ import annotations
@@ -95,7 +108,9 @@ def main(config: Config) -> None:
     seconds = time.perf_counter() - start
     save_params(config.weights, params, metadata={"network": "diffjax.metrics.features.SmallClassifier"})
     stored = load_params(config.weights, like=params)
-    print(f"test accuracy {accuracy(stored, data):.4f} with the stored float16 weights, {seconds:.0f} s, {config.weights}")
+    print(
+        f"test accuracy {accuracy(stored, data):.4f} with the stored float16 weights, {seconds:.0f} s, {config.weights}"
+    )
 
 
 if __name__ == "__main__":

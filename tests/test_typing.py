@@ -35,7 +35,9 @@ def test_all_public_nouns_have_different_tree_structures():
 
 def test_400_types_through_one_jitted_function_never_mix():
     def make(i):
-        return pytree(type(f"Noun{i}", (), {"__annotations__": {"x": float}, "x": 1.0, "value": lambda self: self.x * i}))
+        return pytree(
+            type(f"Noun{i}", (), {"__annotations__": {"x": float}, "x": 1.0, "value": lambda self: self.x * i})
+        )
 
     types = [make(i) for i in range(400)]
     value = jax.jit(lambda noun: noun.value())

@@ -38,7 +38,6 @@ def sample(
     cond: Cond = None,
     *,
     trajectory: bool = False,
-    noise_removal: bool = True,
 ) -> Array:
     """Carry x from time ts[0] to ts[-1] by one sampler step for each interval of the grid.
 
@@ -53,10 +52,10 @@ def sample(
       ts: times [n + 1] that do not increase, within [0, sde.T]; see `diffjax.times`.
       x: the state at ts[0], [B, ...]; `prior_sample` draws it.
       trajectory: return the states at all times of ts, [n + 1, B, ...].
-      noise_removal: end with the mean of the last step, without its noise, as Score-SDE does.
 
     Returns:
-      x at ts[-1], [B, ...], or the trajectory.
+      x at ts[-1], [B, ...], or the trajectory. It ends, as in Score-SDE, with the last step's mean, without its noise;
+      `KeepNoise(sampler)` keeps that.
 
     Raises:
       ValueError: the grid, the shape of x or the number of keys is unfit, or the denoiser changes the shape.
@@ -67,11 +66,11 @@ def sample(
     check_grid(ts, sde)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # the arithmetic of a step is never below float32
     keys = example_keys(key, x.shape[0])
-    return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory, noise_removal)
+    return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory)
 
 
-@partial(jax.jit, static_argnames=("trajectory", "noise_removal"))
-def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory, noise_removal):
+@partial(jax.jit, static_argnames="trajectory")
+def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
     def checked(x, t, cond=None):
         x0 = denoise(x, t, cond)
         if x0.shape != x.shape:
@@ -80,12 +79,13 @@ def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory, noise_removal)
 
     def step(state: Any, interval):
         i, t, s = interval
-        state = sampler.step(fold(keys, i), checked, sde, state, t, s, cond)
+        stepped = sampler.step(fold(keys, i), checked, sde, state, t, s, cond)
+        state = jax.tree.map(lambda new, old: new.astype(old.dtype), stepped, state)  # whatever the grid's dtype
         return state, (state.x if trajectory else None)
 
     intervals = (jnp.arange(len(ts) - 1), ts[:-1], ts[1:])
     state, xs = jax.lax.scan(step, sampler.init(x), intervals)
-    last = getattr(state, "mean", state.x) if noise_removal else state.x
+    last = getattr(state, "mean", state.x)
     return last if xs is None else jnp.concatenate([x[None], xs[:-1], last[None]])
 
 

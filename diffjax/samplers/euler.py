@@ -1,5 +1,6 @@
 """Euler's method on the probability-flow ODE: x_s = x_t + (s - t) dx/dt (Song et al. 2021, Eq. 13)."""
 
+import jax.numpy as jnp
 from jax import Array
 
 from diffjax.samplers.drive import State
@@ -9,12 +10,14 @@ from diffjax.typing import pytree
 
 @pytree
 class Euler:
-    """First order, one evaluation a step, deterministic."""
+    """First order, one evaluation a step, deterministic. The step into t = 0 is DDIM's: see `heun`."""
 
     def init(self, x: Array) -> State:
         return State.start(x)
 
     def step(self, key, denoise, sde, state, t, s, cond):
         x = state.x
-        x = x + (s - t) * gaussian.velocity_from_x0(sde, x, t, denoise(x, t, cond))
+        x0 = denoise(x, t, cond)
+        euler = x + (s - t) * gaussian.velocity_from_x0(sde, x, t, x0)
+        x = jnp.where(s > 0, euler, gaussian.exponential_step(sde, x, t, s, x0))
         return state._replace(x=x, mean=x)

@@ -1,6 +1,6 @@
 """The reverse diffusion sampler: the forward step's own discretisation, reversed (Song et al. 2021, Eq. 46).
 
-    x_t = a x_s + b z forwards;   x_s = x_t - ((a - 1) x_t - b^2 score) + b z = (2 - a) x_t + b^2 score + b z backwards
+x_t = a x_s + b z forwards;   x_s = x_t - ((a - 1) x_t - b^2 score) + b z = (2 - a) x_t + b^2 score + b z backwards
 """
 
 from jax import Array

@@ -29,7 +29,8 @@ class BetaTable:
         """
         betas = np.asarray(betas, np.float64)
         if betas.ndim != 1 or betas.size == 0 or not np.all((betas > 0) & (betas < 1)):
-            raise ValueError(f"betas must be a vector of numbers in (0, 1), got shape {betas.shape}")
+            span = f" from {betas.min()} to {betas.max()}" if betas.size else ""
+            raise ValueError(f"betas must be a vector of numbers in (0, 1), got shape {betas.shape}{span}")
         return cls(jnp.asarray(np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])))
 
     @classmethod

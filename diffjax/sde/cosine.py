@@ -1,6 +1,6 @@
 """The cosine process: the noise level is an angle (Salimans & Ho 2022; Nichol & Dhariwal 2021 without the offset s).
 
-    alpha(t) = cos(pi t / 2),   sigma(t) = sin(pi t / 2)
+alpha(t) = cos(pi t / 2),   sigma(t) = sin(pi t / 2)
 """
 
 import jax.numpy as jnp
@@ -17,7 +17,8 @@ class Cosine:
     t_min: float = 1e-3
 
     def alpha(self, t: Time) -> Array:
-        return jnp.sin(0.5 * jnp.pi * (1 - jnp.asarray(t)))  # cos(pi t / 2), exact at both ends
+        t = jnp.asarray(t)  # two forms of one function: each keeps its digits at its own end
+        return jnp.where(t < 0.5, jnp.cos(0.5 * jnp.pi * t), jnp.sin(0.5 * jnp.pi * (1 - t)))
 
     def sigma(self, t: Time) -> Array:
         return jnp.sin(0.5 * jnp.pi * jnp.asarray(t))

@@ -88,6 +88,14 @@ def prior_logp(sde: SDE, x: Array) -> Array:
     return -flat_sum(0.5 * (x / sigma) ** 2 + 0.5 * jnp.log(2 * jnp.pi) + jnp.log(sigma))
 
 
+def exponential_step(sde: SDE, x: Array, t: Time, s: Time, x0: Array) -> Array:
+    """x carried from t to s along the straight line in (x/alpha, sigma/alpha) that x_0 sets: DDIM's update.
+
+    alpha_s x_0 + sigma_s eps is right for every s, t = 0 included, if x_0 is.
+    """
+    return perturb(sde, x0, s, eps_from_x0(sde, x, t, x0))
+
+
 def eps_from_x0(sde: SDE, x: Array, t: Time, x0: Array) -> Array:
     """The noise in x if the clean data are x0 (Eq. 5)."""
     alpha, sigma = curves(sde, t, x)

@@ -1,7 +1,7 @@
 """The sub-VP SDE: the drift of VP with less noise (Song et al. 2021, Eq. 12 and 35).
 
-    dx = -beta(t)/2 x dt + sqrt(beta(t) (1 - exp(-2 B(t)))) dw,   B(t) = int_0^t beta
-    sigma(t) = 1 - alpha(t)^2: the variance of VP taken as the standard deviation
+dx = -beta(t)/2 x dt + sqrt(beta(t) (1 - exp(-2 B(t)))) dw,   B(t) = int_0^t beta
+sigma(t) = 1 - alpha(t)^2: the variance of VP taken as the standard deviation
 """
 
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
 """The variance-preserving SDE: DDPM's noise in continuous time (Song et al. 2021, Eq. 11 and 33).
 
-    dx = -beta(t)/2 x dt + sqrt(beta(t)) dw,   beta(t) = beta_min + t (beta_max - beta_min)
-    log alpha(t) = -t^2 (beta_max - beta_min)/4 - t beta_min/2,   sigma(t)^2 = 1 - alpha(t)^2
+dx = -beta(t)/2 x dt + sqrt(beta(t)) dw,   beta(t) = beta_min + t (beta_max - beta_min)
+log alpha(t) = -t^2 (beta_max - beta_min)/4 - t beta_min/2,   sigma(t)^2 = 1 - alpha(t)^2
 """
 
 import jax.numpy as jnp

@@ -1,0 +1,21 @@
+"""Data sets and the batches made of them."""
+
+from diffjax.data.image_data import ImageData, default_data_dir
+from diffjax.data.pipeline import batches, dataset, to_float, to_uint8
+from diffjax.data.sources import load
+from diffjax.data.toys import checkerboard, eight_gaussians, rings, swiss_roll, two_moons
+
+__all__ = [
+    "ImageData",
+    "batches",
+    "checkerboard",
+    "dataset",
+    "default_data_dir",
+    "eight_gaussians",
+    "load",
+    "rings",
+    "swiss_roll",
+    "to_float",
+    "to_uint8",
+    "two_moons",
+]

@@ -1,0 +1,75 @@
+"""Laws in the plane: pure functions (key, n) -> [n, 2] float32, of about unit scale, jitted.
+
+They are the figures of the literature (two moons, swiss roll, checkerboard, rings, eight Gaussians), scaled so that the
+mean lies within 0.25 of the origin and each coordinate's standard deviation between 0.5 and 1. The eight Gaussians'
+parameters are public, so that an exact mixture, with its score and its likelihood at every noise level, can be built.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffjax.typing import Key
+
+compiled = functools.partial(jax.jit, static_argnames="n")
+OCTAGON = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], -1)
+
+
+@compiled
+def two_moons(key: Key, n: int, noise: float = 0.08) -> Array:
+    """Two interleaved half circles of radius 1, [n, 2]; `noise` is the deviation of the Gaussian blur."""
+    k_side, k_angle, k_noise = jax.random.split(key, 3)
+    side = jax.random.bernoulli(k_side, 0.5, (n,)).astype(jnp.float32)
+    angle = jax.random.uniform(k_angle, (n,), maxval=jnp.pi)
+    upper = jnp.stack([jnp.cos(angle) - 0.5, jnp.sin(angle) - 0.25], -1)
+    moons = jnp.where(side[:, None] == 1, -upper, upper)  # the lower moon is the upper one turned by half a circle
+    return moons + noise * jax.random.normal(k_noise, (n, 2))
+
+
+@compiled
+def swiss_roll(key: Key, n: int, noise: float = 0.03) -> Array:
+    """A spiral of one and a half turns, r = phi / (3 pi) for phi in [1.5 pi, 4.5 pi], [n, 2]."""
+    k_angle, k_noise = jax.random.split(key)
+    phi = jax.random.uniform(k_angle, (n,), minval=1.5 * jnp.pi, maxval=4.5 * jnp.pi)
+    spiral = phi[:, None] / (3 * jnp.pi) * jnp.stack([jnp.cos(phi), jnp.sin(phi)], -1)
+    return spiral + noise * jax.random.normal(k_noise, (n, 2))
+
+
+@compiled
+def checkerboard(key: Key, n: int) -> Array:
+    """Uniform on the black squares of a 4 x 4 board over [-1.5, 1.5]^2, [n, 2]."""
+    k_row, k_column, k_inside = jax.random.split(key, 3)
+    row = jax.random.randint(k_row, (n,), 0, 4)
+    column = 2 * jax.random.randint(k_column, (n,), 0, 2) + row % 2
+    corner = jnp.stack([column, row], -1) - 2.0
+    return 0.75 * (corner + jax.random.uniform(k_inside, (n, 2)))
+
+
+@compiled
+def rings(key: Key, n: int, noise: float = 0.03) -> Array:
+    """Circles of radius 0.5, 1 and 1.5, each as likely as it is long, [n, 2]."""
+    k_ring, k_angle, k_noise = jax.random.split(key, 3)
+    radius = jnp.array([0.5, 1.0, 1.5])
+    r = jax.random.choice(k_ring, radius, (n,), p=radius / radius.sum())
+    angle = jax.random.uniform(k_angle, (n,), maxval=2 * jnp.pi)
+    return r[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1) + noise * jax.random.normal(k_noise, (n, 2))
+
+
+def eight_gaussians_parameters(radius: float = 1.4, std: float = 0.12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(weights [8], means [8, 2], covs [8, 2, 2]), float32: `GaussianMixture(*eight_gaussians_parameters())`."""
+    covs = np.tile(std**2 * np.eye(2), (8, 1, 1))
+    return np.full(8, 1 / 8, np.float32), (radius * OCTAGON).astype(np.float32), covs.astype(np.float32)
+
+
+@compiled
+def eight_gaussians(key: Key, n: int, radius: float = 1.4, std: float = 0.12) -> Array:
+    """A mixture of eight Gaussians on a circle, [n, 2]; its parameters: `eight_gaussians_parameters`."""
+    k_component, k_inside = jax.random.split(key)
+    component = jax.random.randint(k_component, (n,), 0, 8)
+    means = radius * jnp.asarray(OCTAGON, jnp.float32)
+    return means[component] + std * jax.random.normal(k_inside, (n, 2))

@@ -1,0 +1,21 @@
+"""Distances between distributions of samples, and the features they are measured in."""
+
+from diffjax.metrics.features import FeatureFn, batched, fashion_features
+from diffjax.metrics.frechet import frechet_distance, moments
+from diffjax.metrics.kid import Estimate, kid, mmd2
+from diffjax.metrics.report import Report, report
+from diffjax.metrics.sliced_wasserstein import sliced_wasserstein
+
+__all__ = [
+    "Estimate",
+    "FeatureFn",
+    "Report",
+    "batched",
+    "fashion_features",
+    "frechet_distance",
+    "kid",
+    "mmd2",
+    "moments",
+    "report",
+    "sliced_wasserstein",
+]

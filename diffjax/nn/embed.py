@@ -1,0 +1,109 @@
+"""How a network is told the noise level and the class.
+
+A feature map turns c_noise [B] into [B, dim]: `Sinusoidal` (Vaswani et al. 2017, as in Ho et al. 2020) or `Fourier`
+(Tancik et al. 2020, as in Song et al. 2021). It has no parameters: it is a value, a field of the network. `Embedding`
+adds a row of a class table to the features and sends the sum through the two-layer MLP all our networks share. Adding
+before the MLP is the way of Karras et al. (2022), whose linear layer on scaled one-hot labels spans the same functions
+as a table: row c is W_c + b, and the null row is b.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.nn.initializers import variance_scaling
+
+from diffjax.typing import Cond
+
+
+@dataclasses.dataclass(frozen=True)
+class Sinusoidal:
+    """Sines and cosines of c_noise at `dim // 2` frequencies falling geometrically from 1 to 1 / max_period.
+
+    Meant for c_noise that counts steps, 0..999: frequencies exp(-ln(max_period) i / (dim // 2 - 1)) (Ho et al. 2020).
+    """
+
+    dim: int = 128
+    max_period: float = 1e4
+
+    def __call__(self, c_noise: Array) -> Array:  # [B] -> [B, dim]
+        half = self.dim // 2
+        w = np.exp(-np.log(self.max_period) * np.arange(half) / (half - 1)).astype(np.float32)
+        return sin_cos(c_noise[:, None] * w)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fourier:
+    """Random Fourier features sin, cos(2 pi W c_noise), W ~ N(0, scale^2), fixed.
+
+    W is a constant made from `seed`, not a parameter behind a stop-gradient: it stands in no optimizer, average or
+    count. Meant for c_noise = ln sigma (NCSN++: scale 16).
+    """
+
+    dim: int = 256
+    scale: float = 16.0
+    seed: int = 0
+
+    def __call__(self, c_noise: Array) -> Array:  # [B] -> [B, dim]
+        # NumPy promises that RandomState never changes its numbers, which jax.random does not: a checkpoint needs its W.
+        w = (self.scale * np.random.RandomState(self.seed).standard_normal(self.dim // 2)).astype(np.float32)
+        return sin_cos(2 * jnp.pi * c_noise[:, None] * w)
+
+
+def sin_cos(angle: Array) -> Array:
+    """[B, n] -> [B, 2 n]."""
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+class Embedding(nn.Module):
+    """The vector [B, width] that conditions every block: silu of a two-layer MLP of the noise features and the label.
+
+    Attributes:
+      features: the map from c_noise [B] to [B, D].
+      width: size of both layers.
+      num_classes: 0, or the number of classes; the table has one row more, the null label `num_classes`.
+    """
+
+    features: Callable[[Array], Array]
+    width: int
+    num_classes: int = 0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, c_noise: Array, label: Array | None, batch: int) -> Array:
+        c_noise = jnp.asarray(c_noise, jnp.float32)  # in bfloat16 neighbouring levels would coincide
+        if c_noise.shape not in ((), (batch,)):
+            raise ValueError(f"c_noise must be a scalar or have shape ({batch},), one per example; got {c_noise.shape}")
+        h = self.features(jnp.broadcast_to(c_noise, (batch,)))
+        if self.num_classes:
+            init = variance_scaling(self.num_classes, "fan_avg", "uniform")  # Karras et al.: rows of W times sqrt(K)
+            label = self.num_classes if label is None else label
+            table = nn.Embed(self.num_classes + 1, h.shape[-1], embedding_init=init, param_dtype=self.param_dtype)
+            h = h + table(jnp.broadcast_to(jnp.asarray(label), (batch,)))
+        elif label is not None:
+            raise ValueError('cond has a "label" but the network has no classes: build it with num_classes > 0')
+        for i in range(2):
+            init = variance_scaling(1.0, "fan_avg", "uniform")
+            dense = nn.Dense(self.width, kernel_init=init, dtype=self.dtype, param_dtype=self.param_dtype, name=f"dense{i}")
+            h = nn.silu(dense(h))
+        return h
+
+
+def read_cond(cond: Cond) -> tuple[Array | None, Any]:
+    """The entries (label, attend) of a condition, None where absent.
+
+    Raises:
+      ValueError: `cond` is not a dict, or has an entry that no network here reads.
+    """
+    cond = {} if cond is None else cond
+    if not isinstance(cond, dict) or not set(cond) <= {"label", "attend"}:
+        got = sorted(cond) if isinstance(cond, dict) else type(cond).__name__
+        raise ValueError(f'cond must be None or a dict with the optional entries "label" and "attend"; got {got}')
+    return cond.get("label"), cond.get("attend")

@@ -1,0 +1,114 @@
+"""The U-Net"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from jax.nn.initializers import variance_scaling
+
+from diffjax.nn import resample
+from diffjax.nn.attention import SelfAttention, plain
+from diffjax.nn.conv import ZERO, Conv
+from diffjax.nn.embed import Embedding, Sinusoidal, read_cond
+from diffjax.nn.norm import GroupNorm
+from diffjax.typing import Cond
+
+class Block(nn.Module):
+    features: int
+    resample: Callable[[Array], Array] | None = None
+    dropout: float = 0.0
+    skip_scale: float = 1.0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, emb: Array, train: bool) -> Array:
+        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        dense = partial(nn.Dense, self.features, kernel_init=variance_scaling(1.0, "fan_avg", "uniform"), **types)
+        h = nn.silu(GroupNorm(**types, name="norm0")(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = Conv(self.features, name="conv0", **types)(h)
+        h = h + dense(name="emb")(emb)[:, None, None, :]
+        h = nn.silu(GroupNorm(**types, name="norm1")(h))
+        h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        h = Conv(self.features, ZERO, name="conv1", **types)(h)
+        if self.resample is not None or x.shape[-1] != self.features:
+            x = dense(name="skip")(x)
+        return self.skip_scale * (x + h)
+
+
+class UNet(nn.Module):
+    features: Callable[[Array], Array] = Sinusoidal(128)
+    width: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    blocks: int = 4
+    attention: tuple[int, ...] = (16,)
+    attend_each: bool = False
+    heads: int = 1
+    qkv_scale: float = 0.1
+    kernel: tuple[float, ...] | None = (1, 1)
+    input_skip: bool = False
+    skip_scale: float = 0.5**0.5
+    dropout: float = 0.1
+    num_classes: int = 0
+    out_channels: int | None = None
+    patch: int = 1
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, c_noise: Array, cond: Cond = None, train: bool = False) -> Array:
+        label, attend = read_cond(cond)
+        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        embedding = Embedding(self.features, 4 * self.width, self.num_classes, name="embedding", **types)
+        emb = embedding(c_noise, label, x.shape[0])
+        pyramid = resample.space_to_depth(x, self.patch).astype(self.dtype)
+        out_channels = (self.out_channels or x.shape[-1]) * self.patch**2
+        make = partial(Block, dropout=self.dropout, skip_scale=self.skip_scale, **types)
+        make_attn = partial(SelfAttention, self.heads, self.qkv_scale, self.skip_scale, **types)
+        attend = plain if attend is None else attend
+        top = len(self.multipliers) - 1
+
+        h = Conv(self.width, name="conv_in", **types)(pyramid)
+        hs = [h]
+        for i, mult in enumerate(self.multipliers):
+            for j in range(self.blocks):
+                h = make(self.width * mult, name=f"down{i}_block{j}")(h, emb, train)
+                if h.shape[1] in self.attention:
+                    h = make_attn(name=f"down{i}_attention{j}")(h, attend)
+                hs.append(h)
+            if i < top:
+                if self.kernel is None:
+                    h = Conv(h.shape[-1], stride=2, name=f"down{i}_conv", **types)(h)
+                else:
+                    h = make(h.shape[-1], partial(resample.down, kernel=self.kernel), name=f"down{i}")(h, emb, train)
+                if self.input_skip:
+                    pyramid = resample.blur(pyramid, self.kernel, len(self.kernel) // 2)
+                    pyramid = Conv(h.shape[-1], stride=2, padding="VALID", name=f"input{i}", **types)(pyramid)
+                    pyramid = h = self.skip_scale * (pyramid + h)
+                hs.append(h)
+
+        h = make(h.shape[-1], name="mid_block0")(h, emb, train)
+        h = make_attn(name="mid_attention")(h, attend)
+        h = make(h.shape[-1], name="mid_block1")(h, emb, train)
+
+        for i, mult in reversed(list(enumerate(self.multipliers))):
+            for j in range(self.blocks + 1):
+                h = make(self.width * mult, name=f"up{i}_block{j}")(jnp.concatenate([h, hs.pop()], -1), emb, train)
+                if h.shape[1] in self.attention and (self.attend_each or j == self.blocks):
+                    h = make_attn(name=f"up{i}_attention{j}")(h, attend)
+            if i > 0:
+                if self.kernel is None:
+                    h = Conv(h.shape[-1], name=f"up{i}_conv", **types)(resample.up(h, (1, 1)))
+                else:
+                    h = make(h.shape[-1], partial(resample.up, kernel=self.kernel), name=f"up{i}")(h, emb, train)
+
+        h = nn.silu(GroupNorm(name="norm_out", **types)(h))
+        h = Conv(out_channels, ZERO, name="conv_out", **types)(h)
+        return resample.depth_to_space(h, self.patch).astype(jnp.float32)

@@ -1,0 +1,72 @@
+"""Pictures: grids of images, and panels of points in the plane. Nothing here touches pyplot or its global state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from diffjax.data.pipeline import to_uint8
+
+
+def image_grid(x: Any, rows: int | None = None) -> np.ndarray:
+    """Images x [B, h, w, 1 or 3] in [-1, 1] -> one uint8 image [H, W, 1 or 3], row by row; empty cells are black.
+
+    Values outside [-1, 1] are clipped. Without `rows` the grid is about as high as it is wide.
+
+    Raises:
+      ValueError: x is empty, of another shape, or holds NaN.
+    """
+    x = np.asarray(x, np.float32)
+    if x.ndim != 4 or x.shape[-1] not in (1, 3) or not x.size:
+        raise ValueError(f"expected images [B, h, w, 1 or 3], got the shape {x.shape}")
+    b, h, w, c = x.shape
+    rows = math.isqrt(b) if rows is None else rows
+    if not 1 <= rows <= b:
+        raise ValueError(f"rows must lie in 1..{b}, the number of images, got {rows}")
+    columns = math.ceil(b / rows)
+    cells = np.zeros((rows * columns, h, w, c), np.uint8)
+    cells[:b] = to_uint8(x)
+    return cells.reshape(rows, columns, h, w, c).swapaxes(1, 2).reshape(rows * h, columns * w, c)
+
+
+def save_image(path: str | Path, grid: np.ndarray, scale: int = 1) -> None:
+    """Write a uint8 image [H, W, 1 or 3], each pixel as a square of `scale` x `scale`; the suffix says the format.
+
+    Raises:
+      ValueError: the image has another shape or dtype, or the scale is not a positive integer.
+    """
+    grid = np.asarray(grid)
+    if grid.ndim != 3 or grid.shape[-1] not in (1, 3) or grid.dtype != np.uint8 or not grid.size:
+        raise ValueError(f"expected a uint8 image [H, W, 1 or 3] (see image_grid), got {grid.dtype} {grid.shape}")
+    if scale < 1 or scale != int(scale):
+        raise ValueError(f"scale must be a positive integer, got {scale}")
+    large = grid.repeat(scale, axis=0).repeat(scale, axis=1)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(large[..., 0] if large.shape[-1] == 1 else large).save(path)
+
+
+def scatter_panels(path: str | Path, panels: Mapping[str, Any], limit: float = 2.2) -> None:
+    """Write one square panel of points [N, 2] for each title, side by side, all over [-limit, limit]^2.
+
+    Raises:
+      ValueError: there is no panel, or points are not [N, 2].
+    """
+    if not panels:
+        raise ValueError("there is no panel to draw")
+    figure = Figure(figsize=(3 * len(panels), 3.2), layout="constrained")
+    for i, (title, points) in enumerate(panels.items(), start=1):
+        points = np.asarray(points)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise ValueError(f"panel {title!r}: expected points [N, 2], got the shape {points.shape}")
+        axes = figure.add_subplot(1, len(panels), i, title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect=1)
+        size = float(np.clip(100 / math.sqrt(max(len(points), 1)), 0.7, 4))  # smaller dots for more points
+        axes.plot(points[:, 0], points[:, 1], ".", markersize=size, markeredgewidth=0, color="C0", rasterized=True)
+        axes.set(xticks=[], yticks=[])
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

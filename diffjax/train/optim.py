@@ -1,0 +1,71 @@
+"""Adam as the papers of the field use it: linear warm-up, clipping by the global norm, gradient accumulation.
+
+Two counts must be told apart. A *step* is one call of `train_step`: one batch. An *update* is one move of the
+parameters. They are the same unless gradients are accumulated over k batches: then every k-th step is an update, made
+with the mean of the k gradients, and it equals one step on the k batches joined. Warm-up, schedules and EMA count
+updates; the loop, its logs and its checkpoints count steps. Between updates the parameters and every EMA stand still.
+
+Sources: Kingma and Ba 2015 (Adam); Pascanu et al. 2013 (clipping); Loshchilov and Hutter 2019 (decoupled decay).
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from diffjax.typing import PyTree
+
+
+def adam(
+    lr: float | optax.Schedule,
+    warmup: int = 0,
+    clip: float | None = None,
+    accumulate: int = 1,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+    """Adam (AdamW with `weight_decay`), behind clipping, behind accumulation.
+
+    Args:
+      lr: the learning rate, or a schedule of the number of updates made so far.
+      warmup: update n = 1, 2, ... uses `lr * min(n / warmup, 1)`.
+      clip: largest global norm of the gradient; None for no clipping.
+      accumulate: batches for each update.
+      betas, eps, weight_decay: as in the papers.
+
+    Raises:
+      ValueError: a value that cannot be meant.
+    """
+    if accumulate < 1 or warmup < 0 or (clip is not None and clip <= 0):
+        raise ValueError(f"need accumulate >= 1, warmup >= 0, clip > 0: got {accumulate}, {warmup}, {clip}")
+    rate = warmed(lr, warmup) if warmup else lr
+    b1, b2 = betas
+    tx = optax.adamw(rate, b1, b2, eps, weight_decay=weight_decay) if weight_decay else optax.adam(rate, b1, b2, eps)
+    if clip is not None:
+        tx = optax.chain(optax.clip_by_global_norm(clip), tx)
+    return optax.MultiSteps(tx, accumulate).gradient_transformation() if accumulate > 1 else tx
+
+
+def warmed(lr: float | optax.Schedule, warmup: int) -> optax.Schedule:
+    """`lr`, scaled by min(n / warmup, 1) at update n = 1, 2, ...; optax counts the updates before this one, n - 1."""
+    rate = lr if callable(lr) else lambda count: lr
+    return lambda count: rate(count) * jnp.minimum((count + 1) / warmup, 1.0)
+
+
+def ema_warmup(decay: float) -> Callable[[Array], Array]:
+    """The decay min(decay, (1 + n) / (10 + n)) at update n = 1, 2, ...: a short memory while the network is new."""
+    return lambda n: jnp.minimum(decay, (1 + n) / (10 + n))
+
+
+def updates(opt_state: PyTree, step: Array) -> tuple[Array, Array | bool]:
+    """How many updates were made up to and with this step, and whether this step made one.
+
+    Args:
+      opt_state: the optimiser's state after the step.
+      step: the number of steps before it.
+    """
+    if isinstance(opt_state, optax.MultiStepsState):
+        return opt_state.gradient_step, opt_state.mini_step == 0
+    return step + 1, True

@@ -1,0 +1,112 @@
+"""Data parallelism: the batch is spread over the devices, the state is whole on each.
+
+`jit_train_steps` is the way: one program over arrays that know where they lie (`NamedSharding`), the same for one
+device or many. `pmap_train_steps` runs the same `train_step` under `jax.pmap` and an explicit mean over the devices.
+Both have one signature, `(state, batches [k, B, ...]) -> (state, metrics [k])`, and give the same parameters.
+
+The state that goes in is *donated*: its buffers become those of the state that comes out. So use only the state
+returned. A state that does not lie on the devices yet (a new one, one read from disk) is copied to them first, and stays
+the caller's.
+
+With several processes (`jax.distributed.initialize()` before anything else) each passes its own share of the batch, in
+the order of `jax.process_index()`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from diffjax.train.state import EmaDecay, TrainState, copy
+from diffjax.train.step import Metrics, train_steps
+from diffjax.typing import Loss, PyTree
+
+TrainSteps = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of one axis, "data", over `devices` (all of them by default)."""
+    n = len(jax.devices() if devices is None else devices)
+    return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
+    """A fresh copy of `tree`, whole on every device of `mesh`."""
+    return jax.device_put(copy(tree), NamedSharding(mesh, PartitionSpec()))
+
+
+def shard_batch(mesh: Mesh, batch: PyTree, axis: int = 0) -> PyTree:
+    """The examples, along `axis` of every leaf, spread over the devices of `mesh`.
+
+    Raises:
+      ValueError: the devices cannot share the examples evenly.
+    """
+    sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+    for x in jax.tree.leaves(batch):
+        _check_divisible(x.shape[axis], mesh.local_mesh.size)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+
+
+def jit_train_steps(
+    loss: Loss, tx: optax.GradientTransformation, ema_decays: Sequence[EmaDecay] = (), mesh: Mesh | None = None
+) -> TrainSteps:
+    """`train_steps` compiled for the devices of `mesh` (all by default): `(state, batches [k, B, ...]) -> ...`."""
+    mesh = make_mesh() if mesh is None else mesh
+    whole, spread = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
+    step = jax.jit(
+        partial(train_steps, loss, tx, tuple(ema_decays)),
+        in_shardings=(whole, spread),
+        out_shardings=whole,
+        donate_argnums=0,
+    )
+
+    def run(state: TrainState, batches: PyTree) -> tuple[TrainState, Metrics]:
+        return step(_place(mesh, state), shard_batch(mesh, batches, axis=1))
+
+    return run
+
+
+def pmap_train_steps(
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    ema_decays: Sequence[EmaDecay] = (),
+    devices: Sequence[jax.Device] | None = None,
+) -> TrainSteps:
+    """The same under `jax.pmap`: each device gets B / devices examples, gradients are averaged over axis "batch"."""
+    devices = jax.local_devices() if devices is None else devices
+    n, mesh = len(devices), make_mesh(devices)
+    step = jax.pmap(
+        partial(train_steps, loss, tx, tuple(ema_decays), axis="batch"),
+        axis_name="batch",
+        in_axes=(None, 1),
+        out_axes=(None, None),
+        devices=devices,
+        donate_argnums=0,
+    )
+
+    def divide(x):  # [k, B, ...] -> [k, n, B / n, ...]
+        _check_divisible(x.shape[1], n)
+        return x.reshape(x.shape[0], n, x.shape[1] // n, *x.shape[2:])
+
+    def run(state: TrainState, batches: PyTree) -> tuple[TrainState, Metrics]:
+        return step(_place(mesh, state), jax.tree.map(divide, batches))
+
+    return run
+
+
+def _place(mesh: Mesh, state: TrainState) -> TrainState:
+    """The state itself where it lies on the mesh (it came from `replicate` or from a step), else a copy that does."""
+    here = state.step.sharding
+    placed = isinstance(here, NamedSharding) and here.device_set == set(mesh.devices.flat)
+    return state if placed else replicate(mesh, state)
+
+
+def _check_divisible(examples: int, devices: int) -> None:
+    if examples % devices:
+        raise ValueError(
+            f"a batch of {examples} examples cannot be shared evenly by {devices} devices: choose a multiple of "
+            f"{devices}, or fewer devices with make_mesh(jax.devices()[:n])"
+        )

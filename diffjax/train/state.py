@@ -1,0 +1,57 @@
+"""The state of training: everything that decides the next step, and so everything that a checkpoint holds.
+
+`key` never changes. The step's randomness is `fold_in(key, step)` and that of example i of the step's batch is
+`fold_in(fold_in(key, step), i)`: it follows from the position alone, so that a resumed run, a larger number of steps in
+one call or another number of devices draws the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from diffjax.typing import Key, PyTree, pytree
+
+EmaDecay = float | Callable[[Array], Array]  # a constant, or a function of the number of updates (`optim.ema_warmup`)
+
+
+@pytree
+class TrainState:
+    """Parameters, optimiser and averages after `step` steps.
+
+    Attributes:
+      step: how many steps were taken, [] int32.
+      params: what the loss takes, e.g. the whole dict that Flax's `net.init` returns.
+      opt_state: the state of the optax optimiser.
+      ema: one average of `params` for each decay.
+      key: the constant base key, [].
+    """
+
+    step: Array
+    params: PyTree
+    opt_state: PyTree
+    ema: tuple[PyTree, ...]
+    key: Key
+
+    @classmethod
+    def create(
+        cls, key: Key, params: PyTree, tx: optax.GradientTransformation, ema_decays: Sequence[EmaDecay] = ()
+    ) -> TrainState:
+        """The state before the first step; every average starts at `params`. The caller's arrays are copied.
+
+        Raises:
+          ValueError: `key` is not one new-style key.
+        """
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.ndim:
+            raise ValueError(f"expected one key made by jax.random.key(seed), got {key.dtype}{list(key.shape)}")
+        ema = tuple(copy(params) for _ in ema_decays)
+        return cls(jnp.zeros((), jnp.int32), copy(params), copy(tx.init(params)), ema, copy(key))
+
+
+def copy(tree: PyTree) -> PyTree:
+    """A tree of fresh device arrays: no leaf shares its buffer with the original or with another leaf."""
+    return jax.tree.map(lambda x: jnp.array(x, copy=True), tree)

@@ -1,0 +1,118 @@
+"""One step of training, as one pure function for every way to run it.
+
+With per-example losses l_i(theta) of a batch of B examples, a step is
+
+    g     = d/dtheta  1/B sum_i l_i(theta)                                                     (1)
+    theta = theta + update(g)                                                                  (2)
+    ema   = d ema + (1 - d) theta                 for each decay d                             (3)
+
+Example i draws its randomness from `fold_in(fold_in(key, step), i)`, where i counts the whole batch. Under `jit` with
+sharded arrays the batch is whole by definition; under `pmap` with `axis="batch"` each device adds its offset to i, and
+the gradient is averaged over the axis. All give the same parameters, up to the order of floating-point sums.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from diffjax.arrays import example_keys
+from diffjax.train.optim import updates
+from diffjax.train.state import EmaDecay, TrainState
+from diffjax.typing import Loss, PyTree
+
+Metrics = dict[str, Array]
+
+
+def train_step(
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    ema_decays: Sequence[EmaDecay],
+    state: TrainState,
+    batch: PyTree,
+    *,
+    axis: str | None = None,
+) -> tuple[TrainState, Metrics]:
+    """One step on a batch [B, ...]: the next state, and the means of the loss, of its aux and the gradient's norm.
+
+    Args:
+      loss: `(params, keys [B], batch) -> (per_example [B], aux dict of [B])`.
+      tx: the optimiser; see `optim` for what a step is where it accumulates gradients.
+      ema_decays: one for each tree of `state.ema`.
+      axis: the name of the mapped axis over whose devices the batch is spread; None where `batch` is the whole batch.
+
+    Raises:
+      ValueError: the loss does not return one value per example, or the decays do not fit `state.ema`.
+    """
+    if len(ema_decays) != len(state.ema):
+        raise ValueError(f"{len(ema_decays)} EMA decays, but the state holds {len(state.ema)} averages")
+    n = batch_size(batch)
+    first = 0 if axis is None else jax.lax.axis_index(axis) * n
+    keys = example_keys(jax.random.fold_in(state.key, state.step), n, first)
+    grads, metrics = jax.grad(partial(_mean, loss), has_aux=True)(state.params, keys, batch)  # (1)
+    if axis is not None:
+        grads, metrics = jax.lax.pmean((grads, metrics), axis)
+    metrics["grad_norm"] = optax.tree.norm(grads)
+    update, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, update)  # (2)
+    count, moved = updates(opt_state, state.step)
+    ema = tuple(_average(d, count, moved, params, old) for d, old in zip(ema_decays, state.ema, strict=True))  # (3)
+    return TrainState(state.step + 1, params, opt_state, ema, state.key), metrics
+
+
+def train_steps(
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    ema_decays: Sequence[EmaDecay],
+    state: TrainState,
+    batches: PyTree,
+    *,
+    axis: str | None = None,
+) -> tuple[TrainState, Metrics]:
+    """k steps in one call, on k batches stacked as [k, B, ...]; the metrics are [k], one of each step.
+
+    On an accelerator this saves the host's share of each step. On a CPU keep k = 1 for convolutional networks: XLA's CPU
+    compiler does not optimise the gradients of convolutions inside a loop (measured on jax 0.10.2: 40 times slower).
+    """
+    step = partial(train_step, loss, tx, ema_decays, axis=axis)
+    if jax.tree.leaves(batches)[0].shape[0] > 1:
+        return jax.lax.scan(step, state, batches)
+    state, metrics = step(state, jax.tree.map(lambda x: x[0], batches))  # a scan of length 1 would still be a loop
+    return state, jax.tree.map(lambda m: m[None], metrics)
+
+
+def batch_size(batch: PyTree) -> int:
+    """B of a batch whose leaves are all [B, ...].
+
+    Raises:
+      ValueError: there is no leaf, a leaf has no axis, or the leaves disagree.
+    """
+    sizes = {x.shape[0] if x.ndim else None for x in jax.tree.leaves(batch)}
+    if len(sizes) != 1 or None in sizes:
+        shapes = jax.tree.map(lambda x: tuple(x.shape), batch)
+        raise ValueError(f"every array of a batch needs the same first axis (the examples), got shapes {shapes}")
+    return sizes.pop()
+
+
+def _mean(loss: Loss, params: PyTree, keys: Array, batch: PyTree) -> tuple[Array, Metrics]:
+    values, aux = loss(params, keys, batch)
+    for name, value in {"loss": values, **aux}.items():
+        if value.shape != keys.shape:
+            raise ValueError(
+                f"a loss returns one value per example, but {name!r} is {list(value.shape)} for a batch of "
+                f"{keys.shape[0]}: sum over the other axes, and leave the mean over the batch to train_step"
+            )
+    metrics = {name: value.mean() for name, value in aux.items()} | {"loss": values.mean()}
+    return metrics["loss"], metrics
+
+
+def _average(decay: EmaDecay, count: Array, moved: Any, params: PyTree, old: PyTree) -> PyTree:
+    """The EMA after update `count`; unchanged by a step that only gathered a gradient."""
+    d = decay(count) if callable(decay) else decay
+    rate = 1.0 - d if moved is True else jnp.where(moved, 1.0 - d, 0.0)
+    new = optax.incremental_update(params, old, rate)
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), new, old)

@@ -1,0 +1,239 @@
+"""Score-SDE: train a denoiser on images through an SDE, sample it, and judge it (Song et al. 2021).
+
+    python experiments/score_sde.py                               # preset cpu: a few minutes on two CPU cores
+    python experiments/score_sde.py --preset cpu-long
+    python experiments/score_sde.py --preset cifar10-ve-deep      # the paper's settings, for accelerators
+    python experiments/score_sde.py --preset cifar10-vp --dry-run # parameters, FLOPs and memory of a step, no training
+
+Any field is an option: `--sde.beta-max 10 --steps 2000 --lr 1e-3`. A stopped run goes on with `--resume`.
+
+RESULTS
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import Partial
+from tyro.conf import OmitArgPrefixes, Suppress
+
+import diffjax as dj
+from diffjax import data, experiment, metrics, plots, precondition, times, train
+from diffjax.losses import DSM, weightings
+from diffjax.nn import UNet, presets
+from diffjax.typing import Denoiser, PyTree, Sampler
+from diffjax.weights import save_params
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    lr: float = 2e-4
+    """Peak learning rate of Adam."""
+    lr_end: float | None = None
+    """Where a cosine carries it by the last step; None: it stays."""
+    warmup: int = 5000
+    """Updates until the peak."""
+    clip: float = 1.0
+    """Largest global norm of the gradient."""
+    accumulate: int = 1
+    """Batches for each update."""
+    ema: tuple[float, ...] = (0.9999,)
+    """Decays of the parameters' averages; the first is sampled."""
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        lr = self.lr
+        if self.lr_end is not None:
+            lr = optax.cosine_decay_schedule(self.lr, steps // self.accumulate, self.lr_end / self.lr)
+        return train.adam(lr, self.warmup, self.clip, self.accumulate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    sde: dj.VP | dj.SubVP | dj.VE
+    net: Suppress[UNet]
+    precondition: Suppress[Callable]  # what the network predicts
+    weight: Suppress[Callable]
+    law: Suppress[Callable] = times.Uniform()
+    optim: Annotated[OptimConfig, OmitArgPrefixes] = OptimConfig()
+    loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig()
+    sampler: Suppress[Sampler] = dj.DDIM()
+    grid: Suppress[Callable] = times.uniform
+    sampling_steps: int = 100
+    """Steps of the sampler."""
+    samples: int = 1024
+    """Images to generate for the distances."""
+    likelihoods: int = 64
+    """Test images whose bits per dimension are computed."""
+    data: str = "auto"
+    """fashion_mnist, digits, cifar10, or auto: Fashion-MNIST where it can be had, else digits."""
+    data_dir: Path | None = None
+    """Where prepared data are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
+    flip: bool = False
+    """Mirror half of the training images."""
+    batch_size: int = 64
+    seed: int = 0
+    workdir: Path = Path("runs/score_sde")
+    dry_run: bool = False
+    """Only print the parameters, FLOPs and memory of a training step."""
+
+
+def main(config: Config) -> dict[str, Any] | None:
+    tx, key = config.optim.build(config.loop.steps), jax.random.key(config.seed)
+    loss = DSM(config.sde, config.law, config.net.apply, config.precondition, config.weight)
+    if config.dry_run:
+        return dry_run(config, loss, tx)
+    experiment.start(config.workdir, config)
+    images = data.load(config.data, config.data_dir)
+    shape = images.shape
+
+    params = jax.jit(config.net.init)(key, jnp.zeros((1, *shape)), jnp.zeros(1))
+    state = train.TrainState.create(key, params, tx, config.optim.ema)
+    step = train.jit_train_steps(loss, tx, config.optim.ema)
+
+    def batches(start: int):
+        return data.batches(
+            images.train_images, images.train_labels, config.batch_size, config.seed, start, flip=config.flip
+        )
+
+    def grid(state: train.TrainState) -> dict[str, np.ndarray]:
+        return {"ema": plots.image_grid(generate(config, denoiser(config, state.ema[0]), 36, shape))}
+
+    state, summary = train.fit(step, state, batches, config.workdir, config.loop, grid)
+    save_params(config.workdir / "ema.safetensors", state.ema[0])
+    summary |= {"parameters": train.count(params), "data": images.name, **evaluate(config, images, state.ema[0])}
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+def denoiser(config: Config, params: PyTree) -> Denoiser:
+    return config.precondition(config.sde, Partial(config.net.apply, params))
+
+
+def generate(config: Config, denoise: Denoiser, n: int, shape: tuple[int, ...], batch: int = 128) -> np.ndarray:
+    """n images from fixed noise: the same at every call, and for every n."""
+    key, ts = jax.random.key(config.seed + 1), config.grid(config.sde, config.sampling_steps)
+    k_prior, k_steps = (dj.arrays.example_keys(k, -(-n // batch) * batch) for k in jax.random.split(key))
+    batch = min(batch, n)
+    chunks = []
+    for i in range(0, n, batch):
+        x = dj.prior_sample(k_prior[i : i + batch], config.sde, (batch, *shape))
+        chunks.append(np.asarray(dj.sample(k_steps[i : i + batch], denoise, config.sde, config.sampler, ts, x)))
+    return np.concatenate(chunks)[:n]
+
+
+def evaluate(config: Config, images: data.ImageData, params: PyTree) -> dict[str, Any]:
+    """Pictures, distances beside their floors, and bits per dimension."""
+    denoise, result = denoiser(config, params), {}
+    x = generate(config, denoise, config.samples, images.shape)
+    plots.save_image(config.workdir / "samples.png", plots.image_grid(x[:64]), scale=3)
+    features = feature_function(images)
+    if features is not None:
+        report = metrics.report(
+            features(data.to_float(images.train_images)), features(x), features(data.to_float(images.test_images))
+        )
+        result |= {k: v for k, v in dataclasses.asdict(report).items()}
+    return result | bits(config, denoise, images)
+
+
+def feature_function(images: data.ImageData) -> Callable[[Any], np.ndarray] | None:
+    """Features to measure distances in: a classifier's for Fashion-MNIST, the pixels themselves of tiny images."""
+    if images.name == "fashion_mnist":
+        return metrics.fashion_features()
+    return (lambda x: np.asarray(x).reshape(len(x), -1)) if np.prod(images.shape) <= 64 else None
+
+
+def bits(config: Config, denoise: Denoiser, images: data.ImageData) -> dict[str, float]:
+    """Bits per dimension of the first test images, by the probability-flow ODE; the error is that of their mean."""
+    n = min(config.likelihoods, len(images.test_images))
+    if not n:
+        return {}
+    batch = next(data.batches(images.test_images, images.test_labels, n, config.seed, dequantise=True))
+    estimate = dj.likelihood.estimate(jax.random.key(config.seed), denoise, config.sde, jnp.asarray(batch["image"]))
+    bpd = np.asarray(dj.bits_per_dim(estimate.logp, int(np.prod(images.shape))))
+    return {"bits_per_dim": float(bpd.mean()), "bits_per_dim_stderr": float(bpd.std(ddof=1) / np.sqrt(n))}
+
+
+def dry_run(config: Config, loss: DSM, tx: optax.GradientTransformation) -> dict[str, float]:
+    """Build the training step from shapes alone, and print what it takes."""
+    shape = (config.batch_size, *((32, 32, 3) if config.data == "cifar10" else (28, 28, 1)))
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def create(key):
+        params = config.net.init(key, jnp.zeros((1, *shape[1:])), jnp.zeros(1))
+        return train.TrainState.create(key, params, tx, config.optim.ema)
+
+    state = jax.eval_shape(create, jax.random.key(0))
+    cost = train.step_cost(partial(train.train_step, loss, tx, config.optim.ema), state, {"image": x})
+    print(
+        f"{cost['parameters']:,} parameters; a step on a batch of {config.batch_size}: {cost['flops'] / 1e9:,.0f} GFLOP"
+    )
+    print(f"parameters, optimiser and averages: {cost['state_bytes'] / 2**20:,.0f} MiB")
+    return cost
+
+
+def cpu() -> Config:
+    return Config(
+        sde=dj.VP(),
+        net=presets.small(),
+        precondition=precondition.from_v,
+        weight=weightings.v,
+        law=times.LowDiscrepancy(),
+        optim=OptimConfig(lr=2e-3, lr_end=2e-4, warmup=50, ema=(0.98,)),
+        loop=train.LoopConfig(steps=900, log_every=25, checkpoint_every=300, sample_every=300),
+        sampling_steps=50,
+    )
+
+
+def cpu_long() -> Config:
+    return dataclasses.replace(
+        cpu(),
+        optim=OptimConfig(lr=2e-3, lr_end=2e-5, warmup=200, ema=(0.999,)),
+        loop=train.LoopConfig(steps=12_000, log_every=100, checkpoint_every=500, sample_every=2000),
+        sampling_steps=100,
+        samples=5000,
+        likelihoods=256,
+        workdir=Path("runs/score_sde_long"),
+    )
+
+
+def cifar10(sde: dj.VP | dj.SubVP | dj.VE, deep: bool) -> Config:
+    """The continuous CIFAR-10 models of the paper (its Table 3 and Appendix H)."""
+    ve = isinstance(sde, dj.VE)
+    predict = dict(precondition=precondition.from_score) if ve else dict(precondition=precondition.from_eps)
+    t_min = 1e-5
+    return Config(
+        sde=sde,
+        net=(presets.ncsnpp if ve else presets.ddpmpp)(deep=deep),
+        weight=weightings.simple,
+        law=times.Uniform(t_min),
+        optim=OptimConfig(ema=(0.999 if ve else 0.9999,)),
+        loop=train.LoopConfig(
+            steps=950_000 if deep else 1_300_000, steps_per_call=5, checkpoint_every=50_000, sample_every=50_000
+        ),
+        sampler=dj.PC(dj.ReverseDiffusion(), dj.Langevin(snr=0.16)) if ve else dj.EulerMaruyama(),
+        sampling_steps=1000,
+        samples=50_000,
+        data="cifar10",
+        flip=True,
+        batch_size=128,
+        workdir=Path(f"runs/cifar10-{type(sde).__name__.lower()}{'-deep' * deep}"),
+        **predict,
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"cpu": cpu, "cpu-long": cpu_long} | {
+    f"cifar10-{type(sde).__name__.lower()}{'-deep' * deep}": partial(cifar10, sde, deep)
+    for sde in (dj.VP(), dj.SubVP(), dj.VE())
+    for deep in (False, True)
+}
+
+if __name__ == "__main__":
+    main(experiment.configure(PRESETS, __doc__))

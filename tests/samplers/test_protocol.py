@@ -1,0 +1,160 @@
+"""What every sampler and the driver promise: shapes, one trace, independence of the batch, vmap, finite ends, errors."""
+
+import time
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+import diffjax as dj
+
+SAMPLERS = {
+    "EulerMaruyama": dj.EulerMaruyama(),
+    "ReverseDiffusion": dj.ReverseDiffusion(),
+    "Ancestral": dj.Ancestral(),
+    "AncestralLarge": dj.Ancestral(large=1.0),
+    "Euler": dj.Euler(),
+    "Heun": dj.Heun(),
+    "DDIM": dj.DDIM(),
+    "DDIM(eta=1)": dj.DDIM(eta=1.0),
+    "Langevin": dj.Langevin(snr=0.1),
+    "PC": dj.PC(dj.ReverseDiffusion(), dj.Langevin(snr=0.1, n_steps=2)),
+}
+
+
+@pytest.fixture(params=SAMPLERS)
+def sampler(request):
+    return SAMPLERS[request.param]
+
+
+def shrink(gain, x, t, cond=None):
+    """A denoiser with a parameter, for images as well as vectors."""
+    return gain * x / (1 + jnp.asarray(t).reshape(-1, *[1] * (x.ndim - 1)))
+
+
+DENOISE = Partial(shrink, 0.5)
+
+
+def test_protocol(sampler, key):
+    sde, x = dj.VP(), jax.random.normal(key, (64, 8, 8, 1))
+    ts = dj.times.uniform(sde, 4)
+    out = dj.sample(key, DENOISE, sde, sampler, ts, x)
+    assert out.shape == x.shape and out.dtype == jnp.float32 and jnp.isfinite(out).all()
+
+    # 64 together equal 64 alone with the same keys
+    keys = dj.arrays.example_keys(key, 64)
+    alone = [dj.sample(keys[i : i + 1], DENOISE, sde, sampler, ts, x[i : i + 1]) for i in range(64)]
+    np.testing.assert_allclose(out, jnp.concatenate(alone), rtol=2e-4, atol=2e-5)
+
+    path = dj.sample(key, DENOISE, sde, sampler, ts, x, trajectory=True)
+    assert path.shape == (5, *x.shape)
+    np.testing.assert_array_equal(path[0], x)
+    np.testing.assert_allclose(path[-1], out, rtol=1e-5, atol=1e-6)
+
+    steps = dj.sample(key, DENOISE, sde, dj.KeepNoise(sampler), ts, x)
+    stochastic = not isinstance(sampler, dj.Euler | dj.Heun) and sampler != dj.DDIM()
+    assert bool(jnp.any(steps != out)) == stochastic
+
+
+@pytest.mark.parametrize("sde", [dj.VP(), dj.VE(), dj.Flow(), dj.EDM(), dj.Cosine()], ids=lambda s: type(s).__name__)
+def test_a_step_into_t_0_is_finite_and_returns_the_denoised_image(sampler, sde, key):
+    if isinstance(sampler, dj.Langevin | dj.PC):
+        pytest.skip("a corrector takes no step; a PC's step is its predictor's")
+    t = 0.01 * sde.T
+    ts = jnp.array([t, 0.0])
+    x0 = jax.random.normal(key, (8, 3))
+    x = dj.gaussian.perturb(sde, x0, t, jax.random.normal(jax.random.key(1), x0.shape))
+    out = dj.sample(key, lambda x, t, cond: x0, sde, sampler, ts, x)
+    # x_0, but for VE's sigma(0) = 0.01 and the error of a reverse-diffusion step of 0.01
+    assert jnp.abs(out - x0).max() < 0.08
+
+
+def test_one_trace_over_all_floats_and_none_for_the_second_call(key):
+    x, ts = jnp.ones((2, 3)), dj.times.uniform(dj.VP(), 5)
+
+    @chex.assert_max_traces(n=2)  # PC calls the denoiser twice in the one trace of its step
+    def denoise(gain, x, t, cond=None):
+        return shrink(gain, x, t)
+
+    for beta_max in (10.0, 15.0, 20.0):
+        for snr in (0.1, 0.2, 0.3):
+            sampler = dj.PC(dj.EulerMaruyama(), dj.Langevin(snr=snr))
+            dj.sample(key, Partial(denoise, beta_max), dj.VP(beta_max=beta_max), sampler, ts, x)
+
+
+def test_vmap_over_a_stacked_sde_equals_the_loop(key):
+    x, betas = jax.random.normal(key, (4, 3)), [10.0, 15.0, 20.0]
+    ts = dj.times.uniform(dj.VP(), 6)
+
+    def run(sde):
+        return dj.sample(key, DENOISE, sde, dj.EulerMaruyama(), ts, x)
+
+    stack = jax.tree.map(
+        lambda *leaves: jnp.stack([jnp.asarray(v) for v in leaves]), *[dj.VP(beta_max=b) for b in betas]
+    )
+    np.testing.assert_allclose(
+        jax.vmap(run)(stack), jnp.stack([run(dj.VP(beta_max=b)) for b in betas]), rtol=1e-5, atol=1e-6
+    )
+    axes = dj.VP(None, 0, None, None)  # type: ignore[arg-type]
+    over_one = jax.vmap(run, in_axes=(axes,))(dj.VP(beta_max=jnp.array(betas)))
+    np.testing.assert_allclose(over_one[1], run(dj.VP(beta_max=15.0)), rtol=1e-5, atol=1e-6)
+
+
+def test_vmap_over_eta_and_gradients_through_the_sampler(key):
+    x, ts = jax.random.normal(key, (4, 3)), dj.times.uniform(dj.VP(), 6)
+    run = lambda eta, gain: dj.sample(key, Partial(shrink, gain), dj.VP(), dj.DDIM(eta), ts, x).sum()  # noqa: E731
+    etas = jnp.array([0.0, 0.5, 1.0])
+    np.testing.assert_allclose(jax.vmap(run, (0, None))(etas, 0.5), [run(e, 0.5) for e in etas], rtol=1e-4)
+    grads = jax.vmap(jax.grad(run, (0, 1)), (0, None))(etas, 0.5)
+    assert all(jnp.isfinite(g).all() for g in grads)  # at eta = 0 too
+    h = 1e-2
+    np.testing.assert_allclose(grads[1][1], (run(0.5, 0.5 + h) - run(0.5, 0.5 - h)) / (2 * h), rtol=2e-2)
+
+
+def test_compile_time_does_not_grow_with_the_steps(key):
+    x = jnp.ones((2, 3))
+
+    def first_call(n):
+        start = time.perf_counter()
+        dj.sample(key, DENOISE, dj.VP(), dj.Heun(), dj.times.uniform(dj.VP(), n), x)
+        return time.perf_counter() - start
+
+    first_call(3)
+    assert first_call(1000) < 4 * first_call(10) + 1
+
+
+def test_low_precision_states_are_promoted_and_float64_is_kept(key, x64):
+    sde, ts = dj.VP(), dj.times.uniform(dj.VP(), 2)
+    assert dj.sample(key, DENOISE, sde, dj.DDIM(), ts, jnp.ones((2, 3), jnp.bfloat16)).dtype == jnp.float32
+    assert dj.sample(key, DENOISE, sde, dj.DDIM(1.0), ts, jnp.ones((2, 3), jnp.float64)).dtype == jnp.float64
+
+
+@pytest.mark.parametrize(
+    ("ts", "message"),
+    [
+        ([1.0], "n >= 1 steps"),
+        ([[1.0, 0.0]], "n >= 1 steps"),
+        ([0.1, 0.9], "reverse the grid"),
+        ([1.0, float("nan")], "must fall"),
+        ([1.5, 0.1], r"\[0, T = 1.0\]"),
+        ([1.0, -0.1], r"\[0, T = 1.0\]"),
+    ],
+)
+def test_bad_grids(key, ts, message):
+    with pytest.raises(ValueError, match=message):
+        dj.sample(key, DENOISE, dj.VP(), dj.DDIM(), jnp.array(ts), jnp.ones((2, 3)))
+
+
+def test_bad_states_keys_and_denoisers(key):
+    ts = dj.times.uniform(dj.VP(), 2)
+    with pytest.raises(ValueError, match="float array"):
+        dj.sample(key, DENOISE, dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3), int))
+    with pytest.raises(ValueError, match="one key or 2 keys"):
+        dj.sample(jax.random.split(key, 3), DENOISE, dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match="must keep the shape"):
+        dj.sample(key, lambda x, t, cond: x[:, :1], dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))
+    with pytest.raises(TypeError, match="expected a function"):
+        dj.sample(key, jnp.ones(3), dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))  # type: ignore[arg-type]

@@ -1,0 +1,75 @@
+"""Properties of everything derived from the two curves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffjax as dj
+from diffjax.sde import gaussian
+
+HUB = [
+    (gaussian.eps_from_x0, gaussian.x0_from_eps),
+    (gaussian.score_from_x0, gaussian.x0_from_score),
+    (gaussian.v_from_x0, gaussian.x0_from_v),
+    (gaussian.velocity_from_x0, gaussian.x0_from_velocity),
+]
+MAKERS = [dj.VP, dj.SubVP, dj.VE, dj.EDM, dj.Cosine, dj.Flow, dj.BetaTable.linear]
+
+
+@pytest.fixture(params=MAKERS, ids=lambda make: make.__qualname__)
+def sde(request, x64):
+    """Each SDE in turn, in double precision."""
+    return request.param()
+
+
+def test_conversions_round_trip_and_agree(key, sde):
+    x0, eps = jax.random.normal(key, (2, 5, 3))
+    t = jnp.linspace(0.05, 0.95, 5) * sde.T
+    x = gaussian.perturb(sde, x0, t, eps)
+    for there, back in HUB:
+        np.testing.assert_allclose(back(sde, x, t, there(sde, x, t, x0)), x0, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(gaussian.eps_from_x0(sde, x, t, x0), eps, rtol=1e-8, atol=1e-10)
+    # the velocity is f x - g^2/2 score
+    g = gaussian.bcast(gaussian.diffusion(sde, t), x)
+    flow = gaussian.drift(sde, x, t) - 0.5 * g**2 * gaussian.score_from_x0(sde, x, t, x0)
+    np.testing.assert_allclose(gaussian.velocity_from_x0(sde, x, t, x0), flow, rtol=1e-8, atol=1e-9)
+
+
+def test_all_is_finite_at_both_ends(key, sde):
+    x0, eps = jax.random.normal(key, (2, 4, 3))
+    for t in (0.0, sde.T):
+        x = gaussian.perturb(sde, x0, t, eps)
+        assert jnp.isfinite(gaussian.eps_from_x0(sde, x, t, x0)).all()
+        assert jnp.isfinite(gaussian.score_from_x0(sde, x, t, x0)).all()
+        np.testing.assert_allclose(gaussian.x0_from_v(sde, x, t, gaussian.v_from_x0(sde, x, t, x0)), x0, atol=1e-4)
+    assert jnp.isfinite(gaussian.velocity_from_x0(sde, x, sde.T, x0)).all()
+
+
+def test_transitions_compose(sde):
+    r, s, t = 0.2 * sde.T, 0.5 * sde.T, 0.9 * sde.T
+    (a1, b1), (a2, b2), (a, b) = (gaussian.transition(sde, *p) for p in ((s, r), (t, s), (t, r)))
+    np.testing.assert_allclose(a, a1 * a2, rtol=1e-12)
+    np.testing.assert_allclose(b**2, b2**2 + (a2 * b1) ** 2, rtol=1e-10)
+    if sde.sigma(0.0) == 0:
+        np.testing.assert_allclose(gaussian.transition(sde, t, 0.0), (sde.alpha(t), sde.sigma(t)), rtol=1e-10)
+
+
+def test_time_of_logsnr_inverts(sde):
+    t = jnp.linspace(0.02, 0.98, 9) * sde.T
+    np.testing.assert_allclose(gaussian.time_of_logsnr(sde, gaussian.logsnr(sde, t)), t, rtol=1e-9)
+
+
+def test_logsnr_rate_is_the_squared_diffusion_over_the_variance(x64):
+    sde, t = dj.SubVP(), 0.37
+    rate = jax.grad(lambda t: gaussian.logsnr(sde, t))(t)
+    np.testing.assert_allclose(-rate, (gaussian.diffusion(sde, t) / sde.sigma(t)) ** 2, rtol=1e-12)
+
+
+def test_prior(key):
+    sde = dj.VE()
+    x = dj.prior_sample(key, sde, (4000, 2))
+    assert abs(float(x.std()) / 50 - 1) < 4 / np.sqrt(2 * 8000)  # 4 sigma of the standard deviation of 8000 draws
+    normal = -0.5 * (np.asarray(x, np.float64) / 50) ** 2 - np.log(50 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(dj.prior_logp(sde, x), normal.sum(-1), rtol=1e-5)
+    assert jnp.array_equal(dj.prior_sample(key, sde, (5, 2)), x[:5])

@@ -1,0 +1,88 @@
+"""The house's rule, read off the source: imports only go down, and solvers know only the driver among their siblings."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = {
+    "typing": 0,
+    "arrays": 0,
+    "sde": 1,
+    "times": 1,
+    "nn": 1,
+    "weights": 1,
+    "precondition": 2,
+    "oracle": 2,
+    "control": 2,
+    "samplers": 3,
+    "guidance": 3,
+    "constraints": 4,
+    "losses": 4,
+    "likelihood": 4,
+    "train": 5,
+    "data": 5,
+    "metrics": 5,
+    "plots": 5,
+    "experiment": 5,
+}
+SHARED = {"drive", "ddim", "ode"}  # what the files of one folder of solvers may share
+FILES = sorted(ROOT.glob("diffjax/**/*.py"))
+EVERY_FILE = FILES + sorted(ROOT.glob("experiments/**/*.py"))
+name = lambda path: str(path.relative_to(ROOT))  # noqa: E731
+
+
+def imports(path):
+    """The diffjax modules that a file imports, as tuples below the package."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "diffjax":
+            for alias in node.names:
+                yield (*node.module.split(".")[1:], alias.name)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("diffjax."):
+                    yield tuple(alias.name.split(".")[1:])
+
+
+@pytest.mark.parametrize(
+    "path", [f for f in FILES if f.parent != ROOT / "diffjax" or f.name != "__init__.py"], ids=name
+)
+def test_imports_only_go_down(path):
+    parts = path.relative_to(ROOT / "diffjax").with_suffix("").parts
+    here = FLOORS[parts[0]]
+    for target in imports(path):
+        assert target[0] in FLOORS, f"{path} imports diffjax.{'.'.join(target)}: name its floor in tests/test_floors.py"
+        same_house = target[0] == parts[0] or here == FLOORS[target[0]]
+        assert FLOORS[target[0]] < here or same_house, f"{path}: {target[0]} lies above {parts[0]}"
+        solvers = {"samplers", "guidance", "constraints"}
+        if parts[0] in solvers and target[0] == parts[0] and path.name != "__init__.py":
+            assert target[1] in SHARED, f"{path} imports its sibling {target[1]}"
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=name)
+def test_files_functions_and_parameter_lists_stay_small(path):
+    lines = path.read_text().splitlines()
+    networks = "nn" in path.parts
+    assert len(lines) <= (350 if networks else 250)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            doc = ast.get_docstring(node, clean=False)
+            length = node.end_lineno - node.lineno + 1 - (len(doc.splitlines()) if doc else 0)
+            assert length <= 40 or networks, f"{node.name} has {length} lines without its docstring"
+            args = node.args
+            count = len([a for a in args.posonlyargs + args.args + args.kwonlyargs if a.arg not in ("self", "cls")])
+            assert count <= 8 or networks, f"{node.name} has {count} parameters"
+
+
+@pytest.mark.parametrize(("word", "home"), [("pmap", "train/parallel.py"), ("orbax", "train/checkpoint.py")])
+def test_one_file_names_pmap_and_one_names_orbax(word, home):
+    users = {name(f) for f in FILES if re.search(rf"(import|jax\.)\s*\S*\b{word}\b", f.read_text())}
+    assert users <= {f"diffjax/{home}"}
+
+
+def test_tests_mirror_the_package():
+    for test in (ROOT / "tests").glob("**/test_*.py"):
+        folder = test.parent.relative_to(ROOT / "tests")
+        assert (ROOT / "diffjax" / folder).is_dir() or folder.parts[:1] == ("experiments",), f"{test} mirrors no folder"

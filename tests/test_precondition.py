@@ -1,0 +1,97 @@
+"""Denoisers from networks that output the exact target give the exact posterior mean."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+import diffjax as dj
+from diffjax import precondition
+from diffjax.sde import gaussian
+
+S2 = 0.3  # variance of N(0, S2) data, for which E[x_0 | x] = alpha S2 x / (alpha^2 S2 + sigma^2)
+
+
+def ideal(sde, x, t, s2=S2):
+    alpha, sigma = gaussian.curves(sde, t, x)
+    return alpha * s2 * x / (alpha**2 * s2 + sigma**2)
+
+
+@pytest.mark.parametrize("sde", [dj.VP(), dj.VE(), dj.Flow(), dj.EDM()], ids=lambda sde: type(sde).__name__)
+@pytest.mark.parametrize("name", ["eps", "score", "v", "velocity", "x0"])
+def test_each_prediction(x64, key, sde, name):
+    x = jax.random.normal(key, (6, 2))
+    t = jnp.linspace(0.1, 0.9, 6) * sde.T
+    x0 = ideal(sde, x, t)
+    target = x0 if name == "x0" else getattr(gaussian, f"{name}_from_x0")(sde, x, t, x0)
+    seen = []
+
+    def network(x, c_noise, cond=None):
+        seen.append(c_noise)
+        return target
+
+    options = {"scaled": False} if name == "score" else {}
+    denoise = getattr(precondition, f"from_{name}")(sde, network, precondition.scaled_time, **options)
+    np.testing.assert_allclose(denoise(x, t), x0, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(seen[0], 999 * t / sde.T)
+    assert not jax.tree_util.all_leaves([denoise])  # a pytree, with the SDE's floats as leaves
+
+
+def test_scaled_score(x64, key):
+    sde, x = dj.VE(), jax.random.normal(key, (6, 2))
+    t = jnp.linspace(0.1, 0.9, 6)
+    x0 = ideal(sde, x, t)
+    F = gaussian.bcast(sde.sigma(t), x) * gaussian.score_from_x0(sde, x, t, x0)
+    denoise = precondition.from_score(sde, lambda x, c, cond: F)
+    np.testing.assert_allclose(denoise(x, t), x0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("sde", [dj.EDM(), dj.VP()], ids=["EDM", "VP"])
+def test_edm_keeps_the_network_at_unit_variance(x64, key, sde):
+    sd, t = 0.5, jnp.full(20000, 0.4) * sde.T
+    x0 = sd * jax.random.normal(key, (20000, 1))
+    eps = jax.random.normal(jax.random.key(1), x0.shape)
+    x = gaussian.perturb(sde, x0, t, eps)
+    seen = {}
+
+    def network(x, c_noise, cond=None):
+        seen.update(x=x, c_noise=c_noise)
+        return jnp.zeros_like(x)
+
+    D = precondition.edm(sde, network, sd)(x, t)
+    np.testing.assert_allclose(seen["x"].std(), 1, atol=4 / np.sqrt(40000))  # 4 sigma
+    np.testing.assert_allclose(seen["c_noise"], np.log(sde.sigma(t) / sde.alpha(t)) / 4)
+    # F = 0 is the optimum for N(0, sd^2) data, and its weighted loss is exactly 1: here within 4 sigma (var 2)
+    np.testing.assert_allclose(D, ideal(sde, x, t, sd**2), rtol=1e-9)
+    loss = dj.losses.weightings.edm(sde, t)[:, None] * (D - x0) ** 2
+    assert abs(float(loss.mean()) - 1) < 4 * np.sqrt(2 / 20000)
+
+
+def test_a_network_that_changes_the_shape_is_named():
+    denoise = precondition.from_eps(dj.VP(), lambda x, c, cond: x[..., :1])
+    with pytest.raises(ValueError, match="must keep the shape"):
+        denoise(jnp.zeros((2, 3)), 0.5)
+
+
+def test_bf16_networks_leave_the_arithmetic_in_float32():
+    sde = dj.VP()
+    denoise = precondition.from_eps(sde, lambda x, c, cond: x.astype(jnp.bfloat16))
+    assert denoise(jnp.ones((2, 3)), 0.5).dtype == jnp.float32
+
+
+def test_a_denoiser_crosses_jit_with_its_parameters_as_arguments():
+    def network(params, x, c_noise, cond=None):
+        return params["w"] * x
+
+    traces = []
+
+    @jax.jit
+    def call(denoise, x):
+        traces.append(0)
+        return denoise(x, 0.5)
+
+    for w in (1.0, 2.0):
+        denoise = precondition.from_x0(dj.VP(), Partial(network, {"w": jnp.array(w)}))
+        assert float(call(denoise, jnp.ones((1, 1)))[0, 0]) == w
+    assert len(traces) == 1

@@ -1,0 +1,100 @@
+"""Grids against published nodes, laws against their distributions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffjax as dj
+from diffjax import times
+
+EDM_18 = """80 57.585985 40.785574 28.374585 19.352453 12.910082 8.4009353 5.3151945 3.2568215 1.9233398 1.0881706
+.58534812 .29644228 .13951647 .05994731 .02293452 .00752802 .002"""
+
+
+def test_karras_grid_of_edm(x64):
+    ts = times.karras(dj.EDM(), 18)
+    np.testing.assert_allclose(ts[:-1], np.array(EDM_18.split(), float), rtol=2e-6)
+    np.testing.assert_allclose(ts.sum(), 260.106857, rtol=4e-9)
+    assert ts[-1] == 0 and ts.shape == (19,)
+    assert times.karras(dj.EDM(), 1).tolist() == [80.0, 0.0]
+
+
+def test_karras_levels_on_another_sde_are_those_of_its_sigma_over_alpha(x64):
+    sde = dj.VP()
+    ts = times.karras(sde, 6, to_zero=False)
+    level = (sde.sigma(ts) / sde.alpha(ts)) ** (1 / 7)
+    np.testing.assert_allclose(jnp.diff(level), jnp.full(6, (level[-1] - level[0]) / 6), rtol=1e-8)
+    assert (ts[0], ts[-1]) == (1.0, 1e-3)
+
+
+def test_simple_grids():
+    sde = dj.VP()
+    np.testing.assert_allclose(times.uniform(sde, 4, 0.0), [1, 0.75, 0.5, 0.25, 0])
+    np.testing.assert_allclose(times.quadratic(sde, 4, 0.0), [1, 0.5625, 0.25, 0.0625, 0], atol=1e-7)
+    assert float(times.uniform(sde, 3)[-1]) == pytest.approx(sde.t_min)
+    ts = times.uniform_logsnr(dj.Flow(), 5, t_max=0.9, t_min=0.1)
+    np.testing.assert_allclose(np.diff(np.log((1 - ts) / ts)), np.full(5, np.log(81) / 5), rtol=1e-5)
+
+
+def test_integer_grids_of_a_table():
+    sde = dj.BetaTable.linear(1000)
+    assert times.trailing(sde, 4).tolist() == [1000, 750, 500, 250, 0]
+    assert times.trailing(sde, 1000).tolist() == list(range(1000, -1, -1))
+    assert times.leading(sde, 10).tolist() == [*range(901, 0, -100), 0]  # labels 900, 800, ..., 0
+    quadratic = times.leading_quadratic(sde, 10)
+    assert quadratic.tolist() == [800 + 1, *[int((k / 9) ** 2 * 800 + 1e-6) + 1 for k in range(8, -1, -1)], 0]
+
+
+@pytest.mark.parametrize("grid", [times.uniform, times.quadratic, times.karras, times.uniform_logsnr])
+def test_no_steps(grid):
+    with pytest.raises(ValueError, match="at least 1 step"):
+        grid(dj.VP(), 0)
+    with pytest.raises(ValueError, match="1 to 100 steps"):
+        times.trailing(dj.BetaTable.linear(100), 101)
+
+
+@pytest.mark.parametrize(
+    ("sde", "t_min", "z"),
+    [(dj.VP(), 1e-5, 23.86447237), (dj.VP(), 1e-3, 19.16538668), (dj.SubVP(), 1e-5, 37.67894573)],
+)
+def test_importance_sampling(x64, sde, t_min, z):
+    law = times.ImportanceSampled(sde, t_min)
+    np.testing.assert_allclose(law.z(), z, rtol=1e-9)
+    # the drawn t has the closed-form cdf u: log((e^B - 1)/(e^B0 - 1)) for VP, of 2 log(e^B - 1) - B for sub-VP
+    t = law(jax.random.key(1), 200)
+    B = lambda t: 0.1 * t + 9.95 * t**2  # noqa: E731
+    cumulative = (
+        (lambda t: jnp.log(jnp.expm1(B(t))))
+        if isinstance(sde, dj.VP)
+        else (lambda t: 2 * jnp.log(jnp.expm1(B(t))) - B(t))
+    )
+    u = jax.vmap(jax.random.uniform)(dj.times.example_keys(jax.random.key(1), 200))
+    np.testing.assert_allclose(
+        (cumulative(t) - cumulative(t_min)) / (cumulative(1.0) - cumulative(t_min)), u, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("law", [times.Uniform(0.1, 0.7), times.LowDiscrepancy(0.1, 0.7)])
+def test_uniform_laws(key, law):
+    t = np.sort(law(key, 2000))
+    assert t[0] >= 0.1 and t[-1] <= 0.7
+    # Kolmogorov-Smirnov distance; P(> 2.2/sqrt(n)) is 1e-4 for independent draws, and far less for the spaced ones
+    assert np.abs((t - 0.1) / 0.6 - np.arange(2000) / 2000).max() < 2.2 / np.sqrt(2000)
+
+
+def test_low_discrepancy_spaces_the_batch_evenly(key):
+    t = np.sort(times.LowDiscrepancy(0.0, 1.0)(key, 16))
+    np.testing.assert_allclose(np.diff(t), 1 / 16, rtol=1e-4)
+
+
+def test_log_normal(key):
+    t = times.LogNormal(dj.EDM())(key, 4000)
+    z = (np.log(t) + 1.2) / 1.2
+    assert abs(z.mean()) < 4 / np.sqrt(4000) and abs(z.std() - 1) < 4 / np.sqrt(8000)
+
+
+def test_a_law_with_keys_draws_each_example_from_its_own(key):
+    keys = jax.random.split(key, 8)
+    for law in (times.Uniform(), times.ImportanceSampled(dj.VP()), times.LogNormal(dj.EDM())):
+        np.testing.assert_array_equal(law(keys, 8)[3:5], law(keys[3:5], 2))
