@@ -8,7 +8,7 @@ VENV ?= .venv
 .PHONY: demo test lint data clean
 
 demo: $(VENV)/demo.stamp data
-	$(VENV)/bin/python experiments/score_sde.py --preset cpu --workdir runs/demo --overwrite
+	$(VENV)/bin/python experiments/score_sde.py --preset cpu --workdir runs/demo --resume
 
 test: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest

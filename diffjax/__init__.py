@@ -4,6 +4,7 @@ A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network
 file and one driver), `losses`, `likelihood`, `oracle` (exact worlds), `train`, `data`, `metrics`.
 """
 
+from diffjax import arrays as arrays
 from diffjax import likelihood as likelihood
 from diffjax import losses as losses
 from diffjax import nn as nn

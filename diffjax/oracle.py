@@ -114,7 +114,7 @@ class Empirical:
         square = alpha * (alpha * (data**2).sum(-1) - 2 * flat @ data.T)
         weights = jax.nn.softmax(-0.5 * square / jnp.where(sigma == 0, 1, sigma) ** 2, axis=-1)
         x0 = (weights @ data).reshape(x.shape)
-        return jnp.where(bcast(sde.sigma(t), x) == 0, x, x0)
+        return jnp.asarray(jnp.where(bcast(sde.sigma(t), x) == 0, x, x0))
 
     def score(self, sde: SDE, x: Array, t: Time) -> Array:
         """grad log p_t(x), [B, ...]."""

@@ -5,6 +5,8 @@ A grid is an array ts [n + 1] that falls from noise to data; n is the number of 
 found by inverting logsnr(t), so it serves every SDE.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -72,12 +74,13 @@ def karras(sde: SDE, n: int, rho: float = 7.0, t_min: Time | None = None, *, to_
 
 def uniform_logsnr(sde: SDE, n: int, t_max: Time | None = None, t_min: Time | None = None) -> Array:
     """n steps from t_max to t_min, equal in logsnr (Lu et al. 2022). Give t_max < T where alpha(T) = 0."""
-    t_max, t_min = sde.T if t_max is None else t_max, _end(sde, t_min)
+    t_max = sde.T if t_max is None else t_max
+    t_min = _end(sde, t_min)
     ends = logsnr(sde, jnp.array([t_max, t_min]))
     return _pinned(sde, jnp.linspace(ends[0], ends[1], _steps(n) + 1), t_max, t_min)
 
 
-def _pinned(sde: SDE, logsnrs: Array, t_max: Time, t_min: Time) -> Array:
+def _pinned(sde: SDE, logsnrs: Array, t_max: Any, t_min: Any) -> Array:
     """Times of the given logsnrs, with the two ends exact."""
     ts = time_of_logsnr(sde, logsnrs, t_min, t_max).at[0].set(t_max)
     return ts.at[-1].set(t_min) if len(ts) > 1 else ts

@@ -70,8 +70,11 @@ def as_partial(fn: Callable) -> Callable:
 class SDE(Protocol):
     """A Gaussian process x_t = alpha(t) x_0 + sigma(t) eps; everything else is derived in `sde.gaussian`."""
 
-    T: Any  # the prior's time
-    t_min: Any  # where sampling stops by default
+    @property
+    def T(self) -> Any: ...  # the prior's time
+
+    @property
+    def t_min(self) -> Any: ...  # where sampling stops by default
 
     def alpha(self, t: Time) -> Array: ...
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from diffjax.arrays import example_keys, fold
 from diffjax.typing import SDE, Cond, Denoiser, Key, Sampler, as_partial
@@ -93,7 +94,7 @@ def check_grid(ts: Array, sde: SDE) -> None:
     """Raise a ValueError unless ts is a grid for the SDE. What is traced cannot be looked at, and passes."""
     if np.ndim(ts) != 1 or len(ts) < 2:
         raise ValueError(f"ts must be [n + 1] times for n >= 1 steps, got shape {np.shape(ts)}")
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in (ts, sde.T)):
+    if any(isinstance(leaf, Tracer) for leaf in (ts, sde.T)):
         return
     nodes, T = np.asarray(ts), np.asarray(sde.T)
     if not np.all(np.isfinite(nodes)) or np.any(np.diff(nodes) > 0):

@@ -86,13 +86,17 @@ class Checkpoints:
         steps = self.steps()
         if not steps or step not in (None, *steps):
             what = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-            raise CheckpointError(f"{self.folder} holds {what}; it holds steps {steps}: check --workdir, or train first")
+            raise CheckpointError(
+                f"{self.folder} holds {what}; it holds steps {steps}: check --workdir, or train first"
+            )
         return steps[-1] if step is None else step
 
     def _read(self, step: int, read: Any) -> Any:
         try:
             return read()
-        except Exception as error:  # Orbax and TensorStore raise many types, and None for lost metadata, for damaged files
+        except (
+            Exception
+        ) as error:  # Orbax and TensorStore raise many types, and None for lost metadata, for damaged files
             others = [s for s in self.steps() if s != step]
             advice = f"the run then goes on from step {others[-1]}" if others else "no other step is left: train anew"
             reason = " ".join(str(error.__cause__ or error).split())[:200]

@@ -1,7 +1,7 @@
 """What a step would cost, from shapes alone: nothing is allocated, nothing is run.
 
-    state = jax.eval_shape(lambda key: TrainState.create(key, net.init(key, x), tx, decays), jax.random.key(0))
-    step_cost(partial(train_step, loss, tx, decays), state, {"image": jax.ShapeDtypeStruct((128, 32, 32, 3), jnp.float32)})
+state = jax.eval_shape(lambda key: TrainState.create(key, net.init(key, x), tx, decays), jax.random.key(0))
+step_cost(partial(train_step, loss, tx, decays), state, {"image": jax.ShapeDtypeStruct((128, 32, 32, 3), jnp.float32)})
 """
 
 import math

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 import signal
 import sys
 import threading
@@ -31,7 +32,6 @@ from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.meter import Meter, Stopwatch
 from diffjax.train.parallel import TrainSteps
 from diffjax.train.state import TrainState
-from diffjax.train.step import batch_size
 from diffjax.train.writers import Writer
 from diffjax.typing import PyTree
 
@@ -105,10 +105,152 @@ def fit(
         bar = stack.enter_context(_progress(start, config.steps))
         stop = stack.enter_context(_stop_signals())
         stack.enter_context(_advice(saved))
-        meter, watch, stream = Meter(notes.get("loss")), Stopwatch(notes.get("seconds", 0.0)), batches(start)
-        rate = _Rate()
+        run = _Run(config, saved, writer, on_sample, Meter(notes.get("loss")), Stopwatch(notes.get("seconds", 0.0)))
+        stream = batches(start) if start < config.steps else iter(())
         for n in range(start + k, config.steps + 1, k):
             batch = _stack(stream, k, n)
             state, metrics = train_steps(state, batch)
-            meter.add(n, metrics)
-            ...
+            run.meter.add(n, metrics)
+            run.count(math.prod(jax.tree.leaves(batch)[0].shape[:2]) * jax.process_count())
+            bar.update(k)
+            bar.set_postfix_str(f"loss={run.meter.loss:.4g}", refresh=False)
+            run.events(n, state, stopped=bool(stop))
+            if stop:
+                bar.write(f"stopped at step {n}, saved in {saved.folder}: continue with --resume", file=sys.stderr)
+                raise SystemExit(128 + stop[0])
+        return state, run.summary(int(state.step))
+
+
+@dataclasses.dataclass
+class _Run:
+    """What happens between calls."""
+
+    config: LoopConfig
+    saved: Checkpoints
+    writer: Writer
+    on_sample: OnSample | None
+    meter: Meter
+    watch: Stopwatch
+    examples: int = 0  # seen in this run after its first call
+    warm: float | None = None  # the watch's seconds at the end of that call
+
+    def count(self, examples: int) -> None:
+        """A call on so many examples is under way; wait for the first one, which compiles."""
+        if self.warm is None:
+            self.meter.read()
+            self.warm = self.watch.seconds()
+        else:
+            self.examples += examples
+
+    def events(self, n: int, state: TrainState, stopped: bool) -> None:
+        """Log, save and sample what is due after step n."""
+        config, end = self.config, n == self.config.steps
+        if end or stopped or _due(n, config.log_every):
+            self.writer.scalars(n, self.meter.means() | {"seconds": self.watch.seconds()})
+        if end or stopped or _due(n, config.checkpoint_every):
+            self.save(state)
+        if self.on_sample is not None and not stopped and (end or _due(n, config.sample_every)):
+            self.meter.read()
+            with self.watch.paused():
+                self.writer.images(n, self.on_sample(state) or {})
+
+    def save(self, state: TrainState) -> None:
+        self.meter.read()
+        with self.watch.paused():
+            if not _all_finite(state.params):
+                raise FloatingPointError(f"a parameter is not finite at step {int(state.step)}")
+            self.saved.save(state, {"seconds": self.watch.seconds(), "loss": self.meter.loss})
+
+    def summary(self, step: int) -> dict[str, Any]:
+        seconds = self.watch.seconds()
+        rate = self.examples / (seconds - self.warm) if self.examples else None
+        return {"steps": step, "seconds": seconds, "examples_per_s": rate, "loss": self.meter.loss}
+
+
+def _start(saved: Checkpoints, state: TrainState, config: LoopConfig) -> tuple[TrainState, dict[str, Any]]:
+    """The state to go on from, and the notes saved with it."""
+    steps, notes = saved.steps(), {}
+    if steps and not config.resume:
+        raise FileExistsError(
+            f"{saved.folder} holds checkpoints up to step {steps[-1]}: pass --resume to go on from there, or choose "
+            f"another --workdir"
+        )
+    if steps:
+        state, notes = saved.restore(state), saved.notes()
+    if int(state.step) % config.steps_per_call:
+        raise ValueError(
+            f"step {state.step} is no multiple of steps_per_call = {config.steps_per_call}: choose a divisor"
+        )
+    return state, notes
+
+
+def _stack(stream: Iterator[PyTree], k: int, n: int) -> PyTree:
+    """The next k batches as one tree of arrays [k, B, ...], for the call that ends at step n."""
+    chunk = list(itertools.islice(stream, k))
+    if len(chunk) < k:
+        raise ValueError(f"the data ended after {n - k + len(chunk)} steps: `batches(start)` must repeat without end")
+    return jax.tree.map(lambda *xs: np.stack(xs), *chunk)
+
+
+def _due(n: int, every: int) -> bool:
+    return every > 0 and n % every == 0
+
+
+@jax.jit
+def _all_finite(tree: PyTree) -> jax.Array:
+    return jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+
+
+def _progress(start: int, steps: int) -> tqdm:
+    """A bar of steps on stderr; in a log file it is redrawn twice a minute."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    bar = tqdm(
+        total=steps,
+        initial=start,
+        unit="step",
+        dynamic_ncols=True,
+        mininterval=interval,
+        maxinterval=max(10.0, interval),
+        disable=jax.process_index() != 0,
+    )
+    bar.set_postfix_str("compiling" if start < steps else "")
+    return bar
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that receives the first SIGINT or SIGTERM; a second one acts as usual. Only the main thread gets signals."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def restore():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def catch(number, frame):
+        caught.append(number)
+        restore()
+
+    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        restore()
+
+
+@contextlib.contextmanager
+def _advice(saved: Checkpoints) -> Iterator[None]:
+    """Say what is left and what to do when a figure is not finite."""
+    try:
+        yield
+    except FloatingPointError as error:
+        steps = saved.steps()
+        kept = (
+            f"The last good checkpoint is step {steps[-1]} in {saved.folder}" if steps else "No checkpoint came before"
+        )
+        raise FloatingPointError(
+            f"{error}. {kept}. Look for NaN in the data of that step, lower the learning rate or clip the gradient, then "
+            f"run again{' with --resume' if steps else ''}."
+        ) from None

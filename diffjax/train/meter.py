@@ -1,6 +1,7 @@
 """What a run knows about itself: the figures of its steps, and its time."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -36,11 +37,10 @@ class Meter:
             return
         (step, metrics), self._pending = self._pending, None
         values = {name: np.asarray(value) for name, value in metrics.items()}
-        for name in values.keys() & {"loss", "grad_norm"}:
-            bad = np.flatnonzero(~np.isfinite(values[name]))
-            if bad.size:
-                first = step - len(values[name]) + int(bad[0]) + 1
-                raise FloatingPointError(f"{name} is {values[name][bad[0]]} at step {first}")
+        k = len(values["loss"])
+        for i, name in itertools.product(range(k), ("loss", "grad_norm")):
+            if name in values and not np.isfinite(values[name][i]):
+                raise FloatingPointError(f"{name} is {values[name][i]} at step {step - k + i + 1}")
         self.loss = float(values["loss"].mean())
         self._window.append(values)
 
@@ -48,7 +48,8 @@ class Meter:
         """The mean of each metric over all steps since the last time."""
         self.read()
         window, self._window = self._window, []
-        return {name: float(np.concatenate([w[name] for w in window]).mean(dtype=np.float64)) for name in window[0]}
+        names = sorted(window[0], key="loss".__ne__)  # the loss first
+        return {name: float(np.concatenate([w[name] for w in window]).mean(dtype=np.float64)) for name in names}
 
 
 class Stopwatch:
