@@ -89,7 +89,7 @@ class GaussianMixture:
 
 def _log_normal(x: Array, cov: Array) -> Array:
     """log N(x; 0, cov) for one vector."""
-    return jax.scipy.stats.multivariate_normal.logpdf(x, jnp.zeros_like(x), cov)
+    return jnp.asarray(jax.scipy.stats.multivariate_normal.logpdf(x, jnp.zeros_like(x), cov))
 
 
 @pytree
@@ -114,7 +114,7 @@ class Empirical:
         square = alpha * (alpha * (data**2).sum(-1) - 2 * flat @ data.T)
         weights = jax.nn.softmax(-0.5 * square / jnp.where(sigma == 0, 1, sigma) ** 2, axis=-1)
         x0 = (weights @ data).reshape(x.shape)
-        return jnp.asarray(jnp.where(bcast(sde.sigma(t), x) == 0, x, x0))
+        return jnp.where(bcast(sde.sigma(t), x) == 0, x, x0)
 
     def score(self, sde: SDE, x: Array, t: Time) -> Array:
         """grad log p_t(x), [B, ...]."""

@@ -40,7 +40,7 @@ SOLVERS = {  # name, solver, steps
 class Config:
     sde: dj.VP | dj.SubVP | dj.VE = dj.VP()
     lr: float = 2e-3
-    batch_size: int = 1024
+    batch_size: int = 512
     loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
         steps=3000, steps_per_call=250, log_every=250, checkpoint_every=3000, sample_every=0
     )

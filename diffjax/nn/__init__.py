@@ -1,2 +1,6 @@
+"""Flax networks `(params, x, c_noise, cond) -> F`; they know no SDE."""
+
 from diffjax.nn import presets as presets
+from diffjax.nn.attention import plain as plain
+from diffjax.nn.mlp import MLP as MLP
 from diffjax.nn.unet import UNet as UNet

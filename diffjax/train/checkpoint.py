@@ -40,9 +40,8 @@ class Checkpoints:
     def __init__(self, folder: str | Path, keep: int = 3, keep_every: int = 0):
         self.folder = Path(folder).absolute()
         preserve = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
-        self._files = ocp.training.Checkpointer(
-            self.folder, preservation_policy=policies.AnyPreservationPolicy(preserve), cleanup_tmp_directories=True
-        )
+        policy: Any = policies.AnyPreservationPolicy(preserve)
+        self._files = ocp.training.Checkpointer(str(self.folder), preservation_policy=policy)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -101,12 +100,12 @@ class Checkpoints:
             advice = f"the run then goes on from step {others[-1]}" if others else "no other step is left: train anew"
             reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise CheckpointError(
-                f"the checkpoint {self.folder / str(step)} is truncated or incomplete ({type(error).__name__}: {reason}). "
-                f"Delete that folder and run again with --resume; {advice}"
+                f"the checkpoint {self.folder / str(step)} is truncated or incomplete "
+                f"({type(error).__name__}: {reason}). Delete that folder and run again with --resume; {advice}"
             ) from error
 
-    def _compare(self, step: int, found: PyTree, wanted: PyTree) -> None:
-        def form(leaves, name):
+    def _compare(self, step: int, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+        def form(leaves: dict[str, Any], name: str) -> str:
             x = leaves.get(name)
             return "absent" if x is None else f"{jnp.dtype(x.dtype).name}{json.dumps(list(x.shape))}"
 
@@ -115,9 +114,9 @@ class Checkpoints:
         if differ:
             name, more = differ[0], f" ({len(differ) - 1} more differ)" if differ[1:] else ""
             raise CheckpointError(
-                f"the checkpoint {self.folder / str(step)} belongs to another network, optimiser or set of EMAs: {name!r} "
-                f"is {form(found, name)} there and {form(wanted, name)} here{more}. Run with the configuration that wrote "
-                f"it, or choose another --workdir"
+                f"the checkpoint {self.folder / str(step)} belongs to another network, optimiser or set of EMAs: "
+                f"{name!r} is {form(found, name)} there and {form(wanted, name)} here{more}. Run with the "
+                f"configuration that wrote it, or choose another --workdir"
             )
 
 
@@ -141,4 +140,6 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _like(leaf: Any, data: Array) -> Array:
-    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else data
+    if not _is_key(leaf):
+        return data
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))  # leaf may be abstract

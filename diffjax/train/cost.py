@@ -28,10 +28,10 @@ def step_cost(step: Callable, state: TrainState, *args: PyTree, compile: bool = 
     cost = {
         "parameters": count(state.params),
         "state_bytes": sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)),
-        "flops": float(lowered.cost_analysis()["flops"]),
+        "flops": float((lowered.cost_analysis() or {}).get("flops", math.nan)),
     }
-    if compile:
-        memory = lowered.compile().memory_analysis()
+    memory = lowered.compile().memory_analysis() if compile else None
+    if memory is not None:
         used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
         cost["memory_bytes"] = used - memory.alias_size_in_bytes
     return cost

@@ -7,7 +7,7 @@ run that was stopped and resumed ends with the same bits as one that was not. It
     checkpoints/<step>/             the whole state
     samples/                        what `on_sample` draws
 
-A loss that is not finite stops the run before that state is saved. Ctrl-C and SIGTERM let the step end, save, and leave.
+A loss that is not finite stops the run before that state is saved. Ctrl-C and SIGTERM let the call end, save and leave.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +24,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from diffjax.train.checkpoint import Checkpoints
+from diffjax.train.console import progress, stop_signals
 from diffjax.train.meter import Meter, Stopwatch
 from diffjax.train.parallel import TrainSteps
 from diffjax.train.state import TrainState
@@ -46,7 +44,7 @@ class LoopConfig:
     steps: int = 10_000
     """Steps in all, those before a resume included."""
     steps_per_call: int = 1
-    """Steps in one compiled call. Keep 1 for convolutions on a CPU; 5 to 20 helps an accelerator with small networks."""
+    """Steps in one compiled call. Keep 1 for convolutions on a CPU; 5 to 20 help an accelerator."""
     log_every: int = 50
     """Steps between lines of metrics."""
     checkpoint_every: int = 1_000
@@ -82,7 +80,7 @@ def fit(
     Args:
       train_steps: `jit_train_steps(loss, tx, ema_decays)`, or anything with its signature.
       state: the state before the first step. It stays the caller's.
-      batches: `batches(start)` yields the batch of step start + 1, then the next ones, without end. NumPy arrays [B, ...].
+      batches: `batches(start)` yields the batch of step start + 1, then the next ones; NumPy arrays [B, ...].
       workdir: the run's folder.
       on_sample: draws pictures, a dict of uint8 [H, W, 1 or 3], from a state that it must not keep.
 
@@ -102,8 +100,8 @@ def fit(
         state, notes = _start(saved, state, config)
         start = int(state.step)
         writer = stack.enter_context(Writer(workdir, start))
-        bar = stack.enter_context(_progress(start, config.steps))
-        stop = stack.enter_context(_stop_signals())
+        bar = stack.enter_context(progress(start, config.steps))
+        stop = stack.enter_context(stop_signals())
         stack.enter_context(_advice(saved))
         run = _Run(config, saved, writer, on_sample, Meter(notes.get("loss")), Stopwatch(notes.get("seconds", 0.0)))
         stream = batches(start) if start < config.steps else iter(())
@@ -163,7 +161,7 @@ class _Run:
 
     def summary(self, step: int) -> dict[str, Any]:
         seconds = self.watch.seconds()
-        rate = self.examples / (seconds - self.warm) if self.examples else None
+        rate = self.examples / (seconds - self.warm) if self.examples and self.warm is not None else None
         return {"steps": step, "seconds": seconds, "examples_per_s": rate, "loss": self.meter.loss}
 
 
@@ -201,45 +199,6 @@ def _all_finite(tree: PyTree) -> jax.Array:
     return jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
-def _progress(start: int, steps: int) -> tqdm:
-    """A bar of steps on stderr; in a log file it is redrawn twice a minute."""
-    interval = 0.5 if sys.stderr.isatty() else 30.0
-    bar = tqdm(
-        total=steps,
-        initial=start,
-        unit="step",
-        dynamic_ncols=True,
-        mininterval=interval,
-        maxinterval=max(10.0, interval),
-        disable=jax.process_index() != 0,
-    )
-    bar.set_postfix_str("compiling" if start < steps else "")
-    return bar
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that receives the first SIGINT or SIGTERM; a second one acts as usual. Only the main thread gets signals."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def restore():
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def catch(number, frame):
-        caught.append(number)
-        restore()
-
-    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        restore()
-
-
 @contextlib.contextmanager
 def _advice(saved: Checkpoints) -> Iterator[None]:
     """Say what is left and what to do when a figure is not finite."""
@@ -251,6 +210,6 @@ def _advice(saved: Checkpoints) -> Iterator[None]:
             f"The last good checkpoint is step {steps[-1]} in {saved.folder}" if steps else "No checkpoint came before"
         )
         raise FloatingPointError(
-            f"{error}. {kept}. Look for NaN in the data of that step, lower the learning rate or clip the gradient, then "
-            f"run again{' with --resume' if steps else ''}."
+            f"{error}. {kept}. Look for NaN in the data of that step, lower the learning rate or clip the gradient, "
+            f"then run again{' with --resume' if steps else ''}."
         ) from None

@@ -9,6 +9,7 @@ Sources: Kingma and Ba 2015 (Adam); Pascanu et al. 2013 (clipping); Loshchilov a
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -59,7 +60,7 @@ def ema_warmup(decay: float) -> Callable[[Array], Array]:
     return lambda n: jnp.minimum(decay, (1 + n) / (10 + n))
 
 
-def updates(opt_state: PyTree, step: Array) -> tuple[Array, Array | bool]:
+def updates(opt_state: PyTree, step: Array) -> tuple[Any, Any]:
     """How many updates were made up to and with this step, and whether this step made one.
 
     Args:

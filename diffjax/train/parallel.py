@@ -5,8 +5,8 @@ device or many. `pmap_train_steps` runs the same `train_step` under `jax.pmap` a
 Both have one signature, `(state, batches [k, B, ...]) -> (state, metrics [k])`, and give the same parameters.
 
 The state that goes in is *donated*: its buffers become those of the state that comes out. So use only the state
-returned. A state that does not lie on the devices yet (a new one, one read from disk) is copied to them first, and stays
-the caller's.
+returned. A state that does not lie on the devices yet (a new one, one read from disk) is copied to them first, and
+stays the caller's.
 
 With several processes (`jax.distributed.initialize()` before anything else) each passes its own share of the batch, in
 the order of `jax.process_index()`.
@@ -14,6 +14,7 @@ the order of `jax.process_index()`.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ from diffjax.typing import Loss, PyTree
 TrainSteps = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of one axis, "data", over `devices` (all of them by default)."""
     n = len(jax.devices() if devices is None else devices)
     return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
@@ -73,11 +74,11 @@ def pmap_train_steps(
     loss: Loss,
     tx: optax.GradientTransformation,
     ema_decays: Sequence[EmaDecay] = (),
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> TrainSteps:
     """The same under `jax.pmap`: each device gets B / devices examples, gradients are averaged over axis "batch"."""
     devices = jax.local_devices() if devices is None else devices
-    n, mesh = len(devices), make_mesh(devices)
+    n, mesh = len(devices), Mesh(np.asarray(devices), ("batch",), axis_types=(AxisType.Auto,))
     step = jax.pmap(
         partial(train_steps, loss, tx, tuple(ema_decays), axis="batch"),
         axis_name="batch",

@@ -75,8 +75,8 @@ def train_steps(
 ) -> tuple[TrainState, Metrics]:
     """k steps in one call, on k batches stacked as [k, B, ...]; the metrics are [k], one of each step.
 
-    On an accelerator this saves the host's share of each step. On a CPU keep k = 1 for convolutional networks: XLA's CPU
-    compiler does not optimise the gradients of convolutions inside a loop (measured on jax 0.10.2: 40 times slower).
+    On an accelerator this saves the host's share of each step. On a CPU keep k = 1 for convolutional networks:
+    XLA's CPU compiler leaves the gradients of convolutions inside a loop in a slow form (jax 0.10.2: 40 times slower).
     """
     step = partial(train_step, loss, tx, ema_decays, axis=axis)
     if jax.tree.leaves(batches)[0].shape[0] > 1:
@@ -92,10 +92,11 @@ def batch_size(batch: PyTree) -> int:
       ValueError: there is no leaf, a leaf has no axis, or the leaves disagree.
     """
     sizes = {x.shape[0] if x.ndim else None for x in jax.tree.leaves(batch)}
-    if len(sizes) != 1 or None in sizes:
+    size = sizes.pop() if len(sizes) == 1 else None
+    if size is None:
         shapes = jax.tree.map(lambda x: tuple(x.shape), batch)
         raise ValueError(f"every array of a batch needs the same first axis (the examples), got shapes {shapes}")
-    return sizes.pop()
+    return size
 
 
 def _mean(loss: Loss, params: PyTree, keys: Array, batch: PyTree) -> tuple[Array, Metrics]:

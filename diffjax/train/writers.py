@@ -1,7 +1,7 @@
 """Where a run's figures and pictures go: `metrics.jsonl`, `samples/*.png`, and both to TensorBoard.
 
-One JSON object a line, `{"step": 100, "loss": 0.31, ...}`: `pandas.read_json(path, lines=True)` reads it. Only process 0
-writes. A resumed run removes what lies after its first step, so that each step stands there once.
+One JSON object a line, `{"step": 100, "loss": 0.31, ...}`: `pandas.read_json(path, lines=True)` reads it. Only process
+0 writes. A resumed run removes the lines after the step it goes on from, so that each step stands there once.
 """
 
 from __future__ import annotations

@@ -3,8 +3,11 @@
 import dataclasses
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,7 +19,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 def load(name):
     spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -56,9 +59,6 @@ def test_a_run_leaves_its_files_and_resumes(score_sde, tiny):
 
 
 def test_samples_do_not_depend_on_how_many_are_drawn(score_sde, tiny):
-    import jax
-    import jax.numpy as jnp
-
     params = tiny.net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), 0.0)
     denoise = score_sde.denoiser(tiny, params)
     many = score_sde.generate(tiny, denoise, 5, (8, 8, 1), batch=2)

@@ -1,0 +1,31 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from diffjax.train import TrainState, adam, count, step_cost, train_step
+
+B, D, K = 64, 300, 500
+
+
+def loss(params, keys, batch):
+    return ((batch @ params["w"] + params["b"]) ** 2).sum(1), {}
+
+
+def test_the_cost_of_a_matrix_product_without_any_array():
+    tx = adam(1e-3)
+
+    def create(key):
+        return TrainState.create(key, {"w": jnp.zeros((D, K)), "b": jnp.zeros(K)}, tx, (0.9,))
+
+    state = jax.eval_shape(create, jax.random.key(0))
+    batch = jax.ShapeDtypeStruct((B, D), jnp.float32)
+    cost = step_cost(partial(train_step, loss, tx, (0.9,)), state, batch, compile=True)
+    parameters = D * K + K
+    assert cost["parameters"] == parameters == count(state.params)
+    # parameters, two moments and one average in float32; the step, Adam's count and the key's two words besides
+    assert cost["state_bytes"] == 4 * (4 * parameters + 1 + 1 + 2)
+    products = 2 * 2 * B * D * K  # forward and the weights' gradient: multiply and add
+    assert cost["flops"] == pytest.approx(products, rel=0.2) and cost["flops"] > products
+    assert cost["memory_bytes"] >= cost["state_bytes"] + 4 * B * D

@@ -1,0 +1,268 @@
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax.train import Checkpoints, LoopConfig, TrainState, adam, ema_warmup, fit, jit_train_steps
+
+DECAYS = (0.9, ema_warmup(0.99))
+TX = adam(0.05, warmup=5, clip=1.0)
+
+
+def settings(**changes):
+    return LoopConfig(**dict(steps=20, log_every=5, checkpoint_every=5, sample_every=0) | changes)
+
+
+@pytest.fixture(scope="module")
+def run(line):
+    """The start, its step, compiled once for all tests, and how an undisturbed run ends."""
+    start = TrainState.create(jax.random.key(1), line.params, TX, DECAYS)
+    return SimpleNamespace(start=start, steps=jit_train_steps(line.loss, TX, DECAYS))
+
+
+@pytest.fixture(scope="module")
+def whole(run, line, tmp_path_factory):
+    return fit(run.steps, run.start, line.batches, tmp_path_factory.mktemp("whole"), settings())
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def saved_steps(workdir):
+    with Checkpoints(workdir / "checkpoints") as saved:
+        return saved.steps()
+
+
+def spoiled(line, bad, value=np.nan):
+    """The batches, with one number of the batch of step `bad` replaced."""
+
+    def batches(start):
+        for n, batch in enumerate(line.batches(start), start=start + 1):
+            if n == bad:
+                batch["x"][3, 1] = value
+            yield batch
+
+    return batches
+
+
+def test_twenty_steps_are_ten_and_ten_more_bit_for_bit(run, line, whole, tmp_path):
+    starts = []
+
+    def batches(start):
+        starts.append(start)
+        return line.batches(start)
+
+    _, first = fit(run.steps, run.start, batches, tmp_path, settings(steps=10))
+    # a resumed run starts from other numbers, to show that all of them come from the disk
+    other = TrainState.create(jax.random.key(9), jax.tree.map(lambda x: x + 1, line.params), TX, DECAYS)
+    state, second = fit(run.steps, other, batches, tmp_path, settings(resume=True))
+    line.equal(state, whole[0])
+    assert starts == [0, 10] and second["steps"] == 20
+    assert second["loss"] == whole[1]["loss"] and second["seconds"] > first["seconds"] > 0
+    assert [line["step"] for line in lines(tmp_path)] == [5, 10, 15, 20]
+    with Checkpoints(tmp_path / "checkpoints") as saved:
+        line.equal(saved.restore(run.start), whole[0])
+
+
+def test_several_steps_a_call_resume_bit_for_bit_too(run, line, whole, tmp_path):
+    config = dict(steps_per_call=5)
+    once, _ = fit(run.steps, run.start, line.batches, tmp_path / "once", settings(**config))
+    fit(run.steps, run.start, line.batches, tmp_path / "twice", settings(steps=10, **config))
+    twice, _ = fit(run.steps, run.start, line.batches, tmp_path / "twice", settings(resume=True, **config))
+    line.equal(once, twice)
+    for a, b in zip(jax.tree.leaves(once.params), jax.tree.leaves(whole[0].params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_a_finished_run_is_resumed_without_a_step(run, line, tmp_path):
+    state, first = fit(run.steps, run.start, line.batches, tmp_path, settings(steps=5))
+    again, second = fit(run.steps, run.start, line.batches, tmp_path, settings(steps=5, resume=True))
+    line.equal(state, again)
+    assert second["loss"] == first["loss"] and second["examples_per_s"] is None
+    assert second["seconds"] == pytest.approx(first["seconds"], abs=0.5)
+
+
+def test_the_figures_are_means_since_the_last_line(run, line, tmp_path):
+    fit(run.steps, run.start, line.batches, tmp_path / "each", settings(steps=6, log_every=1))
+    fit(run.steps, run.start, line.batches, tmp_path / "third", settings(steps=6, log_every=4))
+    each, means = lines(tmp_path / "each"), lines(tmp_path / "third")
+    assert [m["step"] for m in means] == [4, 6]
+    assert list(means[0]) == ["step", "loss", "abs", "grad_norm", "seconds"]
+    for name in ("loss", "abs", "grad_norm"):
+        np.testing.assert_allclose(means[0][name], np.mean([e[name] for e in each[:4]]), rtol=1e-6)
+        np.testing.assert_allclose(means[1][name], np.mean([e[name] for e in each[4:]]), rtol=1e-6)
+
+
+def test_after_a_crash_each_step_is_logged_once(run, line, tmp_path):
+    def torn(start):
+        yield from itertools.islice(line.batches(start), 8)
+        raise OSError("the disk is gone")
+
+    config = dict(log_every=1)
+    with pytest.raises(OSError, match="disk"):
+        fit(run.steps, run.start, torn, tmp_path, settings(**config))
+    assert [m["step"] for m in lines(tmp_path)] == list(range(1, 9)) and saved_steps(tmp_path) == [5]
+    fit(run.steps, run.start, line.batches, tmp_path, settings(resume=True, **config))
+    assert [m["step"] for m in lines(tmp_path)] == list(range(1, 21))
+
+
+@pytest.mark.parametrize(("k", "bad", "kept"), [(1, 13, [5, 10]), (5, 13, [5, 10]), (1, 15, [5, 10]), (1, 3, [])])
+def test_a_bad_loss_stops_the_run_names_the_step_and_keeps_the_last_good_checkpoint(run, line, tmp_path, k, bad, kept):
+    advice = "step 10.*--resume" if kept else "No checkpoint came before"
+    with pytest.raises(FloatingPointError, match=rf"loss is nan at step {bad}\. .*{advice}"):
+        fit(run.steps, run.start, spoiled(line, bad), tmp_path, settings(steps_per_call=k))
+    assert saved_steps(tmp_path) == kept
+    if kept:
+        state, _ = fit(run.steps, run.start, line.batches, tmp_path, settings(resume=True, steps_per_call=k))
+        assert int(state.step) == 20 and np.isfinite(np.asarray(state.params["w"])).all()
+
+
+def test_a_bad_gradient_is_found_before_it_is_saved(tmp_path, key):
+    def root(params, keys, batch):  # finite at params = 0, with an infinite gradient
+        return jnp.sqrt(jnp.abs(params)) * batch, {}
+
+    tx = adam(0.1)
+    batches = lambda start: (np.full(4, float(n == 5), np.float32) for n in itertools.count(start + 1))  # noqa: E731
+    start = TrainState.create(key, jnp.zeros(()), tx)
+    with pytest.raises(FloatingPointError, match="grad_norm is (nan|inf) at step"):
+        fit(jit_train_steps(root, tx), start, batches, tmp_path, settings())
+    assert saved_steps(tmp_path) == []
+
+
+def test_bad_parameters_are_not_saved_whatever_the_loss_says(run, line, tmp_path):
+    def steps(state, batches):
+        step = state.step + 1
+        params = jax.tree.map(lambda x: jnp.where(step > 7, jnp.nan, x), state.params)
+        return dataclasses.replace(state, step=step, params=params), {"loss": jnp.ones(1)}
+
+    with pytest.raises(FloatingPointError, match="parameter is not finite at step 10"):
+        fit(steps, run.start, line.batches, tmp_path, settings())
+    assert saved_steps(tmp_path) == [5]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves(run, line, whole, tmp_path, number, capsys):
+    def interrupted(start):
+        for n, batch in enumerate(line.batches(start), start=start + 1):
+            if n == 8:
+                os.kill(os.getpid(), number)
+            yield batch
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        fit(run.steps, run.start, interrupted, tmp_path, settings(), on_sample=lambda state: pytest.fail("no sampling"))
+    assert caught.value.code == 128 + number
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert "stopped at step 8" in capsys.readouterr().err and saved_steps(tmp_path) == [5, 8]
+    state, _ = fit(run.steps, run.start, line.batches, tmp_path, settings(resume=True))
+    line.equal(state, whole[0])
+
+
+def test_a_second_signal_acts_at_once(run, line, tmp_path):
+    def interrupted(start):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from line.batches(start)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(run.steps, run.start, interrupted, tmp_path, settings())
+
+
+def test_a_run_in_another_thread_does_without_signals(run, line, whole, tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        state, _ = pool.submit(fit, run.steps, run.start, line.batches, tmp_path, settings()).result()
+    line.equal(state, whole[0])
+
+
+def test_a_used_workdir_is_not_overwritten(run, line, tmp_path):
+    fit(run.steps, run.start, line.batches, tmp_path, settings(steps=10))
+    with pytest.raises(FileExistsError, match=r"up to step 10: pass --resume .* another --workdir"):
+        fit(run.steps, run.start, line.batches, tmp_path, settings())
+    assert [m["step"] for m in lines(tmp_path)] == [5, 10] and saved_steps(tmp_path) == [5, 10]
+
+
+def test_resuming_nothing_starts_anew(run, line, whole, tmp_path):
+    state, _ = fit(run.steps, run.start, line.batches, tmp_path, settings(resume=True))
+    line.equal(state, whole[0])
+
+
+def test_data_that_end_are_reported(run, line, tmp_path):
+    with pytest.raises(ValueError, match="data ended after 7 steps"):
+        few = lambda start: itertools.islice(line.batches(start), 7)  # noqa: E731
+        fit(run.steps, run.start, few, tmp_path, settings(steps_per_call=5))
+
+
+def test_pictures_are_drawn_from_the_state_of_their_step(run, line, tmp_path):
+    seen = []
+
+    def draw(state):
+        seen.append(int(state.step))
+        return {"ema": np.full((2, 3, 1), seen[-1], np.uint8)} if seen[-1] != 16 else None
+
+    fit(run.steps, run.start, line.batches, tmp_path, settings(sample_every=8), draw)
+    assert seen == [8, 16, 20]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["ema_0000008.png", "ema_0000020.png"]
+
+
+def test_time_spent_sampling_does_not_count(run, line, tmp_path):
+    _, summary = fit(run.steps, run.start, line.batches, tmp_path, settings(), lambda state: time.sleep(1.0))
+    assert 0 < summary["seconds"] < 0.9
+
+
+def test_the_rate_counts_examples_after_the_first_call(run, line, tmp_path):
+    def slow(start):
+        for n, batch in enumerate(line.batches(start), start=start + 1):
+            time.sleep(0.5 if n == 1 else 0.02)
+            yield batch
+
+    _, summary = fit(run.steps, run.start, slow, tmp_path, settings())
+    assert 8 / 0.1 < summary["examples_per_s"] < 8 / 0.02  # 8 examples in 20 ms and a little; the first 0.5 s left out
+
+
+def test_a_run_is_traced_once_resumed_or_not(line, tmp_path):
+    chex.clear_trace_counter()
+    loss = chex.assert_max_traces(line.loss, n=1)
+    steps = jit_train_steps(loss, TX, DECAYS)
+    start = TrainState.create(jax.random.key(1), line.params, TX, DECAYS)
+    fit(steps, start, line.batches, tmp_path, settings(steps=10))
+    fit(steps, start, line.batches, tmp_path, settings(resume=True))
+
+
+def test_the_bar_shows_the_step_and_the_loss_and_is_quiet_in_a_log(run, line, tmp_path, capsys):
+    _, summary = fit(run.steps, run.start, line.batches, tmp_path, settings(steps=200))
+    shown = capsys.readouterr().err
+    assert "200/200" in shown and "step/s" in shown and "loss=" in shown and summary["steps"] == 200
+    assert shown.count("\r") < 6
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (dict(steps=0), "at least 1"),
+        (dict(steps_per_call=0), "at least 1"),
+        (dict(keep=0), "at least 1"),
+        (dict(log_every=-1), "log_every"),
+        (dict(steps=20, steps_per_call=3), "steps must be a multiple of steps_per_call = 3, got 20"),
+        (dict(checkpoint_every=7, steps_per_call=5), "checkpoint_every must be a multiple"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        settings(**bad)
+
+
+def test_a_resume_at_no_multiple_of_the_call_is_refused(run, line, tmp_path):
+    fit(run.steps, run.start, line.batches, tmp_path, settings(steps=6))
+    with pytest.raises(ValueError, match="step 6 is no multiple of steps_per_call = 5"):
+        fit(run.steps, run.start, line.batches, tmp_path, settings(steps_per_call=5, resume=True))
