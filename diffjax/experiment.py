@@ -1,7 +1,7 @@
 """What all experiments share: a preset and typed options from the command line, and a folder for what a run leaves.
 
-An experiment is `main(config)` for a frozen dataclass of objects (an SDE, a network's size, an optimiser's settings) and
-a table of presets. `--preset P` chooses one, every other field is an option: `--sde.beta-max 10`, `--loop.steps 500`.
+An experiment is `main(config)` for a frozen dataclass of objects (an SDE, an optimiser's settings, a loop's) and a
+table of presets. `--preset P` chooses one, every other field is an option: `--sde.beta-max 10`, `--steps 500`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import example_keys
-from diffjax.samplers.ode import cond_axes, integrate, one_cond
+from diffjax.samplers.drive import check_times
+from diffjax.samplers.ode import check_arrival, cond_axes, integrate, one_cond
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial, pytree, static
 
@@ -104,19 +105,23 @@ def estimate(
       tol: relative and absolute tolerance of the ODE solver, for each example by itself.
 
     Raises:
-      ValueError: x is no float array [B, ...], or there are no probes.
+      ValueError: x is no float array [B, ...], there are no probes, or t_min lies outside [0, sde.T].
+      FloatingPointError: the ODE of an example was not solved in 4096 steps, as when x or the denoiser holds NaN.
     """
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim < 2:
         raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
     if getattr(probes, "n", 1) < 1:
         raise ValueError(f"at least one probe is needed, got {probes}")
+    check_times(t_min, sde)
     keys = example_keys(key, x.shape[0])
-    return _estimate(keys, as_partial(denoise), sde, x, cond, probes, t_min, tol)
+    result, arrived = _estimate(keys, as_partial(denoise), sde, x, cond, probes, t_min, tol)
+    check_arrival(arrived)
+    return result
 
 
 @jax.jit
-def _estimate(keys, denoise, sde, x, cond, probes, t_min, tol) -> Estimate:
+def _estimate(keys, denoise, sde, x, cond, probes, t_min, tol) -> tuple[Estimate, Array]:
     def one(key, x, cond):
         vectors = probes.draw(key, x)
 
@@ -128,9 +133,9 @@ def _estimate(keys, denoise, sde, x, cond, probes, t_min, tol) -> Estimate:
             return v, jax.vmap(lambda e: jnp.vdot(vjp(e)[0], e))(vectors)
 
         start = (x, jnp.zeros(len(vectors), x.dtype))
-        (latent, products), nfe = integrate(slope, start, t_min, sde.T, tol, tol)
+        (latent, products), nfe, arrived = integrate(slope, start, t_min, sde.T, tol, tol)
         integral, error = probes.trace(products)
-        return Estimate(gaussian.prior_logp(sde, latent[None])[0] + integral, error, latent, nfe)
+        return Estimate(gaussian.prior_logp(sde, latent[None])[0] + integral, error, latent, nfe), arrived
 
     return jax.vmap(one, in_axes=(0, 0, cond_axes(cond)))(keys, x, cond)
 

@@ -3,8 +3,9 @@
 If x_0 is a Gaussian mixture, so is x_t = alpha x_0 + sigma eps:
 
     (1) p_t(x) = sum_k w_k N(x; alpha m_k, alpha^2 C_k + sigma^2 I)
-    (2) E[x_0 | x_t] = sum_k r_k(x) (m_k + alpha C_k (alpha^2 C_k + sigma^2 I)^-1 (x - alpha m_k)),   r_k the responsibilities
-    (3) y = A x_0 + s n:  C' = C - K A C,  m' = m + K (y - A m),  K = C A^T S^-1,  S = A C A^T + s^2 I,  w' ~ w N(y; A m, S)
+    (2) E[x_0 | x_t] = sum_k r_k(x) (m_k + alpha C_k (alpha^2 C_k + sigma^2 I)^-1 (x - alpha m_k)),   r_k = p(k | x_t)
+    (3) y = A x_0 + s n:  C' = C - K A C,  m' = m + K (y - A m),  w' ~ w N(y; A m, S)
+                          with K = C A^T S^-1 and S = A C A^T + s^2 I
 
 A data set is the mixture with C = 0 and equal weights; its ideal denoiser is what a network would learn that memorised
 it (Karras et al. 2022, App. B.3).

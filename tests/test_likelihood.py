@@ -83,3 +83,7 @@ def test_bad_arguments(four_modes, key):
         dj.log_likelihood(key, four_modes.denoiser(sde), sde, jnp.zeros((1, 2)), probes=Rademacher(0))
     with pytest.raises(ValueError, match="float array"):
         dj.log_likelihood(key, four_modes.denoiser(sde), sde, jnp.zeros((1, 2), jnp.uint8))
+    with pytest.raises(ValueError, match=r"times must lie in \[0, T = 1.0\]"):
+        dj.log_likelihood(key, four_modes.denoiser(sde), sde, jnp.zeros((1, 2)), t_min=-0.1)
+    with pytest.raises(FloatingPointError, match="look for NaN"):
+        dj.log_likelihood(key, four_modes.denoiser(sde), sde, jnp.full((1, 2), jnp.nan))

@@ -94,10 +94,15 @@ def check_grid(ts: Array, sde: SDE) -> None:
     """Raise a ValueError unless ts is a grid for the SDE. What is traced cannot be looked at, and passes."""
     if np.ndim(ts) != 1 or len(ts) < 2:
         raise ValueError(f"ts must be [n + 1] times for n >= 1 steps, got shape {np.shape(ts)}")
+    if not isinstance(ts, Tracer) and not np.all(np.diff(np.asarray(ts)) <= 0):
+        raise ValueError("ts must fall from noise (ts[0]) to data (ts[-1]); reverse the grid if it rises")
+    check_times(ts, sde)
+
+
+def check_times(ts: Any, sde: SDE) -> None:
+    """Raise a ValueError unless all times are numbers in [0, sde.T]; traced ones pass."""
     if any(isinstance(leaf, Tracer) for leaf in (ts, sde.T)):
         return
-    nodes, T = np.asarray(ts), np.asarray(sde.T)
-    if not np.all(np.isfinite(nodes)) or np.any(np.diff(nodes) > 0):
-        raise ValueError("ts must fall from noise (ts[0]) to data (ts[-1]); reverse the grid if it rises")
-    if nodes[-1] < 0 or np.any(nodes[0] > T * (1 + 1e-6)):
-        raise ValueError(f"ts must lie in [0, T = {T}], got {nodes[-1]} to {nodes[0]}")
+    ts, T = np.asarray(ts), np.asarray(sde.T)
+    if not (ts.min() >= 0 and np.all(ts.max() <= T * (1 + 1e-6))):
+        raise ValueError(f"times must lie in [0, T = {T}], got {ts.min()} to {ts.max()}")

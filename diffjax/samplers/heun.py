@@ -2,8 +2,8 @@
 
     x' = x_t + (s - t) d(x_t, t),   x_s = x_t + (s - t) (d(x_t, t) + d(x', s))/2
 
-The step into t = 0 is DDIM's, alpha_s x_0 + sigma_s eps: one evaluation, so that n steps to 0 cost 2n - 1. For EDM this is
-the paper's Euler step. For VP, where sigma ~ sqrt(t), an Euler step would leave half of the last noise.
+The step into t = 0 is DDIM's, alpha_s x_0 + sigma_s eps: one evaluation, so that n steps to 0 cost 2n - 1. For EDM it
+is the paper's Euler step. For VP, where sigma ~ sqrt(t), an Euler step would leave half of the last noise.
 """
 
 import jax

@@ -1,4 +1,7 @@
-"""The end of a run as the solver leaves it. `sample` returns the last step's mean; the law of the SDE has its noise too."""
+"""A run that ends as the solver leaves it.
+
+`sample` returns the mean of the last step, which looks best; the law of the SDE at the last time has that noise too.
+"""
 
 from typing import Any
 

@@ -3,8 +3,8 @@
     x <- x + e score + sqrt(2 e) z,   e = 2 (snr |z| / |score|)^2
 
 The convention is (e, sqrt(2 e)), and the norms are each example's own. The original code averages the norms over the
-batch, so that a sample depends on its neighbours (`batch_mean=True`), and multiplies e by the alpha_i = 1 - beta_i of its
-1000-step table, which ties the step to that table and is missing for sub-VP; it is within 2 % of 1, and is 1 here.
+batch, so that a sample depends on its neighbours (`batch_mean=True`). It also multiplies e by the alpha_i = 1 - beta_i
+of its 1000-step table, which ties the step to that table and is missing for sub-VP; it is within 2 % of 1, and 1 here.
 """
 
 import jax.numpy as jnp

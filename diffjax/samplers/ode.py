@@ -4,16 +4,20 @@ Every example has its own step sizes and its own error control, so that neither 
 depends on its neighbours in the batch.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import diffrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
+from diffjax.samplers.drive import check_times
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
+
+MAX_STEPS = 4096
 
 
 class ODESolution(NamedTuple):
@@ -42,17 +46,22 @@ def sample_ode(
       rtol, atol: tolerances of each step, on the root mean square over an example's entries.
 
     Raises:
-      RuntimeError (of equinox): more than 4096 steps would be needed, or a value is not finite.
+      ValueError: a time lies outside [0, sde.T], or x is no float array.
+      FloatingPointError: an example was not solved in 4096 steps, as when the denoiser returns NaN.
     """
     t_start = sde.T if t_start is None else t_start
     t_end = sde.t_min if t_end is None else t_end
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim < 1:
         raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
-    return ODESolution(*_solve(as_partial(denoise), sde, x, cond, t_start, t_end, rtol, atol))
+    for t in (t_start, t_end):
+        check_times(t, sde)
+    x, nfe, arrived = _solve(as_partial(denoise), sde, x, cond, t_start, t_end, rtol, atol)
+    check_arrival(arrived)
+    return ODESolution(x, nfe)
 
 
-@partial(jax.jit)
+@jax.jit
 def _solve(denoise, sde, x, cond, t_start, t_end, rtol, atol):
     def one(x, cond):
         def velocity(t, y, _):
@@ -74,7 +83,7 @@ def one_cond(cond: Cond) -> Cond:
 
 
 def integrate(slope, y, t_start: Time, t_end: Time, rtol, atol):
-    """Dormand-Prince 5(4) from t_start to t_end for one example: y at t_end, and the number of evaluations."""
+    """Dormand-Prince 5(4) from t_start to t_end for one example: y at t_end, evaluations, whether it got there."""
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(slope),
         diffrax.Dopri5(),
@@ -84,6 +93,18 @@ def integrate(slope, y, t_start: Time, t_end: Time, rtol, atol):
         y,
         saveat=diffrax.SaveAt(t1=True),
         stepsize_controller=diffrax.PIDController(rtol, atol),
+        max_steps=MAX_STEPS,
+        throw=False,
     )
+    arrived = solution.result == diffrax.RESULTS.successful
     # first-same-as-last: 6 evaluations a step, 1 to begin with, 1 to choose the first step
-    return jax.tree.map(lambda leaf: leaf[0], solution.ys), 6 * solution.stats["num_steps"] + 2
+    return jax.tree.map(lambda leaf: leaf[0], solution.ys), 6 * solution.stats["num_steps"] + 2, arrived
+
+
+def check_arrival(arrived: Array) -> None:
+    """Raise where examples did not reach the end time; traced values pass, and hold what diffrax left (inf or NaN)."""
+    if not isinstance(arrived, Tracer) and not np.all(arrived):
+        raise FloatingPointError(
+            f"the ODE of examples {np.flatnonzero(~np.asarray(arrived)).tolist()} was not solved in {MAX_STEPS} steps: "
+            "look for NaN in x and in the denoiser's output, or raise the tolerance"
+        )

@@ -44,6 +44,7 @@ def tiny(score_sde, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files_and_resumes(score_sde, tiny):
     summary = score_sde.main(tiny)
     run = tiny.workdir
@@ -65,6 +66,7 @@ def test_samples_do_not_depend_on_how_many_are_drawn(score_sde, tiny):
     np.testing.assert_allclose(score_sde.generate(tiny, denoise, 3, (8, 8, 1)), many[:3], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_dry_run_of_a_paper_preset_builds_the_published_network(score_sde, capsys):
     config = dataclasses.replace(score_sde.PRESETS["cifar10-vp"](), dry_run=True)
     assert score_sde.main(config)["parameters"] == 61_804_419
@@ -94,6 +96,7 @@ def test_command_line(score_sde):
         experiment.configure(score_sde.PRESETS, None, ["--stepz", "3"])
 
 
+@pytest.mark.slow
 def test_toy_2d_comes_near_the_floor(tmp_path):
     toy = load("toy_2d")
     config = toy.Config(samples=2000, workdir=tmp_path / "toy")

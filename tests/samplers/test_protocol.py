@@ -1,4 +1,4 @@
-"""What every sampler and the driver promise: shapes, one trace, independence of the batch, vmap, finite ends, errors."""
+"""What every sampler and the driver promise: shapes, one trace, batch independence, vmap, finite ends, errors."""
 
 import time
 
@@ -139,6 +139,7 @@ def test_low_precision_states_are_promoted_and_float64_is_kept(key, x64):
         ([[1.0, 0.0]], "n >= 1 steps"),
         ([0.1, 0.9], "reverse the grid"),
         ([1.0, float("nan")], "must fall"),
+        ([float("nan"), 0.5], "must fall"),
         ([1.5, 0.1], r"\[0, T = 1.0\]"),
         ([1.0, -0.1], r"\[0, T = 1.0\]"),
     ],
@@ -158,3 +159,9 @@ def test_bad_states_keys_and_denoisers(key):
         dj.sample(key, lambda x, t, cond: x[:, :1], dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))
     with pytest.raises(TypeError, match="expected a function"):
         dj.sample(key, jnp.ones(3), dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"times must lie in"):
+        dj.sample_ode(DENOISE, dj.VP(), jnp.ones((2, 3)), t_end=1.2)
+    with pytest.raises(ValueError, match="float array"):
+        dj.sample_ode(DENOISE, dj.VP(), jnp.ones((2, 3), int))
+    with pytest.raises(FloatingPointError, match=r"examples \[1\] was not solved in 4096 steps: look for NaN"):
+        dj.sample_ode(DENOISE, dj.VP(), jnp.array([[1.0, 2.0], [jnp.nan, 1.0]]))

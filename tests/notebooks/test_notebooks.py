@@ -1,0 +1,31 @@
+"""Every notebook runs from top to bottom as it is, and so does the README's example."""
+
+import re
+from pathlib import Path
+
+import jax
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebook(path):
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    pictures = [o for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert len(pictures) >= 5
+
+
+@pytest.mark.slow
+def test_readme_example():
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    names: dict = {}
+    exec(code.replace("(16, 28, 28, 1)", "(2, 28, 28, 1)"), names)
+    assert names["x"].shape == (2, 28, 28, 1) and np.isfinite(names["logp"]).all()
+    assert isinstance(names["x"], jax.Array)
