@@ -91,7 +91,7 @@ def estimate(
     x: Array,
     cond: Cond = None,
     *,
-    probes: Probes = Rademacher(),  # noqa: B008  (frozen)
+    probes: Probes = Rademacher(),
     t_min: Time = 1e-5,
     tol: float = 1e-5,
 ) -> Estimate:

@@ -59,7 +59,7 @@ def scatter_panels(path: str | Path, panels: Mapping[str, Any], limit: float = 2
     """
     if not panels:
         raise ValueError("there is no panel to draw")
-    figure = Figure(figsize=(3 * len(panels), 3.2), layout="constrained")
+    figure = Figure(figsize=(3 * len(panels), 3.4), layout="constrained")
     for i, (title, points) in enumerate(panels.items(), start=1):
         points = np.asarray(points)
         if points.ndim != 2 or points.shape[1] != 2:

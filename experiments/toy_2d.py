@@ -2,9 +2,9 @@
 
     python experiments/toy_2d.py
 
-The data are eight Gaussians on a circle, whose denoiser is known in closed form. Each row gives the sliced Wasserstein-2
-distance between 10,000 samples and as many of the data, for the trained network and for the exact denoiser with the
-same solver; the floor is the distance between two sets of data.
+The data are eight Gaussians on a circle, whose denoiser is known in closed form. Each row gives the sliced W2 distance
+between 10,000 samples and as many of the data, for the trained network and for the exact denoiser with the same solver;
+the floor is the distance between two sets of data.
 
 RESULTS
 """

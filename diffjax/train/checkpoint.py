@@ -82,6 +82,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def _find(self, step: int | None) -> int:
+        self._files.wait()  # for a save under way
         steps = self.steps()
         if not steps or step not in (None, *steps):
             what = "no checkpoint" if step is None else f"no checkpoint of step {step}"
@@ -93,9 +94,7 @@ class Checkpoints:
     def _read(self, step: int, read: Any) -> Any:
         try:
             return read()
-        except (
-            Exception
-        ) as error:  # Orbax and TensorStore raise many types, and None for lost metadata, for damaged files
+        except Exception as error:  # damaged files make Orbax and TensorStore raise many types
             others = [s for s in self.steps() if s != step]
             advice = f"the run then goes on from step {others[-1]}" if others else "no other step is left: train anew"
             reason = " ".join(str(error.__cause__ or error).split())[:200]
