@@ -69,7 +69,7 @@ class Config:
     sampling_steps: int = 100
     """Steps of the sampler."""
     samples: int = 1024
-    """Images to generate for the distances."""
+    """Images to generate for the distances, more than 64; 0 for a picture alone."""
     likelihoods: int = 64
     """Test images whose bits per dimension are computed."""
     likelihood_tol: float = 1e-5
@@ -85,6 +85,10 @@ class Config:
     workdir: Path = Path("runs/score_sde")
     dry_run: bool = False
     """Only print the parameters, FLOPs and memory of a training step."""
+
+    def __post_init__(self):
+        if self.samples and self.samples <= 64:
+            raise ValueError(f"distances in 64 dimensions need more than 64 samples (or 0: none), got {self.samples}")
 
 
 def main(config: Config) -> dict[str, Any] | None:
@@ -139,9 +143,9 @@ def generate(config: Config, denoise: Denoiser, n: int, shape: tuple[int, ...], 
 def evaluate(config: Config, images: data.ImageData, params: PyTree) -> dict[str, Any]:
     """Pictures, distances beside their floors, and bits per dimension."""
     denoise, result = denoiser(config, params), {}
-    x = generate(config, denoise, config.samples, images.shape)
+    x = generate(config, denoise, config.samples or 64, images.shape)
     plots.save_image(config.workdir / "samples.png", plots.image_grid(x[:64]), scale=3)
-    features = feature_function(images)
+    features = feature_function(images) if config.samples else None
     if features is not None:
         report = metrics.report(
             features(data.to_float(images.train_images)), features(x), features(data.to_float(images.test_images))
@@ -179,11 +183,12 @@ def dry_run(config: Config, loss: DSM, tx: optax.GradientTransformation) -> dict
         return train.TrainState.create(key, params, tx, config.optim.ema)
 
     state = jax.eval_shape(create, jax.random.key(0))
-    cost = train.step_cost(partial(train.train_step, loss, tx, config.optim.ema), state, {"image": x})
-    print(
-        f"{cost['parameters']:,} parameters; a step on a batch of {config.batch_size}: {cost['flops'] / 1e9:,.0f} GFLOP"
-    )
-    print(f"parameters, optimiser and averages: {cost['state_bytes'] / 2**20:,.0f} MiB")
+    cost = train.step_cost(partial(train.train_step, loss, tx, config.optim.ema), state, {"image": x}, compile=True)
+    mib = {name: cost[name] / 2**20 for name in ("state_bytes", "memory_bytes")}
+    print(f"{cost['parameters']:,} parameters")
+    print(f"a step on a batch of {config.batch_size}: {cost['flops'] / 1e9:,.0f} GFLOP")
+    print(f"memory: {mib['state_bytes']:,.0f} MiB for parameters, optimiser and averages,")
+    print(f"        {mib['memory_bytes']:,.0f} MiB for the whole step as compiled for {jax.default_backend()}")
     return cost
 
 

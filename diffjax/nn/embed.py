@@ -51,8 +51,9 @@ class Fourier:
     seed: int = 0
 
     def __call__(self, c_noise: Array) -> Array:  # [B] -> [B, dim]
-        # NumPy promises that RandomState never changes its numbers, which jax.random does not: a checkpoint needs its W.
-        w = (self.scale * np.random.RandomState(self.seed).standard_normal(self.dim // 2)).astype(np.float32)
+        # NumPy promises that RandomState never changes its numbers; jax.random does not, and a checkpoint needs its W
+        normal = np.random.RandomState(self.seed).standard_normal(self.dim // 2)
+        w = (self.scale * normal).astype(np.float32)
         return sin_cos(2 * jnp.pi * c_noise[:, None] * w)
 
 
@@ -84,15 +85,15 @@ class Embedding(nn.Module):
         h = self.features(jnp.broadcast_to(c_noise, (batch,)))
         if self.num_classes:
             init = variance_scaling(self.num_classes, "fan_avg", "uniform")  # Karras et al.: rows of W times sqrt(K)
-            label = self.num_classes if label is None else label
+            rows = jnp.broadcast_to(jnp.asarray(self.num_classes if label is None else label), (batch,))
             table = nn.Embed(self.num_classes + 1, h.shape[-1], embedding_init=init, param_dtype=self.param_dtype)
-            h = h + table(jnp.broadcast_to(jnp.asarray(label), (batch,)))
+            h = h + table(rows)
         elif label is not None:
             raise ValueError('cond has a "label" but the network has no classes: build it with num_classes > 0')
         for i in range(2):
             init = variance_scaling(1.0, "fan_avg", "uniform")
-            dense = nn.Dense(self.width, kernel_init=init, dtype=self.dtype, param_dtype=self.param_dtype, name=f"dense{i}")
-            h = nn.silu(dense(h))
+            types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+            h = nn.silu(nn.Dense(self.width, kernel_init=init, name=f"dense{i}", **types)(h))
         return h
 
 

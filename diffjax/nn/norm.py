@@ -1,4 +1,4 @@
-"""Group normalization as the score networks use it: min(C / 4, 32) groups, epsilon 1e-6 (Wu & He 2018; Ho et al. 2020)."""
+"""Group normalization with min(C / 4, 32) groups and epsilon 1e-6 (Wu & He 2018; Ho et al. 2020; Song et al. 2021)."""
 
 from __future__ import annotations
 

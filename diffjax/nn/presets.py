@@ -21,7 +21,7 @@ from diffjax.nn.unet import UNet
 
 def ddpm(**changes: Any) -> UNet:
     """DDPM for CIFAR-10 (Ho et al. 2020, App. B): attention at 16 x 16 behind every block, plain residual sums."""
-    return UNet(**{**dict(blocks=2, attend_each=True, kernel=None, skip_scale=1.0), **changes})
+    return UNet(**{**dict(blocks=2, attend_each=True, qkv_scale=1.0, kernel=None, skip_scale=1.0), **changes})
 
 
 def ddpmpp(deep: bool = False, **changes: Any) -> UNet:

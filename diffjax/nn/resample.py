@@ -50,11 +50,15 @@ def up(x: Array, kernel: Sequence[float]) -> Array:
         p = _pad(x, axis, reach)
         phases = []
         for r in range(2):  # m = 2 a + r takes tap j = 2 d + r + K/2 - 1 from i = a - d
-            ds = [d for d in range(-reach, reach + 1) if 0 <= 2 * d + r + half - 1 < len(k)]
+            taps_of = {d: 2 * d + r + half - 1 for d in range(-reach, reach + 1)}
             phases.append(
-                _sum(float(2 * k[2 * d + r + half - 1]) * jax.lax.slice_in_dim(p, reach - d, reach - d + n, 1, axis) for d in ds)
+                _sum(
+                    float(2 * k[j]) * jax.lax.slice_in_dim(p, reach - d, reach - d + n, 1, axis)
+                    for d, j in taps_of.items()
+                    if 0 <= j < len(k)
+                )
             )
-        shape = x.shape[:axis] + (2 * n,) + x.shape[axis + 1 :]
+        shape = (*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])
         x = jnp.stack(phases, axis + 1).reshape(shape)
     return x
 

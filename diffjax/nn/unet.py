@@ -1,4 +1,15 @@
-"""The U-Net"""
+"""One U-Net for the papers; `presets` has their configurations.
+
+Every network here is a pyramid of residual blocks (Ho et al. 2020): down, a middle with attention, and up again with
+each level's maps joined on. What sets the papers' networks apart are few choices, each a field of `UNet`:
+
+    kernel       how levels are joined: None, a strided convolution and nearest neighbours (DDPM); (1, 1), inside
+                 residual blocks as in BigGAN (DDPM++, EDM); (1, 3, 3, 1), the same with a smooth filter (NCSN++)
+    input_skip   the input, filtered and convolved, is added at every level (NCSN++, "residual")
+    skip_scale   what a residual sum is multiplied by: 1 (DDPM) or 1/sqrt 2 (Song et al. 2021)
+    features     how c_noise is embedded: `Sinusoidal` or `Fourier`
+    attend_each  attention behind every block of the up path at its resolutions (DDPM), or behind the last one
+"""
 
 from __future__ import annotations
 
@@ -18,7 +29,15 @@ from diffjax.nn.embed import Embedding, Sinusoidal, read_cond
 from diffjax.nn.norm import GroupNorm
 from diffjax.typing import Cond
 
+
 class Block(nn.Module):
+    """Norm, silu, convolution, noise level, norm, silu, dropout, convolution, and the skip around them.
+
+    Attributes:
+      features: channels of the result.
+      resample: applied to both branches, behind the first norm (BigGAN; Song et al. 2021); None for no change of size.
+    """
+
     features: int
     resample: Callable[[Array], Array] | None = None
     dropout: float = 0.0
@@ -44,6 +63,24 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
+    """x [B, H, W, C], c_noise [] or [B] -> F [B, H, W, out_channels], float32.
+
+    Attributes:
+      features: the embedding of c_noise, [B] -> [B, D].
+      width: channels of the first level; those of level i are width * multipliers[i].
+      blocks: residual blocks of each level on the way down; one more on the way up.
+      attention: sizes (inside, behind `patch`) at which there is self-attention, besides the middle.
+      heads, qkv_scale: as in `SelfAttention`.
+      num_classes: 0, or the number of labels in `cond["label"]`; `num_classes` itself is the null label.
+      out_channels: those of x by default.
+      patch: p x p pixels become channels on entry and pixels again on exit: p^2 times less to compute.
+      kernel, input_skip, skip_scale, attend_each: see above.
+      dtype, param_dtype: of the computation and of the parameters.
+
+    Raises:
+      ValueError: x is not [B, H, W, C], its sides cannot be halved often enough, or `cond` does not fit.
+    """
+
     features: Callable[[Array], Array] = Sinusoidal(128)
     width: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
@@ -64,6 +101,7 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, c_noise: Array, cond: Cond = None, train: bool = False) -> Array:
+        self._check(x)
         label, attend = read_cond(cond)
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         embedding = Embedding(self.features, 4 * self.width, self.num_classes, name="embedding", **types)
@@ -89,7 +127,7 @@ class UNet(nn.Module):
                 else:
                     h = make(h.shape[-1], partial(resample.down, kernel=self.kernel), name=f"down{i}")(h, emb, train)
                 if self.input_skip:
-                    pyramid = resample.blur(pyramid, self.kernel, len(self.kernel) // 2)
+                    pyramid = resample.blur(pyramid, self.kernel or (1, 1), len(self.kernel or (1, 1)) // 2)
                     pyramid = Conv(h.shape[-1], stride=2, padding="VALID", name=f"input{i}", **types)(pyramid)
                     pyramid = h = self.skip_scale * (pyramid + h)
                 hs.append(h)
@@ -112,3 +150,10 @@ class UNet(nn.Module):
         h = nn.silu(GroupNorm(name="norm_out", **types)(h))
         h = Conv(out_channels, ZERO, name="conv_out", **types)(h)
         return resample.depth_to_space(h, self.patch).astype(jnp.float32)
+
+    def _check(self, x: Array) -> None:
+        factor = self.patch * 2 ** (len(self.multipliers) - 1)
+        if x.ndim != 4:
+            raise ValueError(f"the U-Net takes images x [B, H, W, C], got shape {x.shape}")
+        if x.shape[1] % factor or x.shape[2] % factor:
+            raise ValueError(f"height and width must be divisible by {factor} for this U-Net, got {x.shape[1:3]}")

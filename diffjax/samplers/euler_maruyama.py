@@ -1,6 +1,6 @@
 """Euler-Maruyama on the reverse SDE (Song et al. 2021, Eq. 6).
 
-    x_s = x_t + (s - t) (f x - g^2 score) + g sqrt(t - s) z
+x_s = x_t + (s - t) (f x - g^2 score) + g sqrt(t - s) z
 """
 
 import jax.numpy as jnp

@@ -18,7 +18,7 @@ from jax import Array
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
-from diffjax.train.state import TrainState
+from diffjax.train.state import TrainState, is_key
 from diffjax.typing import PyTree
 
 policies = ocp.training.preservation_policies
@@ -124,21 +124,17 @@ def _named(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _data(leaf: Array) -> Array:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    shape = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    shape = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
     sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 
 def _like(leaf: Any, data: Array) -> Array:
-    if not _is_key(leaf):
+    if not is_key(leaf):
         return data
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))  # leaf may be abstract

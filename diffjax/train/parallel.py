@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from diffjax.train.state import EmaDecay, TrainState, copy
+from diffjax.train.state import EmaDecay, TrainState, is_key
 from diffjax.train.step import Metrics, train_steps
 from diffjax.typing import Loss, PyTree
 
@@ -35,8 +35,15 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
-    """A fresh copy of `tree`, whole on every device of `mesh`."""
-    return jax.device_put(copy(tree), NamedSharding(mesh, PartitionSpec()))
+    """A fresh copy of `tree`, whole on every device of `mesh`; every process must pass the same values."""
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def put(x):
+        if is_key(x):
+            return jax.random.wrap_key_data(put(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        return jax.device_put(np.array(x), whole)
+
+    return jax.tree.map(put, tree)
 
 
 def shard_batch(mesh: Mesh, batch: PyTree, axis: int = 0) -> PyTree:
@@ -76,7 +83,7 @@ def pmap_train_steps(
     ema_decays: Sequence[EmaDecay] = (),
     devices: Sequence[Any] | None = None,
 ) -> TrainSteps:
-    """The same under `jax.pmap`: each device gets B / devices examples, gradients are averaged over axis "batch"."""
+    """The same under `jax.pmap`, for one process; gradients are averaged over the axis "batch"."""
     devices = jax.local_devices() if devices is None else devices
     n, mesh = len(devices), Mesh(np.asarray(devices), ("batch",), axis_types=(AxisType.Auto,))
     step = jax.pmap(

@@ -8,6 +8,7 @@ one call or another number of devices draws the same noise.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,10 +47,15 @@ class TrainState:
         Raises:
           ValueError: `key` is not one new-style key.
         """
-        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.ndim:
+        if not is_key(key) or key.ndim:
             raise ValueError(f"expected one key made by jax.random.key(seed), got {key.dtype}{list(key.shape)}")
         ema = tuple(copy(params) for _ in ema_decays)
         return cls(jnp.zeros((), jnp.int32), copy(params), copy(tx.init(params)), ema, copy(key))
+
+
+def is_key(x: Any) -> bool:
+    """Whether x holds new-style keys (an array or its shape)."""
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def copy(tree: PyTree) -> PyTree:

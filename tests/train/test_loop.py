@@ -1,4 +1,3 @@
-import concurrent.futures
 import dataclasses
 import itertools
 import json
@@ -25,7 +24,6 @@ def settings(**changes):
 
 @pytest.fixture(scope="module")
 def run(line):
-    """The start, its step, compiled once for all tests, and how an undisturbed run ends."""
     start = TrainState.create(jax.random.key(1), line.params, TX, DECAYS)
     return SimpleNamespace(start=start, steps=jit_train_steps(line.loss, TX, DECAYS))
 
@@ -63,13 +61,13 @@ def test_twenty_steps_are_ten_and_ten_more_bit_for_bit(run, line, whole, tmp_pat
         starts.append(start)
         return line.batches(start)
 
-    _, first = fit(run.steps, run.start, batches, tmp_path, settings(steps=10))
+    fit(run.steps, run.start, batches, tmp_path, settings(steps=10))
     # a resumed run starts from other numbers, to show that all of them come from the disk
     other = TrainState.create(jax.random.key(9), jax.tree.map(lambda x: x + 1, line.params), TX, DECAYS)
     state, second = fit(run.steps, other, batches, tmp_path, settings(resume=True))
     line.equal(state, whole[0])
     assert starts == [0, 10] and second["steps"] == 20
-    assert second["loss"] == whole[1]["loss"] and second["seconds"] > first["seconds"] > 0
+    assert second["loss"] == whole[1]["loss"]
     assert [line["step"] for line in lines(tmp_path)] == [5, 10, 15, 20]
     with Checkpoints(tmp_path / "checkpoints") as saved:
         line.equal(saved.restore(run.start), whole[0])
@@ -86,11 +84,15 @@ def test_several_steps_a_call_resume_bit_for_bit_too(run, line, whole, tmp_path)
 
 
 def test_a_finished_run_is_resumed_without_a_step(run, line, tmp_path):
-    state, first = fit(run.steps, run.start, line.batches, tmp_path, settings(steps=5))
+    def slow(start):
+        time.sleep(0.3)
+        yield from line.batches(start)
+
+    state, first = fit(run.steps, run.start, slow, tmp_path, settings(steps=5))
     again, second = fit(run.steps, run.start, line.batches, tmp_path, settings(steps=5, resume=True))
     line.equal(state, again)
     assert second["loss"] == first["loss"] and second["examples_per_s"] is None
-    assert second["seconds"] == pytest.approx(first["seconds"], abs=0.5)
+    assert first["seconds"] > 0.3 and second["seconds"] > 0.3
 
 
 def test_the_figures_are_means_since_the_last_line(run, line, tmp_path):
@@ -121,7 +123,7 @@ def test_after_a_crash_each_step_is_logged_once(run, line, tmp_path):
 def test_a_bad_loss_stops_the_run_names_the_step_and_keeps_the_last_good_checkpoint(run, line, tmp_path, k, bad, kept):
     advice = "step 10.*--resume" if kept else "No checkpoint came before"
     with pytest.raises(FloatingPointError, match=rf"loss is nan at step {bad}\. .*{advice}"):
-        fit(run.steps, run.start, spoiled(line, bad), tmp_path, settings(steps_per_call=k))
+        fit(run.steps, run.start, spoiled(line, bad), tmp_path, settings(steps_per_call=k, log_every=0))
     assert saved_steps(tmp_path) == kept
     if kept:
         state, _ = fit(run.steps, run.start, line.batches, tmp_path, settings(resume=True, steps_per_call=k))
@@ -161,27 +163,11 @@ def test_a_signal_saves_and_leaves(run, line, whole, tmp_path, number, capsys):
 
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as caught:
-        fit(run.steps, run.start, interrupted, tmp_path, settings(), on_sample=lambda state: pytest.fail("no sampling"))
+        fit(run.steps, run.start, interrupted, tmp_path, settings(sample_every=8), lambda state: pytest.fail("drawn"))
     assert caught.value.code == 128 + number
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert "stopped at step 8" in capsys.readouterr().err and saved_steps(tmp_path) == [5, 8]
     state, _ = fit(run.steps, run.start, line.batches, tmp_path, settings(resume=True))
-    line.equal(state, whole[0])
-
-
-def test_a_second_signal_acts_at_once(run, line, tmp_path):
-    def interrupted(start):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        yield from line.batches(start)
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(run.steps, run.start, interrupted, tmp_path, settings())
-
-
-def test_a_run_in_another_thread_does_without_signals(run, line, whole, tmp_path):
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        state, _ = pool.submit(fit, run.steps, run.start, line.batches, tmp_path, settings()).result()
     line.equal(state, whole[0])
 
 
@@ -240,13 +226,6 @@ def test_a_run_is_traced_once_resumed_or_not(line, tmp_path):
     start = TrainState.create(jax.random.key(1), line.params, TX, DECAYS)
     fit(steps, start, line.batches, tmp_path, settings(steps=10))
     fit(steps, start, line.batches, tmp_path, settings(resume=True))
-
-
-def test_the_bar_shows_the_step_and_the_loss_and_is_quiet_in_a_log(run, line, tmp_path, capsys):
-    _, summary = fit(run.steps, run.start, line.batches, tmp_path, settings(steps=200, checkpoint_every=0))
-    shown = capsys.readouterr().err
-    assert "200/200" in shown and "step/s" in shown and "loss=" in shown and summary["steps"] == 200
-    assert shown.count("\r") < 6
 
 
 @pytest.mark.parametrize(
