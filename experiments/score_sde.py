@@ -26,33 +26,11 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, metrics, plots, precondition, times, train
+from diffjax import data, evaluate, experiment, plots, precondition, times, train
 from diffjax.losses import DSM, weightings
 from diffjax.nn import UNet, presets
 from diffjax.typing import Denoiser, PyTree, Sampler
 from diffjax.weights import save_params
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimConfig:
-    lr: float = 2e-4
-    """Peak learning rate of Adam."""
-    lr_end: float | None = None
-    """Where a cosine carries it by the last step; None: it stays."""
-    warmup: int = 5000
-    """Updates until the peak."""
-    clip: float = 1.0
-    """Largest global norm of the gradient."""
-    accumulate: int = 1
-    """Batches for each update."""
-    ema: tuple[float, ...] = (0.9999,)
-    """Decays of the parameters' averages; the first is sampled."""
-
-    def build(self, steps: int) -> optax.GradientTransformation:
-        lr = self.lr
-        if self.lr_end is not None:
-            lr = optax.cosine_decay_schedule(self.lr, steps // self.accumulate, self.lr_end / self.lr)
-        return train.adam(lr, self.warmup, self.clip, self.accumulate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +40,7 @@ class Config:
     precondition: Suppress[Callable]  # what the network predicts
     weight: Suppress[Callable]
     law: Suppress[Callable] = times.Uniform()
-    optim: Annotated[OptimConfig, OmitArgPrefixes] = OptimConfig()
+    optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig()
     loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig()
     sampler: Suppress[Sampler] = dj.DDIM()
     grid: Suppress[Callable] = times.uniform
@@ -119,7 +97,7 @@ def main(config: Config) -> dict[str, Any] | None:
 
     state, summary = train.fit(step, state, batches, config.workdir, config.loop, grid)
     save_params(config.workdir / "ema.safetensors", state.ema[0])
-    summary |= {"parameters": train.count(params), "data": images.name, **evaluate(config, images, state.ema[0])}
+    summary |= {"parameters": train.count(params), "data": images.name, **judge(config, images, state.ema[0])}
     experiment.finish(config.workdir, summary)
     return summary
 
@@ -128,49 +106,20 @@ def denoiser(config: Config, params: PyTree) -> Denoiser:
     return config.precondition(config.sde, Partial(config.net.apply, params))
 
 
-def generate(config: Config, denoise: Denoiser, n: int, shape: tuple[int, ...], batch: int = 128) -> np.ndarray:
-    """n images from fixed noise: the same at every call, and for every n."""
-    key, ts = jax.random.key(config.seed + 1), config.grid(config.sde, config.sampling_steps)
-    k_prior, k_steps = (dj.arrays.example_keys(k, -(-n // batch) * batch) for k in jax.random.split(key))
-    batch = min(batch, n)
-    chunks = []
-    for i in range(0, n, batch):
-        x = dj.prior_sample(k_prior[i : i + batch], config.sde, (batch, *shape))
-        chunks.append(np.asarray(dj.sample(k_steps[i : i + batch], denoise, config.sde, config.sampler, ts, x)))
-    return np.concatenate(chunks)[:n]
+def generate(config: Config, denoise: Denoiser, n: int, shape: tuple[int, ...]) -> np.ndarray:
+    """n images from fixed noise."""
+    ts = config.grid(config.sde, config.sampling_steps)
+    return evaluate.generate(jax.random.key(config.seed + 1), denoise, config.sde, config.sampler, ts, (n, *shape))
 
 
-def evaluate(config: Config, images: data.ImageData, params: PyTree) -> dict[str, Any]:
+def judge(config: Config, images: data.ImageData, params: PyTree) -> dict[str, Any]:
     """Pictures, distances beside their floors, and bits per dimension."""
-    denoise, result = denoiser(config, params), {}
+    denoise = denoiser(config, params)
     x = generate(config, denoise, config.samples or 64, images.shape)
     plots.save_image(config.workdir / "samples.png", plots.image_grid(x[:64]), scale=3)
-    features = feature_function(images) if config.samples else None
-    if features is not None:
-        report = metrics.report(
-            features(data.to_float(images.train_images)), features(x), features(data.to_float(images.test_images))
-        )
-        result |= {k: v for k, v in dataclasses.asdict(report).items()}
-    return result | bits(config, denoise, images)
-
-
-def feature_function(images: data.ImageData) -> Callable[[Any], np.ndarray] | None:
-    """Features to measure distances in: a classifier's for Fashion-MNIST, the pixels themselves of tiny images."""
-    if images.name == "fashion_mnist":
-        return metrics.fashion_features()
-    return (lambda x: np.asarray(x).reshape(len(x), -1)) if np.prod(images.shape) <= 64 else None
-
-
-def bits(config: Config, denoise: Denoiser, images: data.ImageData) -> dict[str, float]:
-    """Bits per dimension of the first test images, by the probability-flow ODE; the error is that of their mean."""
-    n = min(config.likelihoods, len(images.test_images))
-    if not n:
-        return {}
-    batch = next(data.batches(images.test_images, images.test_labels, n, seed=config.seed, dequantise=True))
-    x, key = jnp.asarray(batch["image"]), jax.random.key(config.seed)
-    logp = dj.log_likelihood(key, denoise, config.sde, x, tol=config.likelihood_tol)
-    bpd = np.asarray(dj.bits_per_dim(logp, int(np.prod(images.shape))))
-    return {"bits_per_dim": float(bpd.mean()), "bits_per_dim_stderr": float(bpd.std(ddof=1) / np.sqrt(n))}
+    result = evaluate.distances(images, x) if config.samples else {}
+    key, tol = jax.random.key(config.seed), config.likelihood_tol
+    return result | evaluate.bits(key, denoise, config.sde, images, config.likelihoods, tol)
 
 
 def dry_run(config: Config, loss: DSM, tx: optax.GradientTransformation) -> dict[str, float]:
@@ -199,7 +148,7 @@ def cpu() -> Config:
         precondition=precondition.from_v,
         weight=weightings.v,
         law=times.LowDiscrepancy(),
-        optim=OptimConfig(lr=2e-3, lr_end=2e-4, warmup=50, ema=(0.98,)),
+        optim=train.OptimConfig(lr=2e-3, lr_end=2e-4, warmup=50, ema=(0.98,)),
         loop=train.LoopConfig(steps=800, log_every=20, checkpoint_every=200, sample_every=400),
         sampling_steps=50,
         samples=1000,
@@ -210,7 +159,7 @@ def cpu() -> Config:
 def cpu_long() -> Config:
     return dataclasses.replace(
         cpu(),
-        optim=OptimConfig(lr=2e-3, lr_end=2e-5, warmup=200, ema=(0.999,)),
+        optim=train.OptimConfig(lr=2e-3, lr_end=2e-5, warmup=200, ema=(0.999,)),
         loop=train.LoopConfig(steps=12_000, log_every=100, checkpoint_every=500, sample_every=2000),
         sampling_steps=100,
         samples=5000,
@@ -229,7 +178,7 @@ def cifar10(sde: dj.VP | dj.SubVP | dj.VE, deep: bool) -> Config:
         precondition=precondition.from_score if ve else precondition.from_eps,
         weight=weightings.simple,
         law=times.Uniform(1e-5),
-        optim=OptimConfig(ema=(0.999 if ve else 0.9999,)),
+        optim=train.OptimConfig(ema=(0.999 if ve else 0.9999,)),
         loop=train.LoopConfig(
             steps=950_000 if deep else 1_300_000, steps_per_call=5, checkpoint_every=50_000, sample_every=50_000
         ),

@@ -26,6 +26,7 @@ FLOORS = {
     "data": 5,
     "metrics": 5,
     "plots": 5,
+    "evaluate": 5,
     "experiment": 5,
 }
 SHARED = {"drive", "ddim", "ode"}  # what the files of one folder of solvers may share

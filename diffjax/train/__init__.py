@@ -6,6 +6,7 @@ from diffjax.train.cost import count as count
 from diffjax.train.cost import step_cost as step_cost
 from diffjax.train.loop import LoopConfig as LoopConfig
 from diffjax.train.loop import fit as fit
+from diffjax.train.optim import OptimConfig as OptimConfig
 from diffjax.train.optim import adam as adam
 from diffjax.train.optim import ema_warmup as ema_warmup
 from diffjax.train.parallel import jit_train_steps as jit_train_steps

@@ -8,6 +8,7 @@ updates; the loop, its logs and its checkpoints count steps. Between updates the
 Sources: Kingma and Ba 2015 (Adam); Pascanu et al. 2013 (clipping); Loshchilov and Hutter 2019 (decoupled decay).
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,28 @@ import optax
 from jax import Array
 
 from diffjax.typing import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    lr: float = 2e-4
+    """Peak learning rate of Adam."""
+    lr_end: float | None = None
+    """Where a cosine carries it by the last step; None: it stays."""
+    warmup: int = 5000
+    """Updates until the peak."""
+    clip: float = 1.0
+    """Largest global norm of the gradient."""
+    accumulate: int = 1
+    """Batches for each update."""
+    ema: tuple[float, ...] = (0.9999,)
+    """Decays of the parameters' averages; the first is sampled."""
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        lr = self.lr
+        if self.lr_end is not None:
+            lr = optax.cosine_decay_schedule(self.lr, steps // self.accumulate, self.lr_end / self.lr)
+        return adam(lr, self.warmup, self.clip, self.accumulate)
 
 
 def adam(

@@ -44,7 +44,7 @@ def test_auto_does_not_hide_corrupt_files(monkeypatch):
 def test_auto_prefers_fashion_mnist(monkeypatch):
     monkeypatch.setattr(fashion_mnist, "load", lambda data_dir: (data_dir, "whole"))
     assert load("auto", "here") == ("here", "whole")
-    assert sources.NAMES == ("auto", "fashion_mnist", "digits")
+    assert sources.NAMES == ("auto", "fashion_mnist", "digits", "cifar10")
 
 
 def test_image_data_checks_itself():

@@ -1,0 +1,71 @@
+"""Judging an image model: samples in batches, distances beside their floors, bits per dimension."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffjax import metrics
+from diffjax.arrays import example_keys
+from diffjax.data import ImageData, batches, to_float
+from diffjax.likelihood import bits_per_dim, log_likelihood
+from diffjax.samplers import sample
+from diffjax.sde import prior_sample
+from diffjax.typing import SDE, Denoiser, Key, Sampler
+
+
+def generate(
+    key: Key,
+    denoise: Denoiser,
+    sde: SDE,
+    sampler: Sampler,
+    ts: Array,
+    shape: tuple[int, ...],
+    batch_size: int = 128,
+) -> np.ndarray:
+    """Samples [n, ...] of the given shape, `batch_size` at a time; image i is the same for every n and batch size."""
+    n = shape[0]
+    batch_size = min(batch_size, n)
+    whole = -(-n // batch_size) * batch_size  # one compiled shape serves all batches
+    k_prior, k_steps = (example_keys(k, whole) for k in jax.random.split(key))
+    chunks = []
+    for i in range(0, n, batch_size):
+        part = slice(i, i + batch_size)
+        x = prior_sample(k_prior[part], sde, (batch_size, *shape[1:]))
+        chunks.append(np.asarray(sample(k_steps[part], denoise, sde, sampler, ts, x)))
+    return np.concatenate(chunks)[:n]
+
+
+def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:
+    """What distances are measured in: a classifier's features for Fashion-MNIST, the pixels of images up to 8 x 8."""
+    if images.name == "fashion_mnist":
+        return metrics.fashion_features()
+    return (lambda x: np.asarray(x).reshape(len(x), -1)) if np.prod(images.shape) <= 64 else None
+
+
+def distances(images: ImageData, x: np.ndarray) -> dict[str, Any]:
+    """Fréchet distance and KID of samples x from the training images, beside those of the test images.
+
+    Empty where there are no features for this data set. Raises as `metrics.report`.
+    """
+    features = features_for(images)
+    if features is None:
+        return {}
+    train, test = (features(to_float(part)) for part in (images.train_images, images.test_images))
+    return dataclasses.asdict(metrics.report(train, features(x), test))
+
+
+def bits(key: Key, denoise: Denoiser, sde: SDE, images: ImageData, n: int, tol: float = 1e-5) -> dict[str, float]:
+    """Bits per dimension of n test images, dequantised, by the probability-flow ODE, and the error of their mean."""
+    n = min(n, len(images.test_images))
+    if n < 2:
+        return {}
+    x = next(batches(images.test_images, images.test_labels, n, seed=0, dequantise=True))["image"]
+    bpd = np.asarray(bits_per_dim(log_likelihood(key, denoise, sde, jnp.asarray(x), tol=tol), x[0].size))
+    return {"bits_per_dim": float(bpd.mean()), "bits_per_dim_stderr": float(bpd.std(ddof=1) / np.sqrt(n))}
