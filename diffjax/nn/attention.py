@@ -1,4 +1,4 @@
-"""Attention over the places of an image, with its inner operation as an argument.
+"""Attention over the pixels of an image, with its inner operation as an argument.
 
 What happens between queries, keys and values is an `Attend` (diffjax.typing): `plain` unless the condition carries
 another in `cond["attend"]`. Attention control (Prompt-to-Prompt and its kin) is such an argument and never a hook.
@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.nn.initializers import variance_scaling
 
+from diffjax.nn.conv import ZERO, Conv
 from diffjax.nn.norm import GroupNorm
 from diffjax.typing import Attend, Site
 
@@ -24,8 +24,19 @@ def plain(site: Site, q: Array, k: Array, v: Array) -> Array:
     return jax.nn.dot_product_attention(q, k, v)
 
 
+def checked(attend: Attend, site: Site, q: Array, k: Array, v: Array) -> Array:
+    """`attend(site, q, k, v)`, or a ValueError that names the site if its shape is not that of q."""
+    out = attend(site, q, k, v)
+    if out.shape != q.shape:
+        raise ValueError(f"attend must return the shape of q, {q.shape}, at {'/'.join(site.path)}; got {out.shape}")
+    return out
+
+
 class SelfAttention(nn.Module):
     """x [B, H, W, C] -> skip_scale (x + attention(group_norm(x))), as in Ho et al. (2020).
+
+    The three projections are separate layers, so a cross-attention differs from this block only in what its keys and
+    values are projected from, and in `Site.is_cross`.
 
     Attributes:
       heads: number of heads; C must be a multiple of it.
@@ -44,18 +55,12 @@ class SelfAttention(nn.Module):
         B, H, W, C = x.shape
         if C % self.heads:
             raise ValueError(f"{C} channels cannot be split into {self.heads} heads")
+        types: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        h = GroupNorm(**types, name="norm")(x)
 
-        def dense(name: str, scale: float):
-            init = variance_scaling(scale, "fan_avg", "uniform")
-            return nn.Dense(C, kernel_init=init, dtype=self.dtype, param_dtype=self.param_dtype, name=name)
+        def project(name: str) -> Array:  # [B, H W, heads, C / heads]
+            return Conv(C, 1, self.qkv_scale, name=name, **types)(h).reshape(B, H * W, self.heads, C // self.heads)
 
-        def heads(name: str) -> Array:
-            return dense(name, self.qkv_scale)(h).reshape(B, H * W, self.heads, C // self.heads)
-
-        h = GroupNorm(dtype=self.dtype, param_dtype=self.param_dtype, name="norm")(x).reshape(B, H * W, C)
-        q, k, v = heads("query"), heads("key"), heads("value")
         site = Site(path=self.path, height=H, width=W, is_cross=False)
-        out = attend(site, q, k, v)
-        if out.shape != q.shape:
-            raise ValueError(f"attend must return the shape of q, {q.shape}, at {'/'.join(site.path)}; got {out.shape}")
-        return self.skip_scale * (x + dense("out", 1e-10)(out.reshape(B, H, W, C)))
+        h = checked(attend, site, project("query"), project("key"), project("value")).reshape(B, H, W, C)
+        return self.skip_scale * (x + Conv(C, 1, ZERO, name="out", **types)(h))

@@ -56,9 +56,9 @@ class Block(nn.Module):
         h = h + dense(name="emb")(emb)[:, None, None, :]
         h = nn.silu(GroupNorm(**types, name="norm1")(h))
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
-        h = Conv(self.features, ZERO, name="conv1", **types)(h)
+        h = Conv(self.features, scale=ZERO, name="conv1", **types)(h)
         if self.resample is not None or x.shape[-1] != self.features:
-            x = dense(name="skip")(x)
+            x = Conv(self.features, 1, name="skip", **types)(x)
         return self.skip_scale * (x + h)
 
 
@@ -148,7 +148,7 @@ class UNet(nn.Module):
                     h = make(h.shape[-1], partial(resample.up, kernel=self.kernel), name=f"up{i}")(h, emb, train)
 
         h = nn.silu(GroupNorm(name="norm_out", **types)(h))
-        h = Conv(out_channels, ZERO, name="conv_out", **types)(h)
+        h = Conv(out_channels, scale=ZERO, name="conv_out", **types)(h)
         return resample.depth_to_space(h, self.patch).astype(jnp.float32)
 
     def _check(self, x: Array) -> None:

@@ -50,7 +50,8 @@ class TorchUNet(torch.nn.Module):
         return getattr(self, f"{name}_kernel"), getattr(self, f"{name}_bias")
 
     def conv(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x, *self.weight(name), padding=1)
+        w, b = self.weight(name)
+        return F.conv2d(x, w, b, padding=w.shape[-1] // 2)
 
     def dense(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, *self.weight(name))
@@ -66,15 +67,15 @@ class TorchUNet(torch.nn.Module):
         h = self.conv(f"{name}_conv0", h) + self.dense(f"{name}_emb", emb)[:, :, None, None]
         h = self.conv(f"{name}_conv1", F.silu(self.norm(f"{name}_norm1", h)))
         if hasattr(self, f"{name}_skip_kernel"):
-            x = self.dense(f"{name}_skip", x.movedim(1, -1)).movedim(-1, 1)
+            x = self.conv(f"{name}_skip", x)
         return 0.5**0.5 * (x + h)
 
     def attention(self, name: str, x: torch.Tensor) -> torch.Tensor:
         B, C, H, W = x.shape
-        h = self.norm(f"{name}_norm", x).flatten(2).transpose(1, 2)[:, None]
-        q, k, v = (self.dense(f"{name}_{part}", h) for part in ("query", "key", "value"))
-        h = self.dense(f"{name}_out", F.scaled_dot_product_attention(q, k, v)[:, 0])
-        return 0.5**0.5 * (x + h.transpose(1, 2).reshape(B, C, H, W))
+        h = self.norm(f"{name}_norm", x)
+        q, k, v = (self.conv(f"{name}_{part}", h).flatten(2).mT[:, None] for part in ("query", "key", "value"))
+        h = F.scaled_dot_product_attention(q, k, v)[:, 0].mT.reshape(B, C, H, W)
+        return 0.5**0.5 * (x + self.conv(f"{name}_out", h))
 
     def forward(self, x: torch.Tensor, c_noise: torch.Tensor) -> torch.Tensor:
         frequencies = torch.exp(-np.log(1e4) * torch.arange(32) / 31)
