@@ -11,7 +11,7 @@ demo: $(VENV)/demo.stamp data
 	$(VENV)/bin/python experiments/score_sde.py --preset cpu --workdir runs/demo --resume
 
 test: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto
 	@echo "Tests passed. Timings and failures are above; the suite lies in tests/, the environment in $(VENV)/."
 
 lint: $(VENV)/test.stamp

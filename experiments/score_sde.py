@@ -7,7 +7,11 @@
 
 Any field is an option: `--sde.beta-max 10 --steps 2000 --lr 1e-3`. A stopped run goes on with `--resume`.
 
-RESULTS
+Fashion-MNIST, on two shared CPU cores, jax 0.10.2, 2026-11-23; distances in 64 classifier features, floor in brackets:
+
+    preset     training                 FD            KID                          bits per dimension
+    cpu-long   12,000 steps, 80 min     4.73 (0.40)   0.80 +- 0.16 (-0.03 +- .30)  3.92 +- 0.08
+    cpu        RESULT_CPU
 """
 
 from __future__ import annotations
@@ -161,9 +165,8 @@ def cpu_long() -> Config:
         cpu(),
         optim=train.OptimConfig(lr=2e-3, lr_end=2e-5, warmup=200, ema=(0.999,)),
         loop=train.LoopConfig(steps=12_000, log_every=100, checkpoint_every=500, sample_every=2000),
-        sampling_steps=100,
         samples=5000,
-        likelihoods=256,
+        likelihoods=128,
         likelihood_tol=1e-4,
         workdir=Path("runs/score_sde_long"),
     )
