@@ -6,7 +6,13 @@ The data are eight Gaussians on a circle, whose denoiser is known in closed form
 between 10,000 samples and as many of the data, for the trained network and for the exact denoiser with the same solver;
 the floor is the distance between two sets of data.
 
-RESULTS
+26 seconds in all on two CPU cores, jax 0.10.2, 2026-11-23:
+
+    sliced W2        steps   learned     exact     floor
+    Euler-Maruyama     100    0.0295    0.0304    0.0232
+    PC                  50    0.0342    0.0154    0.0232
+    DDIM                50    0.0290    0.0302    0.0232
+    Heun                25    0.0296    0.0280    0.0232
 """
 
 from __future__ import annotations
@@ -42,7 +48,7 @@ class Config:
     lr: float = 2e-3
     batch_size: int = 512
     loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
-        steps=3000, steps_per_call=250, log_every=250, checkpoint_every=3000, sample_every=0
+        steps=2000, steps_per_call=250, log_every=250, checkpoint_every=2000, sample_every=0
     )
     samples: int = 10_000
     seed: int = 0

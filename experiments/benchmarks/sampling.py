@@ -6,7 +6,8 @@ Overhead: 50 DDIM steps of the small U-Net (batch 16) by `dj.sample`, against 50
 turn. Compile time: the first call of `sample` for 10 and for 1000 steps. Second call: the same shapes again, with a
 denoiser that costs nothing.
 
-RESULTS
+Two CPU cores, jax 0.10.2, 2026-11-23: overhead 0.987 (median of 7; 0.952 to 1.077), compile time 2.3 s for 10 steps and
+2.3 s for 1000, second call 1.0 ms.
 """
 
 from __future__ import annotations

@@ -7,7 +7,10 @@ The PyTorch network below is written plainly and takes its weights from the Flax
 anything is timed. Then one training step (forward, backward, Adam; batch 64) and 50 steps of DDIM (batch 16) are run in
 turn, ours compiled, PyTorch's eager, on the same cores.
 
-RESULTS
+Two CPU cores, jax 0.10.2, torch 2.13.0, 2026-11-23; medians, outputs differ by 4e-7 of the largest:
+
+    training step   diffjax 0.277 s   PyTorch 0.131 s   PyTorch / diffjax 0.47
+    50-step DDIM    diffjax 0.856 s   PyTorch 0.618 s   PyTorch / diffjax 0.72
 """
 
 # pyright: reportMissingImports=false
