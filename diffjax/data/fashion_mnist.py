@@ -2,36 +2,28 @@
 
 70,000 grey images of clothes, 28 x 28, ten classes (Xiao, Rasul and Vollgraf, arXiv:1708.07747; MIT licence).
 
-TFDS's own `fashion_mnist` builder opens its files and encodes its images through TensorFlow. This one reads the four
-idx files itself, hands PNG bytes to TFDS and writes array_record shards, to which `as_data_source` gives random access.
-The files are taken from the first of
-  1. a set that is already prepared in `data_dir`;
+Its four idx files are taken from the first of
+  1. a set that is already prepared in `data_dir` (see `prepared`);
   2. the folder given as `source`, or named by the environment variable DIFFJAX_FASHION_MNIST;
   3. Debian's package dataset-fashion-mnist;
   4. the upstream server (31 MB, checked by sha256).
-Preparing takes about 8 seconds, once; TFDS writes into a temporary directory and renames it, so a broken run leaves
-nothing behind. Reading the 70,000 images back takes about 4 seconds more, so `load` also keeps them as one .npz
-file beside the prepared set; with it a call takes a tenth of a second.
+Preparing takes about 8 seconds, once.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import io
 import os
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
+from diffjax.data import prepared
+from diffjax.data.fetch import fetch
 from diffjax.data.idx import read_idx
 from diffjax.data.image_data import ImageData, default_data_dir
-from diffjax.weights import replacing
 
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"
@@ -67,28 +59,15 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder):
         self._source = source
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "image": tfds.features.Image(shape=(28, 28, 1), encoding_format="png"),
-            "label": tfds.features.ClassLabel(names=CLASS_NAMES),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(features),
-            supervised_keys=("image", "label"),
-            disable_shuffling=True,  # the files' own order, and half the time: `pipeline` shuffles when it reads
-            homepage="https://github.com/zalandoresearch/fashion-mnist",
-            license="MIT",
-        )
+        about = dict(homepage="https://github.com/zalandoresearch/fashion-mnist", license="MIT")
+        return prepared.info(self, (28, 28, 1), CLASS_NAMES, **about)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         folder = find_files(self._source, Path(dl_manager.download_dir) / self.name)
         return {split: self._generate_examples(*read_split(folder, split)) for split in PREFIX}
 
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict]]:
-        for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-            png = io.BytesIO()
-            Image.fromarray(image).save(png, "PNG", compress_level=1)
-            yield i, {"image": png.getvalue(), "label": label}
+        return prepared.examples(images, labels)
 
 
 def read_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -133,19 +112,7 @@ def download(folder: str | Path, url: str = URL, checksums: dict[str, str] = SHA
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, checksum in checksums.items():
-        if (folder / name).is_file():
-            continue
-        address = f"{url.rstrip('/')}/{name}"
-        try:
-            with urllib.request.urlopen(address, timeout=20) as response:
-                data = response.read()
-        except (OSError, http.client.HTTPException) as error:  # no network, no such file, a broken transfer
-            raise FileNotFoundError(f"{HELP} (The download failed: {error}.)") from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != checksum:
-            raise ValueError(f"{address} has the sha256 {found}, not {checksum}: this is not Fashion-MNIST's file")
-        with replacing(folder / name) as part:
-            part.write_bytes(data)
+        fetch(f"{url.rstrip('/')}/{name}", folder / name, "sha256", checksum, HELP)
     return folder
 
 
@@ -156,34 +123,4 @@ def load(data_dir: str | Path | None = None, source: str | Path | None = None) -
       FileNotFoundError: no source can be reached; the message says what to do.
       ValueError: a source is corrupt.
     """
-    builder = prepare(data_dir or default_data_dir(), source)
-    cache = Path(f"{builder.data_dir}.npz")
-    if not cache.is_file():
-        arrays = {}
-        for split in PREFIX:
-            arrays[f"{split}_images"], arrays[f"{split}_labels"] = read_all(builder, split)
-        with replacing(cache) as part, part.open("wb") as file:
-            np.savez(file, **arrays)
-    with np.load(cache) as arrays:
-        return ImageData(name="fashion_mnist", class_names=CLASS_NAMES, **arrays)
-
-
-def prepare(data_dir: str | Path, source: str | Path | None = None) -> FashionMnist:
-    """The builder of a set that is prepared in `data_dir`, which is done now if need be; errors as `load`."""
-    builder = FashionMnist(data_dir=data_dir, source=source)
-    try:
-        builder.download_and_prepare()
-    except FileExistsError:  # another process was preparing it too, and was quicker
-        builder = FashionMnist(data_dir=data_dir)
-    return builder
-
-
-def read_all(builder: FashionMnist, split: str, chunk: int = 4096) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, 28, 28, 1] and labels int32 [N] of a prepared split, read in chunks."""
-    source: Any = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})  # pyright: ignore
-    images, labels = [], []
-    for start in range(0, len(source), chunk):
-        for example in source.__getitems__(list(range(start, min(start + chunk, len(source))))):
-            images.append(np.asarray(Image.open(io.BytesIO(example["image"]))))
-            labels.append(example["label"])
-    return np.stack(images)[..., None], np.array(labels, np.int32)
+    return prepared.load("fashion_mnist", CLASS_NAMES, FashionMnist, data_dir, source)

@@ -39,7 +39,7 @@ def nothing_installed(monkeypatch, tmp_path):
     monkeypatch.delenv("DIFFJAX_FASHION_MNIST", raising=False)
     monkeypatch.setenv("DIFFJAX_DATA", str(tmp_path / "default"))
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "no-package")
-    monkeypatch.setattr(fashion_mnist.urllib.request, "urlopen", _no_network)
+    monkeypatch.setattr("urllib.request.urlopen", _no_network)
 
 
 def _no_network(*args, **kwargs):

@@ -1,0 +1,32 @@
+"""Downloads that take their name only when they are whole and right."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import urllib.request
+from pathlib import Path
+
+from diffjax.weights import replacing
+
+
+def fetch(url: str, path: Path, algorithm: str, checksum: str, help: str) -> Path:
+    """Download `url` to `path`, unless it is there already; `algorithm` is hashlib's name of the checksum's kind.
+
+    Raises:
+      FileNotFoundError: the server cannot be reached; the message is `help`, which says what to do, and the cause.
+      ValueError: the server sent something else.
+    """
+    if path.is_file():
+        return path
+    try:
+        with urllib.request.urlopen(url, timeout=20) as response:
+            data = response.read()
+    except (OSError, http.client.HTTPException) as error:  # no network, no such file, a broken transfer
+        raise FileNotFoundError(f"{help} (The download failed: {error}.)") from error
+    found = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
+    if found != checksum:
+        raise ValueError(f"{url} has the {algorithm} {found}, not {checksum}: it is not the file that was meant")
+    with replacing(path) as part:
+        part.write_bytes(data)
+    return path

@@ -1,0 +1,89 @@
+"""Image sets that TFDS keeps as array_record shards, written and read without TensorFlow.
+
+TFDS's own image builders open their files and encode their images through TensorFlow. Ours read the files themselves
+and hand PNG bytes to TFDS, which writes shards to which `as_data_source` gives random access. TFDS writes into a
+temporary directory and renames it, so a broken run leaves nothing behind. Decoding every image takes seconds, so `load`
+also keeps them as one .npz file beside the shards; with it a call takes a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from diffjax.data.image_data import ImageData, default_data_dir
+from diffjax.weights import replacing
+
+Builder = tfds.core.GeneratorBasedBuilder
+SPLITS = ("train", "test")
+
+
+def info(builder: Builder, shape: tuple[int, int, int], names: tuple[str, ...], **about: Any) -> tfds.core.DatasetInfo:
+    """What a set of labelled images of one shape (H, W, C) tells TFDS; `about` is its homepage, licence, citation."""
+    features = {
+        "image": tfds.features.Image(shape=shape, encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=names),
+    }
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        features=tfds.features.FeaturesDict(features),
+        supervised_keys=("image", "label"),
+        disable_shuffling=True,  # the files' own order, and half the time: `pipeline` shuffles when it reads
+        **about,
+    )
+
+
+def examples(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict]]:
+    """uint8 images [N, H, W] or [N, H, W, 3] and integer labels [N], as TFDS takes them."""
+    for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        png = io.BytesIO()
+        Image.fromarray(image).save(png, "PNG", compress_level=1)
+        yield i, {"image": png.getvalue(), "label": label}
+
+
+def prepare(make: Callable[..., Builder], data_dir: str | Path, source: str | Path | None = None) -> Builder:
+    """The builder `make(data_dir=, source=)` of a set that is prepared in `data_dir`, which is done now if need be."""
+    builder = make(data_dir=data_dir, source=source)
+    try:
+        builder.download_and_prepare()
+    except FileExistsError:  # another process was preparing it too, and was quicker
+        builder = make(data_dir=data_dir)
+    return builder
+
+
+def load(
+    name: str,
+    class_names: tuple[str, ...],
+    make: Callable[..., Builder],
+    data_dir: str | Path | None,
+    source: str | Path | None,
+) -> ImageData:
+    """The set in memory; it is prepared in `data_dir` (`default_data_dir()`) at the first call."""
+    builder = prepare(make, data_dir or default_data_dir(), source)
+    cache = Path(f"{builder.data_dir}.npz")
+    if not cache.is_file():
+        arrays = {}
+        for split in SPLITS:
+            arrays[f"{split}_images"], arrays[f"{split}_labels"] = read_all(builder, split)
+        with replacing(cache) as part, part.open("wb") as file:
+            np.savez(file, **arrays)
+    with np.load(cache) as arrays:
+        return ImageData(name=name, class_names=class_names, **arrays)
+
+
+def read_all(builder: Builder, split: str, chunk: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, H, W, C] and labels int32 [N] of a prepared split, read in chunks."""
+    source: Any = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})  # pyright: ignore
+    images, labels = [], []
+    for start in range(0, len(source), chunk):
+        for example in source.__getitems__(list(range(start, min(start + chunk, len(source))))):
+            images.append(np.asarray(Image.open(io.BytesIO(example["image"]))))
+            labels.append(example["label"])
+    stacked = np.stack(images)
+    return stacked.reshape(*stacked.shape[:3], -1), np.array(labels, np.int32)
