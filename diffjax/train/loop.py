@@ -44,7 +44,7 @@ class LoopConfig:
     steps: int = 10_000
     """Steps in all, those before a resume included."""
     steps_per_call: int = 1
-    """Steps in one compiled call. Keep 1 for convolutions on a CPU; 5 to 20 help an accelerator."""
+    """Steps in one compiled call. 5 to 20 help an accelerator."""
     log_every: int = 50
     """Steps between lines of metrics."""
     checkpoint_every: int = 1_000

@@ -6,8 +6,8 @@ Overhead: 50 DDIM steps of the small U-Net (batch 16) by `dj.sample`, against 50
 turn. Compile time: the first call of `sample` for 10 and for 1000 steps. Second call: the same shapes again, with a
 denoiser that costs nothing.
 
-Two CPU cores, jax 0.10.2, 2026-11-23: overhead 0.987 (median of 7; 0.952 to 1.077), compile time 2.3 s for 10 steps and
-2.3 s for 1000, second call 1.0 ms.
+Two CPU cores, jax 0.10.2, 2026-11-24: overhead 1.008 (median of 7; 0.949 to 1.047), compile time 2.0 to 2.4 s for 10
+and for 1000 steps, second call 2.3 ms.
 """
 
 from __future__ import annotations
