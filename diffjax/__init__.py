@@ -5,18 +5,27 @@ file and one driver), `losses`, `likelihood`, `oracle` (exact worlds), `train`, 
 """
 
 from diffjax import arrays as arrays
+from diffjax import constraints as constraints
 from diffjax import likelihood as likelihood
 from diffjax import losses as losses
 from diffjax import nn as nn
 from diffjax import precondition as precondition
 from diffjax import times as times
+from diffjax.constraints import Churn as Churn
 from diffjax.likelihood import bits_per_dim as bits_per_dim
 from diffjax.likelihood import log_likelihood as log_likelihood
 from diffjax.oracle import Empirical as Empirical
 from diffjax.oracle import GaussianMixture as GaussianMixture
 from diffjax.samplers import DDIM as DDIM
+from diffjax.samplers import DEIS as DEIS
+from diffjax.samplers import LMS as LMS
 from diffjax.samplers import PC as PC
+from diffjax.samplers import PNDM as PNDM
 from diffjax.samplers import Ancestral as Ancestral
+from diffjax.samplers import DPMpp2M as DPMpp2M
+from diffjax.samplers import DPMpp2S as DPMpp2S
+from diffjax.samplers import DPMpp3M as DPMpp3M
+from diffjax.samplers import DPMSolver as DPMSolver
 from diffjax.samplers import Euler as Euler
 from diffjax.samplers import EulerMaruyama as EulerMaruyama
 from diffjax.samplers import Heun as Heun
@@ -24,6 +33,8 @@ from diffjax.samplers import KeepNoise as KeepNoise
 from diffjax.samplers import Langevin as Langevin
 from diffjax.samplers import ODESolution as ODESolution
 from diffjax.samplers import ReverseDiffusion as ReverseDiffusion
+from diffjax.samplers import UniPC as UniPC
+from diffjax.samplers import encode as encode
 from diffjax.samplers import sample as sample
 from diffjax.samplers import sample_ode as sample_ode
 from diffjax.sde import EDM as EDM
@@ -36,3 +47,4 @@ from diffjax.sde import SubVP as SubVP
 from diffjax.sde import gaussian as gaussian
 from diffjax.sde import prior_logp as prior_logp
 from diffjax.sde import prior_sample as prior_sample
+from diffjax.sde import rescale as rescale

@@ -29,7 +29,7 @@ FLOORS = {
     "evaluate": 5,
     "experiment": 5,
 }
-SHARED = {"drive", "ddim", "ode"}  # what the files of one folder of solvers may share
+SHARED = {"drive", "ddim", "ode", "multistep"}  # what the files of one folder of solvers may share
 FILES = sorted(ROOT.glob("diffjax/**/*.py"))
 EVERY_FILE = FILES + sorted(ROOT.glob("experiments/**/*.py"))
 name = lambda path: str(path.relative_to(ROOT))  # noqa: E731

@@ -1,7 +1,15 @@
 """Solvers of the reverse process, one a file, and the driver that runs them."""
 
+from diffjax.samplers.adams_bashforth import DEIS as DEIS
+from diffjax.samplers.adams_bashforth import LMS as LMS
+from diffjax.samplers.adams_bashforth import PNDM as PNDM
 from diffjax.samplers.ancestral import Ancestral as Ancestral
 from diffjax.samplers.ddim import DDIM as DDIM
+from diffjax.samplers.dpm_solver import DPMSolver as DPMSolver
+from diffjax.samplers.dpm_solver_pp import DPMpp2M as DPMpp2M
+from diffjax.samplers.dpm_solver_pp import DPMpp2S as DPMpp2S
+from diffjax.samplers.dpm_solver_pp import DPMpp3M as DPMpp3M
+from diffjax.samplers.drive import encode as encode
 from diffjax.samplers.drive import sample as sample
 from diffjax.samplers.euler import Euler as Euler
 from diffjax.samplers.euler_maruyama import EulerMaruyama as EulerMaruyama
@@ -12,3 +20,4 @@ from diffjax.samplers.ode import ODESolution as ODESolution
 from diffjax.samplers.ode import sample_ode as sample_ode
 from diffjax.samplers.pc import PC as PC
 from diffjax.samplers.reverse_diffusion import ReverseDiffusion as ReverseDiffusion
+from diffjax.samplers.unipc import UniPC as UniPC

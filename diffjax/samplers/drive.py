@@ -61,13 +61,50 @@ def sample(
     Raises:
       ValueError: the grid, the shape of x or the number of keys is unfit, or the denoiser changes the shape.
     """
+    x = _checked(ts, sde, x)
+    keys = example_keys(key, x.shape[0])
+    return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory)
+
+
+def encode(
+    denoise: Denoiser,
+    sde: SDE,
+    sampler: Sampler,
+    ts: Array,
+    x: Array,
+    cond: Cond = None,
+    *,
+    trajectory: bool = False,
+) -> Array:
+    """Carry data x up the grid, from ts[-1] to ts[0]: the inverse of `sample`, up to the solver's error.
+
+    With `DDIM()` this is DDIM inversion (Song et al. 2021, Section 4.3). The sampler must be deterministic.
+
+    Args:
+      ts: the grid that `sample` takes; its last time must be above 0, where there is no noise to be seen.
+      x: the state at ts[-1], [B, ...].
+      trajectory: return the states from ts[-1] to ts[0], [n + 1, B, ...].
+
+    Returns:
+      x at ts[0], [B, ...], or the trajectory.
+
+    Raises:
+      ValueError: as `sample`, or the grid ends at 0.
+    """
+    x = _checked(ts, sde, x)
+    if not isinstance(ts, Tracer) and np.asarray(ts)[-1] <= 0:
+        raise ValueError("to encode, the grid must end above t = 0: give it a t_min, or leave out its last step")
+    keys = example_keys(jax.random.key(0), x.shape[0])  # a deterministic sampler draws nothing
+    return _sample(keys, as_partial(denoise), sde, sampler, ts[::-1], x, cond, trajectory)
+
+
+def _checked(ts: Array, sde: SDE, x: Array) -> Array:
+    """x in the precision of the steps' arithmetic, never below float32, once it and the grid are found fit."""
     x = jnp.asarray(x)
     if x.ndim < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
     check_grid(ts, sde)
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # the arithmetic of a step is never below float32
-    keys = example_keys(key, x.shape[0])
-    return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 @partial(jax.jit, static_argnames="trajectory")

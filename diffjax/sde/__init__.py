@@ -10,6 +10,7 @@ from diffjax.sde.gaussian import logsnr as logsnr
 from diffjax.sde.gaussian import perturb as perturb
 from diffjax.sde.gaussian import prior_logp as prior_logp
 from diffjax.sde.gaussian import prior_sample as prior_sample
+from diffjax.sde.gaussian import rescale as rescale
 from diffjax.sde.gaussian import transition as transition
 from diffjax.sde.subvp import SubVP as SubVP
 from diffjax.sde.ve import VE as VE

@@ -11,12 +11,15 @@ are taken by one `jax.jvp`. All conversions go through x_0. `x` is [B, ...], `t`
 guarded at t = 0, where x = alpha x_0, so that eps and the score are 0 there for an exact denoiser, and finite for any.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import Partial
 
 from diffjax.arrays import bcast, example_keys, flat_sum
-from diffjax.typing import SDE, Key, Time
+from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
 
 
 def curves(sde: SDE, t: Time, x: Array) -> tuple[Array, Array]:
@@ -60,7 +63,36 @@ def time_of_logsnr(sde: SDE, target: Array, t_low: Time = 0.0, t_high: Time | No
         return jnp.where(above, mid, low), jnp.where(above, high, mid)
 
     low, high = jax.lax.fori_loop(0, 64, halve, (low, high))
-    return 0.5 * (low + high)
+    return _implicit(sde, target, jax.lax.stop_gradient(0.5 * (low + high)))
+
+
+def _implicit(sde: SDE, target: Array, t: Array) -> Array:
+    """t, with the derivative that logsnr(t) = target implies: that of one Newton step."""
+    residual, slope = jax.jvp(partial(logsnr, sde), (t,), (jnp.ones_like(t),))
+    regular = jnp.isfinite(residual) & jnp.isfinite(slope) & (slope != 0)
+    newton = (target - residual) / jax.lax.stop_gradient(jnp.where(regular, slope, 1))
+    return t + jnp.where(regular, newton - jax.lax.stop_gradient(newton), 0)
+
+
+def time_between(sde: SDE, t: Time, s: Time, r: float) -> Array:
+    """The time at the fraction r of the way from t to s in log(alpha/sigma)."""
+    return time_of_logsnr(sde, (1 - r) * logsnr(sde, t) + r * logsnr(sde, s))
+
+
+def rescale(denoise: Denoiser, sde: SDE, new: SDE) -> Denoiser:
+    """A denoiser made for `sde` as a denoiser for `new`: the same network in another clock and scale.
+
+    x and t of `new` are carried to the same signal-to-noise ratio of `sde`. So every solver runs in any time: Heun's
+    method on a VP network in EDM's, or in flow matching's. Levels beyond sde.T are taken to be at sde.T.
+    """
+    return Partial(_rescaled, as_partial(denoise), sde, new)
+
+
+def _rescaled(denoise, sde, new, x: Array, t: Time, cond: Cond = None) -> Array:
+    level = time_of_logsnr(sde, logsnr(new, t))
+    alpha, sigma = curves(new, t, x)
+    old_alpha, old_sigma = curves(sde, level, x)
+    return denoise(x * (jnp.hypot(old_alpha, old_sigma) / jnp.hypot(alpha, sigma)), level, cond)
 
 
 def transition(sde: SDE, t: Time, s: Time) -> tuple[Array, Array]:

@@ -1,0 +1,60 @@
+"""DPM-Solver (Lu et al. 2022, Algorithms 1, 2 and 4): single-step exponential Runge-Kutta methods for eps.
+
+In lambda = log(alpha/sigma), with h = lambda_s - lambda_t and K_s = sigma_s (e^h - 1) = alpha_s kappa_t - sigma_s:
+
+    (1) x_s = alpha_s/alpha_t x_t - K_s eps_t - (higher differences of eps, taken at times between t and s)
+
+The first terms are DDIM's step. The step into t = 0, and the one out of alpha = 0, have h infinite: they are DDIM's.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.samplers.drive import State
+from diffjax.samplers.multistep import half_logsnr, noise_level
+from diffjax.sde import gaussian
+from diffjax.typing import pytree, static
+
+
+@pytree
+class DPMSolver:
+    """`order` 1 (DDIM), 2 or 3, with as many evaluations a step; deterministic."""
+
+    order: int = static(default=2)
+
+    def init(self, x: Array) -> State:
+        if not 1 <= self.order <= 3:
+            raise ValueError(f"DPM-Solver has order 1, 2 or 3, got {self.order}")
+        return State.start(x)
+
+    def step(self, key, denoise, sde, state, t, s, cond):
+        x, h = state.x, half_logsnr(sde, s) - half_logsnr(sde, t)
+        x0 = denoise(x, t, cond)
+        if self.order == 1:
+            x = gaussian.exponential_step(sde, x, t, s, x0)
+            return state._replace(x=x, mean=x)
+        eps, finite = gaussian.eps_from_x0(sde, x, t, x0), jnp.isfinite(h)
+        h = jnp.where(finite, h, 1)
+
+        def first(u):  # DDIM's step from t to u
+            return gaussian.exponential_step(sde, x, t, u, x0)
+
+        def rise(x_u, u):  # eps at (x_u, u) less eps at (x, t)
+            return gaussian.eps_from_x0(sde, x_u, u, denoise(x_u, u, cond)) - eps
+
+        def K(u):
+            return sde.alpha(u) * noise_level(sde, t) - sde.sigma(u)
+
+        def second():
+            u = gaussian.time_between(sde, t, s, 1 / 2)
+            return first(s) - K(s) * rise(first(u), u)
+
+        def third():
+            u1, u2 = (gaussian.time_between(sde, t, s, r) for r in (1 / 3, 2 / 3))
+            d1 = rise(first(u1), u1)
+            d2 = rise(first(u2) - 2 * (K(u2) / (2 / 3 * h) - sde.sigma(u2)) * d1, u2)
+            return first(s) - 3 / 2 * (K(s) / h - sde.sigma(s)) * d2
+
+        x = jax.lax.cond(finite & (h != 0), second if self.order == 2 else third, lambda: first(s))
+        return state._replace(x=x, mean=x)
