@@ -43,6 +43,7 @@ from diffjax.sde import VP as VP
 from diffjax.sde import BetaTable as BetaTable
 from diffjax.sde import Cosine as Cosine
 from diffjax.sde import Flow as Flow
+from diffjax.sde import Interpolant as Interpolant
 from diffjax.sde import SubVP as SubVP
 from diffjax.sde import gaussian as gaussian
 from diffjax.sde import prior_logp as prior_logp
