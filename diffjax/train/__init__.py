@@ -14,6 +14,11 @@ from diffjax.train.parallel import make_mesh as make_mesh
 from diffjax.train.parallel import pmap_train_steps as pmap_train_steps
 from diffjax.train.parallel import replicate as replicate
 from diffjax.train.parallel import shard_batch as shard_batch
+from diffjax.train.power_ema import Snapshot as Snapshot
+from diffjax.train.power_ema import gamma_of_sigma_rel as gamma_of_sigma_rel
+from diffjax.train.power_ema import power_ema as power_ema
+from diffjax.train.power_ema import read_snapshots as read_snapshots
+from diffjax.train.power_ema import reconstruct as reconstruct
 from diffjax.train.state import TrainState as TrainState
 from diffjax.train.step import train_step as train_step
 from diffjax.train.step import train_steps as train_steps
