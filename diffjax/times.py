@@ -143,9 +143,28 @@ class LogNormal:
     std: float = 1.2
 
     def __call__(self, key: Key, n: int) -> Array:
-        z = jax.vmap(jax.random.normal)(example_keys(key, n))
-        return time_of_logsnr(self.sde, -2 * (self.mean + self.std * z))
+        return time_of_logsnr(self.sde, -2 * (self.mean + self.std * _normals(key, n)))
+
+
+@pytree
+class LogitNormal:
+    """log(u / (1 - u)) ~ N(mean, std^2), t = t_min + (t_max - t_min) u (Esser et al. 2024, Section 3.1).
+
+    A mean below 0 favours the data's end, above 0 the noise's; with a small std the ends are hardly ever drawn.
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+    t_min: float = 1e-5
+    t_max: float = 1.0
+
+    def __call__(self, key: Key, n: int) -> Array:
+        return self.t_min + (self.t_max - self.t_min) * jax.nn.sigmoid(self.mean + self.std * _normals(key, n))
 
 
 def _uniforms(key: Key, n: int) -> Array:
     return jax.vmap(jax.random.uniform)(example_keys(key, n))
+
+
+def _normals(key: Key, n: int) -> Array:
+    return jax.vmap(jax.random.normal)(example_keys(key, n))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import diffjax as dj
-from diffjax import evaluate, times
+from diffjax import evaluate, metrics, times
 from diffjax.data import batches, load
+from diffjax.losses import DSM, weightings
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,45 @@ def test_image_i_is_the_same_for_every_number_and_batch_size(key):
     many = draw(7, 3)
     assert many.shape == (7, 4, 4, 1)
     np.testing.assert_allclose(draw(2, 128), many[:2], rtol=1e-5, atol=1e-6)
+
+
+def test_reflow_straightens_a_gaussian(x64, key):
+    """N(m, C)'s flow ends at m + C^1/2 eps; its reflow is x_0 = m + C^1/2 ((1 - t) C^1/2 + t)^-1 (x - (1 - t) m)."""
+    sde, m, root = dj.Flow(), jnp.array([1.0, -0.5]), jnp.array([[0.7, 0.2], [0.2, 0.3]])
+    world = dj.GaussianMixture(jnp.ones(1), m[None], (root @ root)[None])
+    ts = times.uniform(sde, 128)
+    pairs = evaluate.reflow_pairs(key, world.denoiser(sde), sde, dj.Heun(), ts, (50, 2), batch_size=20)
+    np.testing.assert_array_equal(
+        pairs["image"], evaluate.generate(key, world.denoiser(sde), sde, dj.Heun(), ts, (50, 2))
+    )
+    np.testing.assert_allclose(pairs["image"], m + pairs["noise"] @ root, atol=1e-3)
+
+    def reflowed(x, t, cond=None):
+        a, s = dj.gaussian.curves(sde, t, x)
+        mix = a[..., None] * root + s[..., None] * jnp.eye(2)
+        return m + jnp.linalg.solve(mix, (x - a * m)[..., None])[..., 0] @ root
+
+    paths = {
+        name: dj.sample(key, denoise, sde, dj.Heun(), ts, jnp.asarray(pairs["noise"]), trajectory=True)
+        for name, denoise in (("flow", world.denoiser(sde)), ("reflow", reflowed))
+    }
+    np.testing.assert_allclose(paths["reflow"][-1], m + pairs["noise"] @ root, atol=1e-12)  # the same ends
+    assert (
+        metrics.straightness(ts, paths["reflow"]).max() < 1e-20 < 0.05 < metrics.straightness(ts, paths["flow"]).mean()
+    )
+    one = dj.sample(key, reflowed, sde, dj.Euler(), times.uniform(sde, 1), jnp.asarray(pairs["noise"]))
+    np.testing.assert_allclose(one, paths["reflow"][-1], atol=1e-12)
+    # the loss: (pi / 2) mean(s) at best on independent noise, none on the pairs
+    loss = DSM(sde, times.Uniform(), lambda *args, **kwargs: args[1], lambda *_: reflowed, weightings.velocity)
+    assert loss({}, key, pairs)[0].max() < 1e-5
+    eigenvalues = np.linalg.eigvalsh(root)
+    assert loss({}, key, {"image": pairs["image"]})[0].mean() > np.pi / 2 * eigenvalues.mean() / 2
+
+
+def test_the_noise_of_a_pair_has_unit_variance(key):
+    sde = dj.EDM()
+    pairs = evaluate.reflow_pairs(key, lambda x, t, cond: 0 * x, sde, dj.DDIM(), times.karras(sde, 2), (500, 4))
+    assert abs(pairs["noise"].std() - 1) < 4 / np.sqrt(4000) and not pairs["image"].any()
 
 
 def test_real_images_are_at_the_floor_and_noise_is_not(digits, key):

@@ -94,7 +94,15 @@ def test_log_normal(key):
     assert abs(z.mean()) < 4 / np.sqrt(4000) and abs(z.std() - 1) < 4 / np.sqrt(8000)
 
 
+def test_logit_normal(key):
+    t = times.LogitNormal(-0.4, 1.3)(key, 4000)
+    z = (np.log(t) - np.log1p(-t) + 0.4) / 1.3
+    assert abs(z.mean()) < 4 / np.sqrt(4000) and abs(z.std() - 1) < 4 / np.sqrt(8000)
+    narrow = times.LogitNormal(0.0, 100.0, 0.2, 0.7)(key, 100)  # nearly all at the ends, which it never leaves
+    assert 0.2 <= narrow.min() < 0.21 and 0.69 < narrow.max() <= 0.7
+
+
 def test_a_law_with_keys_draws_each_example_from_its_own(key):
     keys = jax.random.split(key, 8)
-    for law in (times.Uniform(), times.ImportanceSampled(dj.VP()), times.LogNormal(dj.EDM())):
+    for law in (times.Uniform(), times.ImportanceSampled(dj.VP()), times.LogNormal(dj.EDM()), times.LogitNormal()):
         np.testing.assert_array_equal(law(keys, 8)[3:5], law(keys[3:5], 2))

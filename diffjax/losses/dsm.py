@@ -5,6 +5,13 @@
 The minimum over D is the posterior mean E[x_0 | x_t], whatever the weight w. The law of t and the weight together are
 the objective: (Uniform, simple) is DDPM's, (Uniform, likelihood) bounds the likelihood, (ImportanceSampled, simple) is
 the same bound with less variance, (LogNormal, edm) is EDM's.
+
+Conditional flow matching, E |dx/dt(network) - (eps - x_0)|^2, is the same loss (Lipman et al. 2023; Liu et al. 2023):
+
+    DSM(Flow(), times.Uniform(), net.apply, precondition.from_velocity, weightings.velocity)
+
+Rectified flow's reflow is that on a batch with "noise" (`evaluate.reflow_pairs`), minibatch optimal transport that with
+`coupling=couplings.optimal_transport`.
 """
 
 from collections.abc import Callable
@@ -13,7 +20,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.arrays import bcast, flat_mean, fold, normal
-from diffjax.losses import weightings
+from diffjax.losses import couplings, weightings
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Key, PyTree, pytree, static
 
@@ -22,7 +29,12 @@ from diffjax.typing import SDE, Key, PyTree, pytree, static
 class DSM:
     """Denoising score matching; `loss(params, key, batch) -> ([B], {"t": [B]})`, the mean over an example's entries.
 
-    A batch is x_0 [B, ...] itself, or a dict with "image" [B, ...] and optionally "cond", any pytree for the network.
+    A batch is x_0 [B, ...] itself, or a dict with "image" [B, ...] and optionally "cond", any pytree for the network,
+    and "noise" [B, ...], the eps that belongs to each image; without it eps is drawn from N(0, I). The coupling then
+    permutes the batch's eps, wherever it came from.
+
+    Raises:
+      ValueError: the noise has another shape than the images.
     """
 
     sde: SDE
@@ -31,12 +43,17 @@ class DSM:
     precondition: Callable = static()  # (sde, network) -> Denoiser, see `precondition`
     weight: Callable = static(default=weightings.simple)  # (sde, t) -> [B]
     train: bool = static(default=True)  # False: no dropout, for validation
+    coupling: Callable = static(default=couplings.independent)  # (x_0, eps) -> eps, see `couplings`
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        x0, cond = (batch["image"], batch.get("cond")) if isinstance(batch, dict) else (batch, None)
+        batch = batch if isinstance(batch, dict) else {"image": batch}
+        x0, cond = batch["image"], batch.get("cond")
         k_time, k_noise, k_dropout = (fold(key, i) for i in range(3))
         t = self.law(k_time, len(x0))
-        x_t = gaussian.perturb(self.sde, x0, t, normal(k_noise, x0))
+        eps = batch["noise"] if "noise" in batch else normal(k_noise, x0)
+        if eps.shape != x0.shape:
+            raise ValueError(f"the noise has shape {eps.shape}, the images {x0.shape}: each image needs its own eps")
+        x_t = gaussian.perturb(self.sde, x0, t, self.coupling(x0, eps))
         rngs = {"dropout": k_dropout if k_dropout.ndim == 0 else k_dropout[0]}
         network = Partial(self.network, params, train=self.train, rngs=rngs)
         error = x0 - self.precondition(self.sde, network)(x_t, t, cond)

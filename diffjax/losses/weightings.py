@@ -27,6 +27,12 @@ def v(sde: SDE, t: Time) -> Array:
     return ((sde.alpha(t) ** 2 + sde.sigma(t) ** 2) / sde.sigma(t)) ** 2
 
 
+def velocity(sde: SDE, t: Time) -> Array:
+    """The error in dx/dt: (alpha' - sigma' alpha/sigma)^2, which is 1/t^2 for `Flow`; t > 0 (Lipman et al. 2023)."""
+    (alpha, sigma), (d_alpha, d_sigma) = gaussian.rates(sde, t)
+    return (d_alpha - d_sigma * alpha / sigma) ** 2
+
+
 def x0(sde: SDE, t: Time) -> Array:
     """The error in x_0 itself."""
     return sde.alpha(t) ** 0

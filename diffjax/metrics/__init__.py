@@ -5,6 +5,7 @@ from diffjax.metrics.frechet import frechet_distance, moments
 from diffjax.metrics.kid import Estimate, kid, mmd2
 from diffjax.metrics.report import Report, report
 from diffjax.metrics.sliced_wasserstein import sliced_wasserstein
+from diffjax.metrics.straightness import straightness
 
 __all__ = [
     "Estimate",
@@ -18,4 +19,5 @@ __all__ = [
     "moments",
     "report",
     "sliced_wasserstein",
+    "straightness",
 ]

@@ -66,10 +66,10 @@ def test_every_weighting_has_its_minimum(key, weight):
 def test_weights_turn_the_x0_error_into_the_named_error(key):
     sde, t = dj.SubVP(), jnp.array([0.2, 0.7])
     x, a, b = jax.random.normal(key, (3, 2, 5))
-    for name in ("eps", "v"):
+    for name in ("eps", "v", "velocity"):
         convert = getattr(gaussian, f"{name}_from_x0")
         error = (convert(sde, x, t, a) - convert(sde, x, t, b)) ** 2
-        weight = {"eps": weightings.simple, "v": weightings.v}[name]
+        weight = {"eps": weightings.simple, "v": weightings.v, "velocity": weightings.velocity}[name]
         np.testing.assert_allclose(error, weight(sde, t)[:, None] * (a - b) ** 2, rtol=2e-4)
 
 
