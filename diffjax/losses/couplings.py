@@ -31,10 +31,22 @@ def optimal_transport(x0: Array, eps: Array) -> Array:
     This is the one place of the library where the examples of a batch meet: an example's noise depends on its
     neighbours, and under `pmap`, where each device solves (1) for its own share, on the number of devices.
 
-    The Hungarian algorithm takes O(B^3) sequential work: on a CPU core 1, 3 and 20 ms for B = 64, 128 and 256.
+    The Hungarian algorithm takes O(B^3) sequential work: on a CPU core 1, 2 and 20 ms for B = 64, 128 and 256.
     """
-    n = len(x0)
-    gain = jnp.matmul(x0.reshape(n, -1), eps.reshape(n, -1).T, precision=jax.lax.Precision.HIGHEST)
-    gain = jnp.where(jnp.isfinite(gain), gain, 0)  # NaN would keep the search from ending
-    i, j = optax.assignment.hungarian_algorithm(jax.lax.stop_gradient(-gain))
-    return eps[jnp.zeros(n, j.dtype).at[i].set(j)]
+    i, j = optax.assignment.hungarian_algorithm(jax.lax.stop_gradient(_cost(x0, eps)))
+    return eps[jnp.zeros(len(x0), j.dtype).at[i].set(j)]
+
+
+def _cost(x0: Array, eps: Array) -> Array:
+    """A matrix [B, B] of the same best permutation as (1), for which the search is short.
+
+    The best permutation stays when all of x_0 is shifted or scaled, and when a row or a column gets a constant: so
+    both clouds are centred and made equally large, and each row and column begins at 0. Far from centred data cost the
+    search of B = 256 up to 160 ms otherwise.
+    """
+    x, e = (a.reshape(len(a), -1) - a.reshape(len(a), -1).mean(0) for a in (x0, eps))
+    x = x * (jnp.linalg.norm(e) / jnp.linalg.norm(x))
+    cost = 0.5 * (e**2).sum(1) - jnp.matmul(x, e.T, precision=jax.lax.Precision.HIGHEST)
+    cost = cost - cost.min(1, keepdims=True)
+    cost = cost - cost.min(0)
+    return jnp.where(jnp.isfinite(cost), cost, 0)  # NaN would keep the search from ending
