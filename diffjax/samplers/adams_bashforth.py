@@ -54,9 +54,9 @@ class DEIS:
     def _moments(self, sde: SDE, t: Time, s: Time) -> Array:
         """int_0^1 tau^k dkappa / (kappa_s - kappa_t): by parts, as kappa' may be infinite at t = 0, and by Gauss."""
         end, start = noise_level(sde, s), noise_level(sde, t)
-        inner = noise_level(sde, t + jnp.asarray(POINTS) * (s - t))
-        k = jnp.arange(1, self.order)
-        integrals = (k[:, None] * POINTS ** (k[:, None] - 1) * inner * POINT_WEIGHTS).sum(-1)
+        tau, w = (jnp.asarray(v, end.dtype) for v in (POINTS, POINT_WEIGHTS))
+        k = jnp.arange(1, self.order)[:, None]
+        integrals = (w * k * tau ** (k - 1) * noise_level(sde, t + tau * (s - t))).sum(-1)
         rise = jnp.where(end == start, 1, end - start)
         return jnp.concatenate([jnp.ones(1, end.dtype), (end - integrals) / rise])
 

@@ -1,0 +1,212 @@
+"""All solvers against network evaluations: on one trained network, and on an exact denoiser in two dimensions.
+
+    python experiments/solver_study.py                    # every solver at 5 to 50 evaluations, and a reference of 500
+    python experiments/solver_study.py --samples 256      # quicker, and rougher
+
+The network is the VP model of Fashion-MNIST whose weights are part of the repository (`score_sde.py`, preset cpu-long).
+Each solver starts from the same noise. `FD` is the Fréchet distance in 64 classifier features, `error` the root mean
+square distance of the images from those of the adaptive ODE solver (deterministic solvers only), `exact` the largest
+distance from the ODE's solution on a mixture of four Gaussians whose denoiser is known. A row is measured once: a run
+that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from matplotlib.figure import Figure
+
+import diffjax as dj
+from diffjax import data, evaluate, experiment, metrics, precondition, times
+from diffjax.nn import presets
+from diffjax.typing import SDE, Denoiser, Sampler
+from diffjax.weights import load_params
+
+WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    sampler: Sampler
+    cost: int = 1  # evaluations a step
+    grid: Callable = times.uniform_logsnr
+    stochastic: bool = False
+
+
+SOLVERS: dict[str, Solver] = {
+    "DDIM": Solver(dj.DDIM()),
+    "DDIM, uniform t": Solver(dj.DDIM(), grid=times.uniform),
+    "Heun, uniform t": Solver(dj.Heun(), 2, times.uniform),
+    "DPM-Solver-2": Solver(dj.DPMSolver(2), 2),
+    "DPM-Solver-3": Solver(dj.DPMSolver(3), 3),
+    "DPM++ 2S": Solver(dj.DPMpp2S(), 2),
+    "DPM++ 2M": Solver(dj.DPMpp2M()),
+    "DPM++ 3M": Solver(dj.DPMpp3M()),
+    "UniPC-2": Solver(dj.UniPC(2)),
+    "UniPC-3": Solver(dj.UniPC(3)),
+    "LMS": Solver(dj.LMS(4)),
+    "DEIS": Solver(dj.DEIS(3)),
+    "PNDM, uniform t": Solver(dj.PNDM(4), grid=times.uniform),
+    "DPM++ 2M SDE": Solver(dj.DPMpp2M(1.0), stochastic=True),
+    "DPM++ 3M SDE": Solver(dj.DPMpp3M(1.0), stochastic=True),
+    "Ancestral": Solver(dj.Ancestral(), stochastic=True),
+    "Euler-Maruyama, uniform t": Solver(dj.EulerMaruyama(), 1, times.uniform, stochastic=True),
+}
+REFERENCE = "DDIM, uniform t"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    budgets: tuple[int, ...] = (5, 10, 20, 50)
+    """Network evaluations for every solver."""
+    reference: int = 500
+    """Evaluations of the reference, DDIM with uniform t."""
+    exact_budgets: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000)
+    """Evaluations of the exact denoiser."""
+    samples: int = 1000
+    """Images for each distance, more than 64."""
+    solvers: tuple[str, ...] = tuple(SOLVERS)
+    """Which of them to measure."""
+    data_dir: Path | None = None
+    seed: int = 0
+    workdir: Path = Path("runs/solver_study")
+
+
+def main(config: Config) -> dict[str, Any]:
+    unknown = set(config.solvers) - set(SOLVERS)
+    if unknown or config.samples <= 64:
+        raise SystemExit(f"unknown solvers {sorted(unknown)} (there are {list(SOLVERS)}), or 64 samples or fewer")
+    experiment.start(config.workdir, config)
+    table = Table(config.workdir / "rows.json")
+    exact(config, table)
+    learned(config, table)
+    figure(config, table, config.workdir / "solver_study.png")
+    report(config, table)
+    reference = table[f"{REFERENCE}/{config.reference}/fd"]
+    summary = {"reference_fd": reference, "floor_fd": table["floor"]}
+    at_10 = [(table[f"{name}/10/fd"], name) for name in config.solvers if f"{name}/10/fd" in table.rows]
+    if at_10:
+        fd, name = min(at_10)
+        summary |= {"best_at_10": name, "fd_at_10": fd, "ratio": fd / reference}
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+class Table:
+    """Measured figures by name, kept in a file as they come."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self.rows[name]
+
+    def measure(self, name: str, fn: Callable[[], dict[str, float]]) -> None:
+        """Add what fn returns under name/..., unless it is there."""
+        if not any(row.startswith(f"{name}/") for row in self.rows):
+            self.rows |= {f"{name}/{key}": value for key, value in fn().items()}
+            self.path.write_text(json.dumps(self.rows, indent=1) + "\n")
+            print(name, {k.rpartition("/")[2]: v for k, v in self.rows.items() if k.startswith(f"{name}/")}, flush=True)
+
+
+def exact(config: Config, table: Table) -> None:
+    """The largest error of each deterministic solver on four Gaussians, in float64."""
+    with jax.enable_x64(True):
+        means = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        mixture = dj.GaussianMixture(jnp.full(4, 0.25), means, jnp.tile(0.04 * jnp.eye(2), (4, 1, 1)))
+        sde, x = dj.VP(), jnp.array([[0.6, 0.2], [-0.4, 0.8], [0.14, -1.0], [2.0, -0.6]])
+        denoise = mixture.denoiser(sde)
+        end = dj.sample_ode(denoise, sde, x, rtol=1e-11, atol=1e-12).x
+        for name in config.solvers:
+            for n in () if SOLVERS[name].stochastic else config.exact_budgets:
+                out = run(SOLVERS[name], denoise, sde, n, lambda *args: dj.sample(jax.random.key(0), *args, x))
+                if out is not None:
+                    table.measure(f"{name}/{n}/exact", lambda out=out: {"max": float(jnp.abs(out - end).max())})
+
+
+def run(solver: Solver, denoise: Denoiser, sde: SDE, budget: int, draw: Callable) -> Any:
+    """`draw(denoise, sde, sampler, ts)` with as many steps as the budget allows; None if that is none."""
+    steps = budget // solver.cost
+    return draw(denoise, sde, solver.sampler, solver.grid(sde, steps)) if steps else None
+
+
+def learned(config: Config, table: Table) -> None:
+    """Fréchet distance, and distance from the ODE's solution, of each solver on the trained network."""
+    sde, net = dj.VP(), presets.small()
+    denoise = precondition.from_v(sde, Partial(net.apply, load_params(WEIGHTS)))
+    images = data.load("fashion_mnist", config.data_dir)
+    features = metrics.fashion_features()
+    train = features(data.to_float(images.train_images))
+    if "floor" not in table.rows:
+        held_out = features(data.to_float(images.test_images))
+        table.rows["floor"] = metrics.report(train, held_out[: config.samples], held_out).fd
+    real, key, shape = metrics.moments(train), jax.random.key(config.seed), (config.samples, *images.shape)
+    solution = ode(config, denoise, sde, shape)
+
+    def judge(name: str, n: int) -> dict[str, float]:
+        solver = SOLVERS[name]
+        x = run(solver, denoise, sde, n, lambda *args: evaluate.generate(key, *args, shape))
+        result = {"fd": metrics.frechet_distance(real, features(x))}
+        return result if solver.stochastic else result | {"error": float(np.sqrt(np.mean((x - solution) ** 2)))}
+
+    table.measure(f"{REFERENCE}/{config.reference}", lambda: judge(REFERENCE, config.reference))
+    for n in config.budgets:
+        for name in config.solvers:
+            if n >= SOLVERS[name].cost:
+                table.measure(f"{name}/{n}", lambda name=name, n=n: judge(name, n))
+
+
+def ode(config: Config, denoise: Denoiser, sde: SDE, shape: tuple[int, ...]) -> np.ndarray:
+    """The images of the adaptive solver, from the noise that `evaluate.generate` starts from."""
+    path = config.workdir / "ode.npy"
+    if path.exists():
+        return np.load(path)
+    k_prior, _ = jax.random.split(jax.random.key(config.seed))
+    x = dj.prior_sample(k_prior, sde, shape)
+    chunks = [np.asarray(dj.sample_ode(denoise, sde, x[i : i + 50]).x) for i in range(0, len(x), 50)]
+    np.save(path, np.concatenate(chunks))
+    return np.concatenate(chunks)
+
+
+def report(config: Config, table: Table) -> None:
+    """The table, as text: FD for each budget, then the error."""
+    for what in ("fd", "error"):
+        print(f"{what:<28}" + "".join(f"{n:>9}" for n in config.budgets))
+        for name in config.solvers:
+            cells = (table.rows.get(f"{name}/{n}/{what}") for n in config.budgets)
+            print(f"{name:<28}" + "".join(f"{'' if c is None else format(c, '.4g'):>9}" for c in cells))
+
+
+def figure(config: Config, table: Table, path: Path) -> None:
+    """Error on the exact denoiser, distance from the ODE's images, and FD, against evaluations."""
+    plot = Figure(figsize=(14, 4.2), layout="constrained")
+    titles = {
+        "exact/max": "exact denoiser: largest error",
+        "error": "network: distance from the ODE",
+        "fd": "network: FD",
+    }
+    for i, (what, title) in enumerate(titles.items(), start=1):
+        axes = plot.add_subplot(1, 3, i, title=title, xscale="log", yscale="log", xlabel="network evaluations")
+        budgets = config.exact_budgets if i == 1 else config.budgets
+        for j, name in enumerate(config.solvers):
+            points = [(n, table.rows[f"{name}/{n}/{what}"]) for n in budgets if f"{name}/{n}/{what}" in table.rows]
+            if points:
+                line = f"C{j % 10}.{'-' if j < 10 else '--'}"
+                axes.plot(*zip(*points, strict=True), line, label=name, linewidth=1)
+        if what == "fd":
+            axes.axhline(table["floor"], color="grey", linestyle=":", label="floor (test images)")
+            axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    plot.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main(experiment.configure({"cpu": Config}, __doc__))
