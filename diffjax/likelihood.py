@@ -1,7 +1,8 @@
 """Exact log-likelihood through the probability-flow ODE (Song et al. 2021, Eq. 39; Grathwohl et al. 2019).
 
     (1) d log p_t(x_t)/dt = -div velocity(x_t, t),   log p_0(x_0) = log prior(x_T) + int_0^T div velocity dt
-    (2) div v = E[e^T (dv/dx) e] for probes e with E[e e^T] = I: Rademacher (exact for a diagonal Jacobian) or Gaussian
+    (2) div v = E[e^T (dv/dx) e] for probes e with E[e e^T] = I: Rademacher (exact for a diagonal Jacobian) or Gaussian,
+        or the exact trace by unit vectors; they live in `probes`
     (3) bits per dimension = -log p/(D log 2) + b - log2(high - low), for b-bit data scaled to [low, high]
 
 The probes are drawn once for each example, so that the augmented ODE stays deterministic. One `vjp` gives the velocity
@@ -9,67 +10,22 @@ and e^T (dv/dx) together.
 """
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import example_keys
+from diffjax.probes import Exact as Exact
+from diffjax.probes import Gaussian as Gaussian
+from diffjax.probes import Probes as Probes
+from diffjax.probes import Rademacher as Rademacher
+from diffjax.probes import check_probes
 from diffjax.samplers.drive import check_times
 from diffjax.samplers.ode import check_arrival, cond_axes, integrate, one_cond
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial, pytree, static
-
-
-class Probes(Protocol):
-    """How the divergence is taken: vectors e for one example, and what their products e^T J e say of the trace."""
-
-    def draw(self, key: Key, x: Array) -> Array: ...  # [P, *x.shape]
-
-    def trace(self, products: Array) -> tuple[Array, Array]: ...  # the trace and its standard error, of products [P]
-
-
-@pytree
-class Rademacher:
-    """n probes with entries +1 and -1; variance sum_{i != j} J_ij (J_ij + J_ji) for each, none for a diagonal J."""
-
-    n: int = static(default=1)
-
-    def draw(self, key: Key, x: Array) -> Array:
-        return jax.random.rademacher(key, (self.n, *x.shape), x.dtype)
-
-    def trace(self, products: Array) -> tuple[Array, Array]:
-        return _mean(products)
-
-
-@pytree
-class Gaussian:
-    """n standard normal probes; variance |J|^2 + tr J^2 for each."""
-
-    n: int = static(default=1)
-
-    def draw(self, key: Key, x: Array) -> Array:
-        return jax.random.normal(key, (self.n, *x.shape), x.dtype)
-
-    def trace(self, products: Array) -> tuple[Array, Array]:
-        return _mean(products)
-
-
-@pytree
-class Exact:
-    """The unit vectors: the trace itself, at the cost of one derivative for each of the D entries."""
-
-    def draw(self, key: Key, x: Array) -> Array:
-        return jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
-
-    def trace(self, products: Array) -> tuple[Array, Array]:
-        return products.sum(), jnp.zeros((), products.dtype)
-
-
-def _mean(products: Array) -> tuple[Array, Array]:
-    """The mean and its standard error, which is NaN for one probe: its spread is unknown."""
-    return products.mean(), products.std(ddof=1) / math.sqrt(len(products))
+from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
 
 
 class Estimate(NamedTuple):
@@ -111,8 +67,7 @@ def estimate(
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim < 2:
         raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
-    if getattr(probes, "n", 1) < 1:
-        raise ValueError(f"at least one probe is needed, got {probes}")
+    check_probes(probes)
     check_times(t_min, sde)
     keys = example_keys(key, x.shape[0])
     result, arrived = _estimate(keys, as_partial(denoise), sde, x, cond, probes, t_min, tol)
