@@ -18,6 +18,11 @@ from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
 CNoise = Callable[[SDE, Time], Array]
 
 
+def time(sde: SDE, t: Time) -> Array:
+    """t itself."""
+    return jnp.asarray(t)
+
+
 def scaled_time(sde: SDE, t: Time) -> Array:
     """999 t / T: the labels 0 ... 999 that DDPM's position embedding expects (Song et al. 2021)."""
     return 999 * jnp.asarray(t) / sde.T
@@ -63,6 +68,14 @@ def from_score(sde: SDE, network: Callable, c_noise: CNoise = log_sigma, *, scal
     return _denoiser(_x0_from_scaled_score if scaled else gaussian.x0_from_score, sde, network, c_noise)
 
 
+def to_score(sde: SDE, denoise: Denoiser) -> Callable:
+    """The score of x_t, `(x, t, cond) -> grad log p_t(x)`, that a denoiser stands for (Tweedie's formula).
+
+    The way back, from a function `score(x, t, cond)`, is `from_score(sde, score, time, scaled=False)`.
+    """
+    return Partial(_score, sde, as_partial(denoise))
+
+
 def edm(sde: SDE, network: Callable, sigma_data: float = 0.5) -> Denoiser:
     """EDM's preconditioning (Karras et al. 2022, Eq. 7), for any SDE: the network sees x/alpha at level sigma/alpha."""
     return Partial(_edm, sde, as_partial(network), sigma_data)
@@ -77,6 +90,10 @@ def _apply(to_x0, sde, network, c_noise, x: Array, t: Time, cond: Cond = None) -
     if F.shape != x.shape:
         raise ValueError(f"the network maps x of shape {x.shape} to {F.shape}; it must keep the shape")
     return to_x0(sde, x, t, F.astype(x.dtype))
+
+
+def _score(sde, denoise, x: Array, t: Time, cond: Cond = None) -> Array:
+    return gaussian.score_from_x0(sde, x, t, denoise(x, t, cond))
 
 
 def _edm(sde, network, sigma_data, x: Array, t: Time, cond: Cond = None) -> Array:

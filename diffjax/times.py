@@ -80,10 +80,43 @@ def uniform_logsnr(sde: SDE, n: int, t_max: Time | None = None, t_min: Time | No
     return _pinned(sde, jnp.linspace(ends[0], ends[1], _steps(n) + 1), t_max, t_min)
 
 
+def geometric(sde: SDE, n: int, t_max: Time | None = None, t_min: Time | None = None) -> Array:
+    """n noise levels sigma/alpha in geometric progression from t_max to t_min, then 0 (Song & Ermon 2019, Section 4.1).
+
+    `karras` with rho to infinity. NCSN's sigma_1 ... sigma_L are `geometric(EDM(T=sigma_1, t_min=sigma_L), L)`. Give
+    t_max < T where alpha(T) = 0.
+    """
+    t_max = sde.T if t_max is None else t_max
+    t_min = _end(sde, t_min)
+    ends = logsnr(sde, jnp.array([t_max, t_min]))
+    return jnp.append(_pinned(sde, jnp.linspace(ends[0], ends[1], _steps(n)), t_max, t_min), 0.0)
+
+
 def _pinned(sde: SDE, logsnrs: Array, t_max: Any, t_min: Any) -> Array:
     """Times of the given logsnrs, with the two ends exact."""
     ts = time_of_logsnr(sde, logsnrs, t_min, t_max).at[0].set(t_max)
     return ts.at[-1].set(t_min) if len(ts) > 1 else ts
+
+
+@pytree
+class Fixed:
+    """Every example at the time t: a loss at one noise level."""
+
+    t: Time
+
+    def __call__(self, key: Key, n: int) -> Array:
+        return jnp.full(n, self.t)
+
+
+@pytree
+class OneOf:
+    """One of the times ts [L] for each example, all equally likely: NCSN's training levels, `OneOf(grid[:-1])`."""
+
+    ts: Array
+
+    def __call__(self, key: Key, n: int) -> Array:
+        index = jax.vmap(lambda k: jax.random.randint(k, (), 0, len(self.ts)))(example_keys(key, n))
+        return jnp.asarray(self.ts)[index]
 
 
 @pytree

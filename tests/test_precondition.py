@@ -47,6 +47,16 @@ def test_scaled_score(x64, key):
     np.testing.assert_allclose(denoise(x, t), x0, rtol=1e-9)
 
 
+def test_from_denoiser_to_score_and_back(x64, key, four_modes):
+    sde, x, t = dj.VP(), jax.random.normal(key, (6, 2)), jnp.linspace(0.1, 0.9, 6)
+    score = precondition.to_score(sde, four_modes.denoiser(sde))
+    log_prob = lambda x, t: four_modes.log_prob_at(sde, x[None], t)[0]  # noqa: E731
+    np.testing.assert_allclose(score(x, t), jax.vmap(jax.grad(log_prob))(x, t), rtol=1e-8)
+    back = precondition.from_score(sde, score, precondition.time, scaled=False)
+    np.testing.assert_allclose(back(x, t), four_modes.denoise(sde, x, t), rtol=1e-8)
+    assert not jax.tree_util.all_leaves([score])
+
+
 @pytest.mark.parametrize("sde", [dj.EDM(), dj.VP()], ids=["EDM", "VP"])
 def test_edm_keeps_the_network_at_unit_variance(x64, key, sde):
     sd, t = 0.5, jnp.full(20000, 0.4) * sde.T

@@ -28,6 +28,18 @@ def test_karras_levels_on_another_sde_are_those_of_its_sigma_over_alpha(x64):
     assert (ts[0], ts[-1]) == (1.0, 1e-3)
 
 
+@pytest.mark.parametrize("sde", [dj.EDM(T=50.0, t_min=0.01), dj.VP(), dj.SubVP()], ids=lambda sde: type(sde).__name__)
+def test_geometric_levels_then_0(x64, sde):
+    ts = times.geometric(sde, 232)
+    assert ts.shape == (233,) and (ts[0], ts[-2], ts[-1]) == (sde.T, sde.t_min, 0)
+    levels = np.asarray(sde.sigma(ts) / sde.alpha(ts))[:-1]
+    np.testing.assert_allclose(levels[:-1] / levels[1:], (levels[0] / levels[-1]) ** (1 / 231), rtol=1e-8)
+    if isinstance(sde, dj.EDM):  # NCSNv2's 232 levels for CIFAR-10
+        np.testing.assert_allclose(levels[0] / levels[1], 1.0375591, rtol=1e-7)
+    assert times.geometric(sde, 1).tolist() == [sde.T, 0]
+    assert times.geometric(dj.Flow(), 3, t_max=0.9, t_min=0.1)[0] == 0.9
+
+
 def test_simple_grids():
     sde = dj.VP()
     np.testing.assert_allclose(times.uniform(sde, 4, 0.0), [1, 0.75, 0.5, 0.25, 0])
@@ -46,7 +58,7 @@ def test_integer_grids_of_a_table():
     assert quadratic.tolist() == [800 + 1, *[int((k / 9) ** 2 * 800 + 1e-6) + 1 for k in range(8, -1, -1)], 0]
 
 
-@pytest.mark.parametrize("grid", [times.uniform, times.quadratic, times.karras, times.uniform_logsnr])
+@pytest.mark.parametrize("grid", [times.uniform, times.quadratic, times.karras, times.uniform_logsnr, times.geometric])
 def test_no_steps(grid):
     with pytest.raises(ValueError, match="at least 1 step"):
         grid(dj.VP(), 0)
@@ -83,6 +95,14 @@ def test_uniform_laws(key, law):
     assert np.abs((t - 0.1) / 0.6 - np.arange(2000) / 2000).max() < 2.2 / np.sqrt(2000)
 
 
+def test_fixed_and_discrete_laws(key):
+    np.testing.assert_array_equal(times.Fixed(0.3)(key, 4), np.full(4, 0.3, np.float32))
+    levels, n = np.array([0.1, 0.5, 2.0], np.float32), 9000
+    t = np.asarray(times.OneOf(jnp.asarray(levels))(key, n))
+    counts = (t[:, None] == levels).sum(0)
+    assert counts.sum() == n and np.all(abs(counts / n - 1 / 3) < 4 * np.sqrt(2 / 9 / n))  # 4 sigma
+
+
 def test_low_discrepancy_spaces_the_batch_evenly(key):
     t = np.sort(times.LowDiscrepancy(0.0, 1.0)(key, 16))
     np.testing.assert_allclose(np.diff(t), 1 / 16, rtol=1e-4)
@@ -104,5 +124,11 @@ def test_logit_normal(key):
 
 def test_a_law_with_keys_draws_each_example_from_its_own(key):
     keys = jax.random.split(key, 8)
-    for law in (times.Uniform(), times.ImportanceSampled(dj.VP()), times.LogNormal(dj.EDM()), times.LogitNormal()):
+    for law in (
+        times.Uniform(),
+        times.ImportanceSampled(dj.VP()),
+        times.LogNormal(dj.EDM()),
+        times.LogitNormal(),
+        times.OneOf(jnp.arange(9.0)),
+    ):
         np.testing.assert_array_equal(law(keys, 8)[3:5], law(keys[3:5], 2))

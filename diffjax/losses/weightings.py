@@ -3,7 +3,8 @@
 All objectives of one Gaussian process are this loss with another weight (Kingma & Gao 2023). With (5) of
 `sde.gaussian`, errors in x_0, eps, score and v differ by known factors:
 
-    |eps error|^2 = (alpha/sigma)^2 |x_0 error|^2,   |v error|^2 = ((alpha^2 + sigma^2)/sigma)^2 |x_0 error|^2
+    |eps error|^2 = (alpha/sigma)^2 |x_0 error|^2,   |v error|^2 = ((alpha^2 + sigma^2)/sigma)^2 |x_0 error|^2,
+    |score error|^2 = (alpha/sigma^2)^2 |x_0 error|^2
 """
 
 from jax import Array
@@ -36,6 +37,11 @@ def velocity(sde: SDE, t: Time) -> Array:
 def x0(sde: SDE, t: Time) -> Array:
     """The error in x_0 itself."""
     return sde.alpha(t) ** 0
+
+
+def score(sde: SDE, t: Time) -> Array:
+    """The error in the score: score matching without a weight (Vincent 2011)."""
+    return (sde.alpha(t) / sde.sigma(t) ** 2) ** 2
 
 
 def edm(sde: SDE, t: Time, sigma_data: float = 0.5) -> Array:
