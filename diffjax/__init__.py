@@ -1,15 +1,18 @@
 """diffjax: diffusion models in JAX and Flax, from score matching to samplers and likelihoods.
 
 A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network -> Denoiser), `samplers` (one solver a
-file and one driver), `losses`, `likelihood`, `oracle` (exact worlds), `train`, `data`, `metrics`.
+file and one driver), `losses`, `likelihood`, `annealing` (NCSNv2's choice of levels and steps), `oracle` (exact
+worlds), `train`, `data`, `metrics`.
 """
 
+from diffjax import annealing as annealing
 from diffjax import arrays as arrays
 from diffjax import constraints as constraints
 from diffjax import likelihood as likelihood
 from diffjax import losses as losses
 from diffjax import nn as nn
 from diffjax import precondition as precondition
+from diffjax import probes as probes
 from diffjax import times as times
 from diffjax.constraints import Churn as Churn
 from diffjax.likelihood import bits_per_dim as bits_per_dim
@@ -21,7 +24,9 @@ from diffjax.samplers import DEIS as DEIS
 from diffjax.samplers import LMS as LMS
 from diffjax.samplers import PC as PC
 from diffjax.samplers import PNDM as PNDM
+from diffjax.samplers import ULA as ULA
 from diffjax.samplers import Ancestral as Ancestral
+from diffjax.samplers import AnnealedLangevin as AnnealedLangevin
 from diffjax.samplers import DPMpp2M as DPMpp2M
 from diffjax.samplers import DPMpp2S as DPMpp2S
 from diffjax.samplers import DPMpp3M as DPMpp3M

@@ -4,6 +4,7 @@ from diffjax.samplers.adams_bashforth import DEIS as DEIS
 from diffjax.samplers.adams_bashforth import LMS as LMS
 from diffjax.samplers.adams_bashforth import PNDM as PNDM
 from diffjax.samplers.ancestral import Ancestral as Ancestral
+from diffjax.samplers.annealed_langevin import AnnealedLangevin as AnnealedLangevin
 from diffjax.samplers.ddim import DDIM as DDIM
 from diffjax.samplers.dpm_solver import DPMSolver as DPMSolver
 from diffjax.samplers.dpm_solver_pp import DPMpp2M as DPMpp2M
@@ -20,4 +21,5 @@ from diffjax.samplers.ode import ODESolution as ODESolution
 from diffjax.samplers.ode import sample_ode as sample_ode
 from diffjax.samplers.pc import PC as PC
 from diffjax.samplers.reverse_diffusion import ReverseDiffusion as ReverseDiffusion
+from diffjax.samplers.ula import ULA as ULA
 from diffjax.samplers.unipc import UniPC as UniPC

@@ -21,6 +21,8 @@ SAMPLERS = {
     "DDIM": dj.DDIM(),
     "DDIM(eta=1)": dj.DDIM(eta=1.0),
     "Langevin": dj.Langevin(snr=0.1),
+    "ULA": dj.ULA(0.01),
+    "AnnealedLangevin": dj.AnnealedLangevin(0.1, 1.0, n_steps=3),
     "PC": dj.PC(dj.ReverseDiffusion(), dj.Langevin(snr=0.1, n_steps=2)),
 }
 
@@ -61,7 +63,7 @@ def test_protocol(sampler, key):
 
 @pytest.mark.parametrize("sde", [dj.VP(), dj.VE(), dj.Flow(), dj.EDM(), dj.Cosine()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize(
-    "sampler", [name for name in SAMPLERS if name not in ("Langevin", "PC")], indirect=True
+    "sampler", [name for name in SAMPLERS if name not in ("Langevin", "ULA", "PC")], indirect=True
 )  # a corrector takes no step
 def test_a_step_into_t_0_is_finite_and_returns_the_denoised_image(sampler, sde, key):
     t = 0.01 * sde.T
