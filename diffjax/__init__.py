@@ -15,6 +15,8 @@ from diffjax import precondition as precondition
 from diffjax import probes as probes
 from diffjax import times as times
 from diffjax.constraints import Churn as Churn
+from diffjax.elbo import ELBO as ELBO
+from diffjax.elbo import elbo as elbo
 from diffjax.likelihood import bits_per_dim as bits_per_dim
 from diffjax.likelihood import log_likelihood as log_likelihood
 from diffjax.oracle import Empirical as Empirical
@@ -49,6 +51,7 @@ from diffjax.sde import BetaTable as BetaTable
 from diffjax.sde import Cosine as Cosine
 from diffjax.sde import Flow as Flow
 from diffjax.sde import Interpolant as Interpolant
+from diffjax.sde import Learned as Learned
 from diffjax.sde import SubVP as SubVP
 from diffjax.sde import gaussian as gaussian
 from diffjax.sde import prior_logp as prior_logp

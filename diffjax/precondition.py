@@ -81,6 +81,42 @@ def edm(sde: SDE, network: Callable, sigma_data: float = 0.5) -> Denoiser:
     return Partial(_edm, sde, as_partial(network), sigma_data)
 
 
+def learned_range(sde: SDE, network: Callable, c_noise: CNoise = scaled_time) -> tuple[Callable, Callable]:
+    """The two halves of a network with 2C output channels (Nichol & Dhariwal 2021, Section 3.1).
+
+    Returns the network of the first C channels, to be preconditioned by one of the `from_...` above with the same
+    `c_noise`, and `large(x, t, cond) -> c = (out + 1)/2` of the others, what `Ancestral` and `elbo` take: 0 is the
+    posterior's variance, 1 that of the forward step. Under one `jit` the two calls of the network become one.
+
+        network, large = learned_range(sde, Partial(net.apply, params), label)
+        denoise, sampler = from_eps(sde, network, label), Ancestral(large)
+    """
+    network, c_noise = as_partial(network), as_partial(c_noise)
+    return Partial(_first_half, network), Partial(_second_half, network, sde, c_noise)
+
+
+def halves(F: Array, x: Array) -> tuple[Array, Array]:
+    """The first C channels of a network's output and c = (the others + 1)/2, both in the dtype of x.
+
+    Raises:
+      ValueError: F has not twice the channels of x.
+    """
+    if F.shape != (*x.shape[:-1], 2 * x.shape[-1]):
+        raise ValueError(
+            f"a learned variance needs a network with twice the channels of x {x.shape}, got an output {F.shape}"
+        )
+    mean, c = jnp.split(F.astype(x.dtype), 2, axis=-1)
+    return mean, 0.5 * (c + 1)
+
+
+def _first_half(network, x: Array, c_noise: Array, cond: Cond = None) -> Array:
+    return halves(network(x, c_noise, cond), x)[0]
+
+
+def _second_half(network, sde, c_noise, x: Array, t: Time, cond: Cond = None) -> Array:
+    return halves(network(x, c_noise(sde, t), cond), x)[1]
+
+
 def _denoiser(to_x0: Callable, sde: SDE, network: Callable, c_noise: CNoise) -> Denoiser:
     return Partial(_apply, Partial(to_x0), sde, as_partial(network), as_partial(c_noise))
 

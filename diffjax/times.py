@@ -131,6 +131,16 @@ class Uniform:
 
 
 @pytree
+class Integers:
+    """t uniform on the integers 1, ..., n: the times of a `BetaTable` of n steps (Ho et al. 2020, Algorithm 1)."""
+
+    n: float = 1000.0
+
+    def __call__(self, key: Key, n: int) -> Array:
+        return jnp.minimum(jnp.floor(self.n * _uniforms(key, n)) + 1, self.n)
+
+
+@pytree
 class LowDiscrepancy:
     """One uniform draw for the batch, the others spaced evenly behind it (Kingma et al. 2021, App. I.1).
 
@@ -193,6 +203,53 @@ class LogitNormal:
 
     def __call__(self, key: Key, n: int) -> Array:
         return self.t_min + (self.t_max - self.t_min) * jax.nn.sigmoid(self.mean + self.std * _normals(key, n))
+
+
+@pytree
+class LossSecondMoment:
+    """Integer times in proportion to the root of the loss's second moment (Nichol & Dhariwal 2021, Eq. 18).
+
+        p_t = (1 - u) sqrt(E L_t^2) / sum_s sqrt(E L_s^2) + u / T,   E L_t^2: the mean over the last H losses at time t
+
+    It is uniform on 1, ..., T until every time has H losses. A loss drawn so must be multiplied by `weight(t)` to keep
+    its expectation; `losses.VLB` and `losses.Hybrid` do. `update` returns the law that has seen the losses too.
+    """
+
+    history: Array  # [T, H] the last H losses at each time, in a ring
+    count: Array  # [T] how many losses were seen at each time
+    uniform_prob: float = 0.001  # u
+
+    @classmethod
+    def create(cls, n: int, length: int = 10, uniform_prob: float = 0.001) -> "LossSecondMoment":
+        """The law on 1, ..., n that has seen nothing."""
+        return cls(jnp.zeros((_steps(n), length)), jnp.zeros(n, jnp.int32), uniform_prob)
+
+    def probabilities(self) -> Array:
+        """p_t, [T]."""
+        T, length = self.history.shape
+        root = jnp.sqrt((self.history**2).mean(axis=1))
+        learned = (1 - self.uniform_prob) * root / jnp.maximum(root.sum(), 1e-30) + self.uniform_prob / T
+        return jnp.where((self.count >= length).all(), learned, 1 / T)
+
+    def __call__(self, key: Key, n: int) -> Array:
+        cumulative = jnp.cumsum(self.probabilities())
+        i = jnp.searchsorted(cumulative, cumulative[-1] * _uniforms(key, n), side="right")
+        return jnp.minimum(i, len(cumulative) - 1) + 1.0
+
+    def weight(self, t: Array) -> Array:
+        """1 / (T p_t), shaped like t."""
+        return 1 / (len(self.count) * self.probabilities()[t.astype(int) - 1])
+
+    def update(self, t: Array, loss: Array) -> "LossSecondMoment":
+        """The law after the losses [B], not yet weighted, at times t [B], in the order of the batch."""
+        T, length = self.history.shape
+        i = t.astype(int) - 1
+        same = i[:, None] == i
+        rank, total = jnp.tril(same, -1).sum(axis=1), same.sum(axis=1)  # [B] earlier ones at the same time, and all
+        row = jnp.where(total - rank <= length, i, T)  # of more than H at one time the first drop out
+        loss = jax.lax.stop_gradient(loss).astype(self.history.dtype)
+        history = self.history.at[row, (self.count[i] + rank) % length].set(loss, mode="drop")
+        return LossSecondMoment(history, self.count.at[i].add(1), self.uniform_prob)
 
 
 def _uniforms(key: Key, n: int) -> Array:

@@ -24,6 +24,7 @@ FLOORS = {
     "constraints": 4,
     "losses": 4,
     "likelihood": 4,
+    "elbo": 4,
     "train": 5,
     "data": 5,
     "metrics": 5,

@@ -105,3 +105,28 @@ def test_a_denoiser_crosses_jit_with_its_parameters_as_arguments():
         denoise = precondition.from_x0(dj.VP(), Partial(network, {"w": jnp.array(w)}))
         assert float(call(denoise, jnp.ones((1, 1)))[0, 0]) == w
     assert len(traces) == 1
+
+
+def test_learned_range_splits_the_channels_and_costs_one_network(key):
+    """`cost_analysis` counts the network's multiplications once where mean and variance stand under one jit."""
+    sde = dj.BetaTable.linear(10)
+
+    def network(w, x, c_noise, cond=None):
+        h = jnp.tanh(x @ w + gaussian.bcast(c_noise, x))
+        return h @ w.T @ jnp.ones((w.shape[0], 2 * x.shape[-1]))
+
+    w = jax.random.normal(key, (8, 64))
+    first, large = precondition.learned_range(sde, Partial(network, w), precondition.label)
+    denoise = precondition.from_eps(sde, first, precondition.label)
+    x, t = jax.random.normal(jax.random.key(1), (4, 8)), 3.0
+    F = network(w, x, jnp.asarray(2.0))
+    np.testing.assert_allclose(large(x, t), (F[:, 8:] + 1) / 2, rtol=1e-6)
+    np.testing.assert_allclose(denoise(x, t), gaussian.x0_from_eps(sde, x, t, F[:, :8]), rtol=1e-6)
+
+    def flops(*verbs):
+        f = lambda x: [verb(x, t) for verb in verbs]  # noqa: E731
+        return jax.jit(f).lower(x).compile().cost_analysis()["flops"]
+
+    assert flops(denoise, large) < 1.05 * flops(denoise)
+    with pytest.raises(ValueError, match="twice the channels"):
+        precondition.learned_range(sde, lambda x, c, cond: x)[1](x, t)

@@ -4,3 +4,6 @@ from diffjax.losses import couplings as couplings
 from diffjax.losses import weightings as weightings
 from diffjax.losses.dsm import DSM as DSM
 from diffjax.losses.score_matching import ScoreMatching as ScoreMatching
+from diffjax.losses.vdm import VDM as VDM
+from diffjax.losses.vlb import VLB as VLB
+from diffjax.losses.vlb import Hybrid as Hybrid

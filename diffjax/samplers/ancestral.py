@@ -7,9 +7,11 @@ c = 0 is DDPM's fixed-small variance (exact for one data point) and Score-SDE's 
 fixed-large (exact for N(0, I) data) and Score-SDE's for VP.
 """
 
+from typing import Any
+
 from jax import Array
 
-from diffjax.arrays import normal
+from diffjax.arrays import bcast, normal
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
 from diffjax.typing import pytree
@@ -17,9 +19,13 @@ from diffjax.typing import pytree
 
 @pytree
 class Ancestral:
-    """DDPM's sampler, one evaluation a step; `large` is the c above, a number in [0, 1]."""
+    """DDPM's sampler, one evaluation a step; `large` is the c above, a number in [0, 1].
 
-    large: float = 0.0
+    Or it is a pytree function `(x, t, cond) -> c`, [B] or shaped like x: a learned variance, see
+    `precondition.learned_range`.
+    """
+
+    large: Any = 0.0
 
     def init(self, x: Array) -> State:
         return State.start(x)
@@ -30,5 +36,6 @@ class Ancestral:
         a, b = gaussian.transition(sde, t, s)
         ratio = sde.sigma(s) / sde.sigma(t)
         mean = sde.alpha(s) * x0 + a * ratio * sde.sigma(s) * gaussian.eps_from_x0(sde, x, t, x0)
-        std = b * ratio ** (1 - self.large)
+        c = bcast(self.large(x, t, cond), x) if callable(self.large) else self.large
+        std = b * ratio ** (1 - c)
         return state._replace(x=mean + std * normal(key, x), mean=mean)

@@ -13,6 +13,7 @@ from diffjax.sde.gaussian import prior_sample as prior_sample
 from diffjax.sde.gaussian import rescale as rescale
 from diffjax.sde.gaussian import transition as transition
 from diffjax.sde.interpolant import Interpolant as Interpolant
+from diffjax.sde.learned import Learned as Learned
 from diffjax.sde.subvp import SubVP as SubVP
 from diffjax.sde.ve import VE as VE
 from diffjax.sde.vp import VP as VP
