@@ -244,8 +244,9 @@ class LossSecondMoment:
         """The law after the losses [B], not yet weighted, at times t [B], in the order of the batch."""
         T, length = self.history.shape
         i = t.astype(int) - 1
-        same = i[:, None] == i
-        rank, total = jnp.tril(same, -1).sum(axis=1), same.sum(axis=1)  # [B] earlier ones at the same time, and all
+        order = jnp.argsort(i, stable=True)
+        first, end = (jnp.searchsorted(i[order], i, side=side) for side in ("left", "right"))
+        rank, total = jnp.argsort(order) - first, end - first  # [B] earlier ones at the same time, and all
         row = jnp.where(total - rank <= length, i, T)  # of more than H at one time the first drop out
         loss = jax.lax.stop_gradient(loss).astype(self.history.dtype)
         history = self.history.at[row, (self.count[i] + rank) % length].set(loss, mode="drop")

@@ -109,7 +109,7 @@ def test_a_denoiser_crosses_jit_with_its_parameters_as_arguments():
 
 def test_learned_range_splits_the_channels_and_costs_one_network(key):
     """`cost_analysis` counts the network's multiplications once where mean and variance stand under one jit."""
-    sde = dj.BetaTable.linear(10)
+    sde = dj.BetaTable.linear(100)
 
     def network(w, x, c_noise, cond=None):
         h = jnp.tanh(x @ w + gaussian.bcast(c_noise, x))

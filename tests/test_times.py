@@ -132,3 +132,35 @@ def test_a_law_with_keys_draws_each_example_from_its_own(key):
         times.OneOf(jnp.arange(9.0)),
     ):
         np.testing.assert_array_equal(law(keys, 8)[3:5], law(keys[3:5], 2))
+
+
+def test_integers(key):
+    """All of 1, ..., n, equally often: chi^2 of 9 degrees, whose 4 sigma bound is 9 + 4 sqrt(18)."""
+    t = np.asarray(times.Integers(10.0)(key, 5000))
+    values, counts = np.unique(t, return_counts=True)
+    assert values.tolist() == list(range(1, 11))
+    assert ((counts - 500) ** 2 / 500).sum() < 9 + 4 * np.sqrt(18)
+
+
+def test_loss_second_moment_keeps_the_last_losses_of_each_time(key):
+    """Batches with repeated times, against a list of each time's losses; uniform until every list is full."""
+    T, H, u = 5, 3, 0.01
+    rng, law = np.random.default_rng(0), times.LossSecondMoment.create(T, H, u)
+    update, seen, full = jax.jit(lambda law, t, loss: law.update(t, loss)), [[] for _ in range(T)], []
+    for _ in range(12):
+        t, loss = rng.integers(1, T + 1, 8), rng.exponential(size=8)
+        law = update(law, jnp.asarray(t, jnp.float32), jnp.asarray(loss))
+        for i, value in zip(t, loss, strict=True):
+            seen[i - 1].append(value)
+        full.append(min(map(len, seen)) >= H)
+        np.testing.assert_array_equal(law.count, [len(s) for s in seen])
+        root = np.array([np.sqrt(np.mean(np.square(s[-H:]))) if s else 0 for s in seen])
+        expected = (1 - u) * root / root.sum() + u / T if full[-1] else np.full(T, 1 / T)
+        np.testing.assert_allclose(law.probabilities(), expected, rtol=1e-5)
+    assert True in full and False in full
+    t = law(key, 20000)
+    np.testing.assert_allclose(law.weight(jnp.arange(1.0, T + 1)), 1 / (T * expected), rtol=1e-5)
+    counts = np.bincount(np.asarray(t, int), minlength=T + 1)[1:]
+    assert np.all(np.abs(counts / 20000 - expected) < 4 * np.sqrt(expected * (1 - expected) / 20000))
+    # so weighted, a mean over the law is the mean over uniform times
+    assert abs(float((law.weight(t) * t).mean()) - 3) < 4 * float((law.weight(t) * t).std()) / np.sqrt(20000)

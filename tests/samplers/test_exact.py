@@ -170,6 +170,26 @@ def test_ddpm_ancestral_final_variance(x64, s2, small, large):
     np.testing.assert_allclose(final_variance(sde, dj.Ancestral(1.0), s2, ts[:-1], ts[1:]), large, rtol=1e-7)
 
 
+@pytest.mark.parametrize("s2", [0.25, 1.0, 4.0])
+def test_ancestral_with_the_optimal_variance_recovers_the_data(x64, s2):
+    """`large` as a function of the time: all of s2 but the Var(x_0 | x_1) that the last step's mean leaves out."""
+    sde = dj.BetaTable.linear(1000)
+    ts = times.trailing(sde, 1000)
+
+    def best(x, t, cond):
+        s = jnp.maximum(t - 1, 1e-3)  # the last step's noise is left out
+        a, b = dj.gaussian.transition(sde, t, s)
+        left = s2 * sde.sigma(t) ** 2 / (sde.alpha(t) ** 2 * s2 + sde.sigma(t) ** 2)  # Var(x_0 | x_t)
+        ratio = sde.sigma(s) / sde.sigma(t)
+        extra = (sde.alpha(s) * b / (sde.sigma(t) * sde.sigma(s))) ** 2 * left  # over v
+        return -0.5 * jnp.log1p(extra) / jnp.log(ratio) * jnp.ones_like(x)
+
+    abar_1 = 1 - 1e-4
+    left = s2 * (1 - abar_1) / (abar_1 * s2 + 1 - abar_1)
+    variance = final_variance(sde, dj.Ancestral(best), s2, ts[:-1], ts[1:])
+    np.testing.assert_allclose(variance, s2 - left, rtol=1e-7)
+
+
 def test_reverse_diffusion_and_ancestral_on_score_sde_s_table(x64):
     """Unit data, whose score is -x at every time, so that the original's mixing of a table with a curve cancels."""
     table = dj.BetaTable.from_betas(np.linspace(0.1 / 1000, 20 / 1000, 1000))

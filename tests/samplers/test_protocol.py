@@ -16,6 +16,7 @@ SAMPLERS = {
     "ReverseDiffusion": dj.ReverseDiffusion(),
     "Ancestral": dj.Ancestral(),
     "AncestralLarge": dj.Ancestral(large=1.0),
+    "AncestralLearned": dj.Ancestral(large=Partial(lambda gain, x, t, cond: gain * x**2 / (1 + x**2), 0.9)),
     "Euler": dj.Euler(),
     "Heun": dj.Heun(),
     "DDIM": dj.DDIM(),
