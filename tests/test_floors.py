@@ -31,6 +31,7 @@ FLOORS = {
     "plots": 5,
     "evaluate": 5,
     "experiment": 5,
+    "image_run": 5,
 }
 SHARED = {"drive", "ddim", "ode", "multistep"}  # what the files of one folder of solvers may share
 FILES = sorted(ROOT.glob("diffjax/**/*.py"))

@@ -140,7 +140,9 @@ def test_training_the_interior_lowers_the_variance_and_leaves_the_mean(key):
         return (optax.apply_updates(sde, updates), state), None
 
     before = bent()
-    (after, _), _ = jax.jit(lambda c, k: jax.lax.scan(step, c, k))((before, tx.init(before)), jax.random.split(key, 100))
+    (after, _), _ = jax.jit(lambda c, k: jax.lax.scan(step, c, k))(
+        (before, tx.init(before)), jax.random.split(key, 100)
+    )
     assert (float(after.gamma_0), float(after.gamma_1)) == ENDS
     test = np.sqrt(S2) * jax.random.normal(jax.random.key(3), (20000, 4))
     values = [run(loss, {"net": 1.0, "sde": sde}, jax.random.key(2), test)[1]["diffusion"] for sde in (before, after)]

@@ -103,7 +103,8 @@ def test_the_hybrid_trains_the_mean_by_l_simple_and_the_variance_by_l_vlb(x64, k
     hybrid, vlb = Hybrid(table, law, network, from_eps, weight), VLB(table, law, network, from_eps)
     simple = DSM(table, law, half, from_eps)
     both, of_vlb, of_simple = (
-        jax.jit(jax.grad(lambda params, loss: loss(params, key, x0)[0].mean()))(PARAMS, loss) for loss in (hybrid, vlb, simple)
+        jax.jit(jax.grad(lambda params, loss: loss(params, key, x0)[0].mean()))(PARAMS, loss)
+        for loss in (hybrid, vlb, simple)
     )
     np.testing.assert_allclose(both["a"], of_simple["a"], rtol=1e-12)
     np.testing.assert_allclose(both["b"], weight * of_vlb["b"], rtol=1e-12)

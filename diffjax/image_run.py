@@ -1,0 +1,132 @@
+"""The run that all image experiments share: data, training, pictures, distances, bits per dimension.
+
+An experiment names its process, network, objective and sampler, and hands them over as a `Model`; the rest is here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tyro.conf import OmitArgPrefixes, Suppress
+
+from diffjax import data, evaluate, experiment, plots, times, train
+from diffjax.samplers import DDIM
+from diffjax.typing import SDE, Denoiser, Loss, PyTree, Sampler
+from diffjax.weights import save_params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageRun:
+    """The options of an image experiment."""
+
+    net: Suppress[Any]
+    optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig()
+    loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig()
+    sampler: Suppress[Sampler] = DDIM()
+    grid: Suppress[Callable] = times.uniform
+    sampling_steps: int = 100
+    """Steps of the sampler."""
+    samples: int = 1024
+    """Images to generate for the distances, more than 64; 0 for a picture alone."""
+    likelihoods: int = 64
+    """Test images whose bits per dimension are computed; 0 for none."""
+    likelihood_tol: float = 1e-5
+    """Tolerance of the ODE solver for them."""
+    data: str = "auto"
+    """fashion_mnist, digits, cifar10, or auto: Fashion-MNIST where it can be had, else digits."""
+    data_dir: Path | None = None
+    """Where prepared data are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
+    flip: bool = False
+    """Mirror half of the training images."""
+    batch_size: int = 64
+    seed: int = 0
+    workdir: Path = Path("runs/images")
+    dry_run: bool = False
+    """Only print the parameters, FLOPs and memory of a training step."""
+
+    def __post_init__(self):
+        if self.samples and self.samples <= 64:
+            raise ValueError(f"distances in 64 dimensions need more than 64 samples (or 0: none), got {self.samples}")
+
+
+class Model(NamedTuple):
+    """What an experiment trains: a process, a loss, and the denoiser that parameters make."""
+
+    sde: SDE
+    loss: Loss
+    denoiser: Callable[[PyTree], Denoiser]
+
+
+Judge = Callable[[data.ImageData, PyTree], dict[str, Any]]  # further figures, of the averaged parameters
+
+
+def run(config: ImageRun, model: Model, judge: Judge | None = None) -> dict[str, Any]:
+    """Train, sample and judge; the run's summary, or of a dry run its costs. Raises as `train.fit` and `data.load`."""
+    tx, key = config.optim.build(config.loop.steps), jax.random.key(config.seed)
+    if config.dry_run:
+        return dry_run(config, model)
+    experiment.start(config.workdir, config)
+    images = data.load(config.data, config.data_dir)
+    params = init(config, key, images.shape)
+    state = train.TrainState.create(key, params, tx, config.optim.ema)
+    step = train.jit_train_steps(model.loss, tx, config.optim.ema)
+
+    def batches(start: int):
+        arrays = images.train_images, images.train_labels, config.batch_size
+        return data.batches(*arrays, seed=config.seed, start_step=start, flip=config.flip)
+
+    def grid(state: train.TrainState) -> dict[str, np.ndarray]:
+        return {"ema": plots.image_grid(generate(config, model, state.ema[0], 36, images.shape))}
+
+    state, summary = train.fit(step, state, batches, config.workdir, config.loop, grid)
+    save_params(config.workdir / "ema.safetensors", state.ema[0])
+    summary |= {"parameters": train.count(params), "data": images.name, **measure(config, model, images, state.ema[0])}
+    summary |= judge(images, state.ema[0]) if judge else {}
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+def init(config: ImageRun, key: jax.Array, shape: tuple[int, ...]) -> PyTree:
+    """The network's first parameters, for images of `shape`."""
+    return jax.jit(config.net.init)(key, jnp.zeros((1, *shape)), jnp.zeros(1))
+
+
+def generate(config: ImageRun, model: Model, params: PyTree, n: int, shape: tuple[int, ...]) -> np.ndarray:
+    """n images from fixed noise, [n, ...]."""
+    ts, key = config.grid(model.sde, config.sampling_steps), jax.random.key(config.seed + 1)
+    return evaluate.generate(key, model.denoiser(params), model.sde, config.sampler, ts, (n, *shape))
+
+
+def measure(config: ImageRun, model: Model, images: data.ImageData, params: PyTree) -> dict[str, Any]:
+    """A picture, distances beside their floors, and bits per dimension by the probability-flow ODE."""
+    x = generate(config, model, params, config.samples or 64, images.shape)
+    plots.save_image(config.workdir / "samples.png", plots.image_grid(x[:64]), scale=3)
+    result = evaluate.distances(images, x) if config.samples else {}
+    key, denoise = jax.random.key(config.seed), model.denoiser(params)
+    return result | evaluate.bits(key, denoise, model.sde, images, config.likelihoods, config.likelihood_tol)
+
+
+def dry_run(config: ImageRun, model: Model) -> dict[str, float]:
+    """Build the training step from shapes alone, and print what it takes."""
+    tx = config.optim.build(config.loop.steps)
+    shape = (32, 32, 3) if config.data == "cifar10" else (28, 28, 1)
+    x = jax.ShapeDtypeStruct((config.batch_size, *shape), jnp.float32)
+
+    def create(key):
+        return train.TrainState.create(key, init(config, key, shape), tx, config.optim.ema)
+
+    state, step = jax.eval_shape(create, jax.random.key(0)), partial(train.train_step, model.loss, tx, config.optim.ema)
+    cost = train.step_cost(step, state, {"image": x}, compile=True)
+    mib = {name: cost[name] / 2**20 for name in ("state_bytes", "memory_bytes")}
+    print(f"{cost['parameters']:,} parameters")
+    print(f"a step on a batch of {config.batch_size}: {cost['flops'] / 1e9:,.0f} GFLOP")
+    print(f"memory: {mib['state_bytes']:,.0f} MiB for parameters, optimiser and averages,")
+    print(f"        {mib['memory_bytes']:,.0f} MiB for the whole step as compiled for {jax.default_backend()}")
+    return cost
