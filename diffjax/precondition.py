@@ -43,6 +43,19 @@ def quarter_log_sigma(sde: SDE, t: Time) -> Array:
     return -gaussian.logsnr(sde, t) / 8
 
 
+def level(L: int) -> CNoise:
+    """The nearest of NCSN's L noise levels, round((1 - t/T)(L - 1)): 0 the noisiest, on a geometric grid if sde is VE.
+
+    Level i has sigma_max (sigma_min / sigma_max)^(i / (L - 1)) (Song & Ermon 2019).
+
+    Raises:
+      ValueError: L is less than 1.
+    """
+    if L < 1:
+        raise ValueError(f"there must be at least one noise level, got {L}")
+    return Partial(_level, L)
+
+
 def from_eps(sde: SDE, network: Callable, c_noise: CNoise = scaled_time) -> Denoiser:
     """F is the noise eps (Ho et al. 2020). Not to be used where alpha = 0."""
     return _denoiser(gaussian.x0_from_eps, sde, network, c_noise)
@@ -115,6 +128,10 @@ def _first_half(network, x: Array, c_noise: Array, cond: Cond = None) -> Array:
 
 def _second_half(network, sde, c_noise, x: Array, t: Time, cond: Cond = None) -> Array:
     return halves(network(x, c_noise(sde, t), cond), x)[1]
+
+
+def _level(L, sde, t):
+    return jnp.round((1 - jnp.asarray(t) / sde.T) * (L - 1))
 
 
 def _denoiser(to_x0: Callable, sde: SDE, network: Callable, c_noise: CNoise) -> Denoiser:

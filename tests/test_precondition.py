@@ -78,6 +78,18 @@ def test_edm_keeps_the_network_at_unit_variance(x64, key, sde):
     assert abs(float(loss.mean()) - 1) < 4 * np.sqrt(2 / 20000)
 
 
+def test_the_index_of_ncsn_s_levels(x64):
+    L, sde = 10, dj.VE(0.01, 1.0)
+    t = 1 - jnp.arange(L) / (L - 1)
+    np.testing.assert_allclose(sde.sigma(t), np.geomspace(1.0, 0.01, L), rtol=1e-12)  # the grid, the noisiest first
+    np.testing.assert_array_equal(precondition.level(L)(sde, t), np.arange(L))
+    between = jnp.clip(t[:, None] + jnp.array([-0.49, 0.49]) / (L - 1), 0, 1)
+    np.testing.assert_array_equal(precondition.level(L)(sde, between), np.repeat(np.arange(L)[:, None], 2, 1))
+    assert precondition.level(1)(sde, 0.3) == 0
+    with pytest.raises(ValueError, match="at least one"):
+        precondition.level(0)
+
+
 def test_a_network_that_changes_the_shape_is_named():
     denoise = precondition.from_eps(dj.VP(), lambda x, c, cond: x[..., :1])
     with pytest.raises(ValueError, match="must keep the shape"):
