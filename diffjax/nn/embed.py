@@ -79,10 +79,7 @@ class Embedding(nn.Module):
 
     @nn.compact
     def __call__(self, c_noise: Array, label: Array | None, batch: int) -> Array:
-        c_noise = jnp.asarray(c_noise, jnp.float32)  # in bfloat16 neighbouring levels would coincide
-        if c_noise.shape not in ((), (batch,)):
-            raise ValueError(f"c_noise must be a scalar or have shape ({batch},), one per example; got {c_noise.shape}")
-        h = self.features(jnp.broadcast_to(c_noise, (batch,)))
+        h = self.features(per_example(c_noise, batch))
         if self.num_classes:
             init = variance_scaling(self.num_classes, "fan_avg", "uniform")  # Karras et al.: rows of W times sqrt(K)
             rows = jnp.broadcast_to(jnp.asarray(self.num_classes if label is None else label), (batch,))
@@ -95,6 +92,18 @@ class Embedding(nn.Module):
             types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
             h = nn.silu(nn.Dense(self.width, kernel_init=init, name=f"dense{i}", **types)(h))
         return h
+
+
+def per_example(c_noise: Array, batch: int) -> Array:
+    """c_noise [] or [B] -> [B], float32: in bfloat16 neighbouring levels would coincide.
+
+    Raises:
+      ValueError: it has another shape.
+    """
+    c_noise = jnp.asarray(c_noise, jnp.float32)
+    if c_noise.shape not in ((), (batch,)):
+        raise ValueError(f"c_noise must be a scalar or have shape ({batch},), one per example; got {c_noise.shape}")
+    return jnp.broadcast_to(c_noise, (batch,))
 
 
 def read_cond(cond: Cond) -> tuple[Array | None, Any]:

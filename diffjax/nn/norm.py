@@ -1,4 +1,15 @@
-"""Group normalization with min(C / 4, 32) groups and epsilon 1e-6 (Wu & He 2018; Ho et al. 2020; Song et al. 2021)."""
+"""Group normalization (Wu & He 2018), as in DDPM and its successors, and NCSN's instance normalization++.
+
+`GroupNorm` has min(C / 4, 32) groups and epsilon 1e-6 (Ho et al. 2020; Song et al. 2021). With mu_k and s_k^2 the mean
+and variance of channel k of one example over its pixels, and m and v^2 those of mu_1 .. mu_C, `InstanceNormPlus` is
+
+    z_k = gamma_k ((x_k - mu_k) / s_k + alpha_k (mu_k - m) / v) + beta_k                           (1)
+
+Instance normalization alone forgets the mean of each channel, and with it the colour of an image; the second term
+brings it back relative to the other channels. NCSN has a row of gamma, alpha and beta for each noise level (Song &
+Ermon 2019, App. A), NCSNv2 one for all. Their equation writes alpha outside the factor gamma; their code, and so we,
+inside. As in their code v^2 is divided by C - 1, and both variances are raised by 1e-5.
+"""
 
 from __future__ import annotations
 
@@ -35,4 +46,43 @@ class GroupNorm(nn.Module):
         mean, square = per_group(x.mean((1, 2))), per_group((x * x).mean((1, 2)))
         gain = scale * jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0.0) + 1e-6)
         shift = bias - mean * gain
+        return (x * gain[:, None, None] + shift[:, None, None]).astype(self.dtype)
+
+
+class InstanceNormPlus(nn.Module):
+    """x [B, H, W, C], level [B] -> z [B, H, W, C], eq. (1).
+
+    Attributes:
+      levels: 0, or the number of rows of gamma, alpha and beta; `level` is ignored or an integer 0 .. levels - 1. A
+        level outside of the table gives NaN.
+
+    Raises:
+      ValueError: there is one channel only, so that v does not exist.
+    """
+
+    levels: int = 0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, level: Array | None = None) -> Array:
+        C = x.shape[-1]
+        if C < 2:
+            raise ValueError("InstanceNorm++ compares channels with one another and needs two or more of them, got 1")
+
+        def row(name: str, init: Any) -> Array:  # [1, C] or [B, C]
+            table = self.param(name, init, (max(self.levels, 1), C), self.param_dtype)
+            if not self.levels:
+                return table
+            return jnp.asarray(table).at[level].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+
+        def near_one(key, shape, dtype):
+            return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+        gamma, alpha, beta = row("gamma", near_one), row("alpha", near_one), row("beta", nn.initializers.zeros)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mu, s2 = x.mean((1, 2)), x.var((1, 2))
+        plus = (mu - mu.mean(-1, keepdims=True)) * jax.lax.rsqrt(mu.var(-1, keepdims=True, ddof=1) + 1e-5)
+        gain = gamma * jax.lax.rsqrt(s2 + 1e-5)
+        shift = gamma * alpha * plus + beta - mu * gain
         return (x * gain[:, None, None] + shift[:, None, None]).astype(self.dtype)

@@ -1,4 +1,4 @@
-"""Resampling by two with a finite impulse response filter, and patches.
+"""Resampling by two with a finite impulse response filter, to any size bilinearly, and patches.
 
 For a symmetric kernel k of even length K, normalized to sum one, along each axis of x (zeros beyond the border):
 
@@ -7,6 +7,10 @@ For a symmetric kernel k of even length K, normalized to sum one, along each axi
 
 so that up is twice the transpose of down. k = (1, 1) gives the mean of four pixels and nearest neighbours; (1, 3, 3, 1)
 is the smooth kernel of StyleGAN2 and NCSN++ (Karras et al. 2020; Song et al. 2021, app. H).
+
+From N to M pixels along an axis, with the first and the last pixels of both on one another (RefineNet's fusion):
+
+    bilinear  y[m] = sum_i max(0, 1 - |p_m - i|) x[i],   p_m = m (N - 1) / (M - 1)                 (3)
 """
 
 from __future__ import annotations
@@ -70,6 +74,17 @@ def blur(x: Array, kernel: Sequence[float], pad: int) -> Array:
         p = _pad(x, axis, pad)
         n = p.shape[axis] - len(k) + 1
         x = _sum(float(w) * jax.lax.slice_in_dim(p, j, j + n, 1, axis) for j, w in enumerate(k))
+    return x
+
+
+def bilinear(x: Array, shape: Sequence[int]) -> Array:
+    """[B, H, W, C] -> [B, *shape, C], eq. (3) along H and W; x itself where the size is already right."""
+    for axis, equation in ((1, "bhwc,mh->bmwc"), (2, "bhwc,mw->bhmc")):
+        N, M = x.shape[axis], shape[axis - 1]
+        if N != M:
+            p = np.linspace(0, N - 1, M)
+            hat = np.maximum(0, 1 - np.abs(p[:, None] - np.arange(N)))
+            x = jnp.einsum(equation, x, jnp.asarray(hat, x.dtype))
     return x
 
 

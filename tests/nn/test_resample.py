@@ -31,6 +31,16 @@ def test_means_and_nearest_neighbours():
     np.testing.assert_allclose(resample.up(x, (1, 1)), jnp.repeat(jnp.repeat(x, 2, 1), 2, 2))
 
 
+def test_bilinear_is_linear_interpolation_from_corner_to_corner():
+    x = np.random.default_rng(0).normal(size=(2, 4, 1, 3)).astype(np.float32)
+    y = resample.bilinear(x, (7, 5))
+    lines = [[np.interp(np.linspace(0, 3, 7), np.arange(4), x[b, :, 0, c]) for c in range(3)] for b in range(2)]
+    expected = np.repeat(np.moveaxis(lines, -1, 1)[:, :, None], 5, 2)  # a single column is repeated
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(y[:, ::2], np.repeat(x, 5, 2), rtol=1e-6)  # the old pixels are among the new
+    assert resample.bilinear(x, (4, 1)) is x
+
+
 def test_blur_of_an_impulse():
     x = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)
     k = np.array([1, 3, 3, 1]) / 8
