@@ -85,11 +85,14 @@ def distances(images: ImageData, x: np.ndarray) -> dict[str, Any]:
     return dataclasses.asdict(metrics.report(train, features(x), test))
 
 
-def bits(key: Key, denoise: Denoiser, sde: SDE, images: ImageData, n: int, tol: float = 1e-5) -> dict[str, float]:
-    """Bits per dimension of n test images, dequantised, by the probability-flow ODE, and the error of their mean."""
+def bits(key: Key, denoise: Denoiser, sde: SDE, images: ImageData, n: int, **options: Any) -> dict[str, float]:
+    """Bits per dimension of n test images, dequantised, by the probability-flow ODE, and the error of their mean.
+
+    The options are those of `likelihood.estimate`. Nothing is returned for n < 2.
+    """
     n = min(n, len(images.test_images))
     if n < 2:
         return {}
     x = next(batches(images.test_images, images.test_labels, n, seed=0, dequantise=True))["image"]
-    bpd = np.asarray(bits_per_dim(log_likelihood(key, denoise, sde, jnp.asarray(x), tol=tol), x[0].size))
+    bpd = np.asarray(bits_per_dim(log_likelihood(key, denoise, sde, jnp.asarray(x), **options), x[0].size))
     return {"bits_per_dim": float(bpd.mean()), "bits_per_dim_stderr": float(bpd.std(ddof=1) / np.sqrt(n))}

@@ -6,7 +6,7 @@ An experiment names its process, network, objective and sampler, and hands them 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -39,6 +39,8 @@ class ImageRun:
     """Test images whose bits per dimension are computed; 0 for none."""
     likelihood_tol: float = 1e-5
     """Tolerance of the ODE solver for them."""
+    likelihood_t_min: float = 1e-5
+    """The time that stands for the data."""
     data: str = "auto"
     """fashion_mnist, digits, cifar10, or auto: Fashion-MNIST where it can be had, else digits."""
     data_dir: Path | None = None
@@ -62,6 +64,8 @@ class Model(NamedTuple):
     sde: SDE
     loss: Loss
     denoiser: Callable[[PyTree], Denoiser]
+    sampler: Callable[[PyTree], Sampler] | None = None  # where it has parameters; else the configuration's
+    batches: Callable[[int], Iterator[PyTree]] | None = None  # where they are not the data set's; see `train.fit`
 
 
 Judge = Callable[[data.ImageData, PyTree], dict[str, Any]]  # further figures, of the averaged parameters
@@ -85,7 +89,7 @@ def run(config: ImageRun, model: Model, judge: Judge | None = None) -> dict[str,
     def grid(state: train.TrainState) -> dict[str, np.ndarray]:
         return {"ema": plots.image_grid(generate(config, model, state.ema[0], 36, images.shape))}
 
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop, grid)
+    state, summary = train.fit(step, state, model.batches or batches, config.workdir, config.loop, grid)
     save_params(config.workdir / "ema.safetensors", state.ema[0])
     summary |= {"parameters": train.count(params), "data": images.name, **measure(config, model, images, state.ema[0])}
     summary |= judge(images, state.ema[0]) if judge else {}
@@ -101,7 +105,8 @@ def init(config: ImageRun, key: jax.Array, shape: tuple[int, ...]) -> PyTree:
 def generate(config: ImageRun, model: Model, params: PyTree, n: int, shape: tuple[int, ...]) -> np.ndarray:
     """n images from fixed noise, [n, ...]."""
     ts, key = config.grid(model.sde, config.sampling_steps), jax.random.key(config.seed + 1)
-    return evaluate.generate(key, model.denoiser(params), model.sde, config.sampler, ts, (n, *shape))
+    sampler = model.sampler(params) if model.sampler else config.sampler
+    return evaluate.generate(key, model.denoiser(params), model.sde, sampler, ts, (n, *shape))
 
 
 def measure(config: ImageRun, model: Model, images: data.ImageData, params: PyTree) -> dict[str, Any]:
@@ -110,7 +115,8 @@ def measure(config: ImageRun, model: Model, images: data.ImageData, params: PyTr
     plots.save_image(config.workdir / "samples.png", plots.image_grid(x[:64]), scale=3)
     result = evaluate.distances(images, x) if config.samples else {}
     key, denoise = jax.random.key(config.seed), model.denoiser(params)
-    return result | evaluate.bits(key, denoise, model.sde, images, config.likelihoods, config.likelihood_tol)
+    options = {"tol": config.likelihood_tol, "t_min": config.likelihood_t_min}
+    return result | evaluate.bits(key, denoise, model.sde, images, config.likelihoods, **options)
 
 
 def dry_run(config: ImageRun, model: Model) -> dict[str, float]:

@@ -125,10 +125,14 @@ def exact(config: Config, table: Table) -> None:
         mixture = dj.GaussianMixture(jnp.full(4, 0.25), means, jnp.tile(0.04 * jnp.eye(2), (4, 1, 1)))
         sde, x = dj.VP(), jnp.array([[0.6, 0.2], [-0.4, 0.8], [0.14, -1.0], [2.0, -0.6]])
         denoise = mixture.denoiser(sde)
-        end = dj.sample_ode(denoise, sde, x, rtol=1e-11, atol=1e-12).x
+        end, key = dj.sample_ode(denoise, sde, x, rtol=1e-11, atol=1e-12).x, jax.random.key(0)
+
+        def draw(denoise, sde, sampler, ts):
+            return dj.sample(key, denoise, sde, sampler, ts, x)
+
         for name in config.solvers:
             for n in () if SOLVERS[name].stochastic else config.exact_budgets:
-                out = run(SOLVERS[name], denoise, sde, n, lambda *args: dj.sample(jax.random.key(0), *args, x))
+                out = run(SOLVERS[name], denoise, sde, n, draw)
                 if out is not None:
                     table.measure(f"{name}/{n}/exact", lambda out=out: {"max": float(jnp.abs(out - end).max())})
 
@@ -152,9 +156,12 @@ def learned(config: Config, table: Table) -> None:
     real, key, shape = metrics.moments(train), jax.random.key(config.seed), (config.samples, *images.shape)
     solution = ode(config, denoise, sde, shape)
 
+    def draw(denoise, sde, sampler, ts):
+        return evaluate.generate(key, denoise, sde, sampler, ts, shape)
+
     def judge(name: str, n: int) -> dict[str, float]:
         solver = SOLVERS[name]
-        x = run(solver, denoise, sde, n, lambda *args: evaluate.generate(key, *args, shape))
+        x = run(solver, denoise, sde, n, draw)
         result = {"fd": metrics.frechet_distance(real, features(x))}
         return result if solver.stochastic else result | {"error": float(np.sqrt(np.mean((x - solution) ** 2)))}
 
