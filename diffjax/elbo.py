@@ -1,4 +1,4 @@
-"""The variational bound on -log p(x_0) of a chain of Gaussian steps (Sohl-Dickstein et al. 2015; Ho et al. 2020, Eq. 5).
+"""The variational bound on -log p(x_0) of a chain of Gaussian steps (Sohl-Dickstein et al. 2015; Ho et al. 2020).
 
 On a grid T = t_n > ... > t_1 > t_0 = 0, for any Gaussian process x_t = alpha_t x_0 + sigma_t eps:
 
@@ -7,7 +7,7 @@ On a grid T = t_n > ... > t_1 > t_0 = 0, for any Gaussian process x_t = alpha_t 
     (3) L_i = KL(q(x_s | x_t, x_0) || p(x_s | x_t)),   t = t_i, s = t_{i-1}, at one draw of x_t ~ q(x_t | x_0)
     (4) q(x_s | x_t, x_0) has variance v = (sigma_s b / sigma_t)^2; p has the same mean at the predicted x_0, and
         log variance = c log b^2 + (1 - c) log v              (Nichol & Dhariwal 2021, Eq. 15; b: `gaussian.transition`)
-    (5) L_i = sum_d [delta + e^-delta - 1 + e^-delta (snr(s) - snr(t)) (x_0 - D)^2] / 2,   delta = 2 c log(sigma_t/sigma_s)
+    (5) L_i = sum_d [h + e^-h - 1 + e^-h (snr(s) - snr(t)) (x_0 - D)^2] / 2,   h = 2 c log(sigma_t / sigma_s)
     (6) L_0 = -log p(x_0 | x_{t_1}): a decoder whose mean is the predicted x_0
 
 (5) is the KL of two Gaussians with a = alpha_t/alpha_s, since their means differ by (alpha_s b^2 / sigma_t^2)(x_0 - D),
@@ -70,7 +70,7 @@ def discretised_gaussian(x0: Array, mean: Array, log_std: Time) -> Array:
 
 
 def level_softmax(x0: Array, mean: Array, log_std: Time) -> Array:
-    """-log of N(mean; x_0, std^2) normalised over the 256 values that x_0 can have; nats [B] (Kingma et al. 2021, Eq. 8).
+    """-log of N(mean; x_0, std^2) normalised over the 256 levels of x_0; nats [B] (Kingma et al. 2021, Eq. 8).
 
     `mean` is z_0/alpha_0 and std is sigma_0/alpha_0. x_0 must be one of the levels k/127.5 - 1.
     """
@@ -95,8 +95,8 @@ def step_kl(sde: SDE, x0: Array, predicted: Array, t: Time, s: Time, large: Time
     _, b = gaussian.transition(sde, t, s)
     sigma_t, sigma_s = sde.sigma(t), sde.sigma(s)
     snr_gain = bcast((sde.alpha(s) * b / (sigma_t * sigma_s)) ** 2, x0)  # snr(s) - snr(t), without cancellation
-    delta = 2 * bcast(large, x0) * bcast(jnp.log(sigma_t / sigma_s), x0)
-    kl = delta + jnp.expm1(-delta) + jnp.exp(-delta) * snr_gain * (x0 - predicted) ** 2
+    h = 2 * bcast(large, x0) * bcast(jnp.log(sigma_t / sigma_s), x0)  # log of p's variance over q's
+    kl = h + jnp.expm1(-h) + jnp.exp(-h) * snr_gain * (x0 - predicted) ** 2
     return 0.5 * flat_sum(kl)
 
 
@@ -155,9 +155,10 @@ def _elbo(keys, denoise, sde, ts, x0, cond, large, decoder) -> ELBO:
     def predict(i, t):
         x_t = gaussian.perturb(sde, x0, t, normal(fold(keys, i), x0)).astype(x0.dtype)
         predicted = denoise(x_t, t, cond)
+        c: Any = large(x_t, t, cond) if callable(large) else None
         if predicted.shape != x0.shape:
             raise ValueError(f"the denoiser maps x of shape {x0.shape} to {predicted.shape}; it must keep the shape")
-        return predicted, large(x_t, t, cond) if callable(large) else None
+        return predicted, c
 
     def step(_, interval):
         i, t, s = interval
@@ -177,8 +178,6 @@ def _check_chain(ts: Array, sde: SDE) -> None:
         raise ValueError(f"the bound needs a grid of at least 2 steps, got {len(ts) - 1}")
     if any(isinstance(leaf, Tracer) for leaf in (ts, sde.T)):
         return
-    ts = np.asarray(ts)
-    if ts[-1] != 0 or not np.all(np.diff(ts) < 0) or not np.allclose(ts[0], sde.T):
-        raise ValueError(
-            f"ts must fall strictly from T = {sde.T} to 0, the data, got {ts[0]} to {ts[-1]}: give the grid t_min = 0"
-        )
+    times = np.asarray(ts)
+    if times[-1] != 0 or not np.all(np.diff(times) < 0) or not np.allclose(times[0], sde.T):
+        raise ValueError(f"ts must fall strictly from T = {sde.T} to 0, the data, got {times}: give the grid t_min = 0")

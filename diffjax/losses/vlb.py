@@ -107,7 +107,7 @@ def _draw(loss: Any, params: PyTree, key: Key, batch: PyTree) -> _Draw:
 
 def _bound(loss: Any, draw: _Draw) -> Array:
     """T L_t in bits per dimension, [B]."""
-    sde, x0, t, predicted, c = loss.sde, *draw
+    sde, (x0, t, predicted, c) = loss.sde, draw
     later = jnp.maximum(t, 2)  # the KL of the step 1 -> 0 is infinite: let the values not chosen below be finite
     kl = step_kl(sde, x0, predicted, later, later - 1, loss.large if c is None else c)
     decoder = discretised_gaussian(x0, predicted, decoder_log_std(sde, 1.0, 2.0, c))

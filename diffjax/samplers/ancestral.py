@@ -36,6 +36,6 @@ class Ancestral:
         a, b = gaussian.transition(sde, t, s)
         ratio = sde.sigma(s) / sde.sigma(t)
         mean = sde.alpha(s) * x0 + a * ratio * sde.sigma(s) * gaussian.eps_from_x0(sde, x, t, x0)
-        c = bcast(self.large(x, t, cond), x) if callable(self.large) else self.large
-        std = b * ratio ** (1 - c)
+        c: Any = self.large(x, t, cond) if callable(self.large) else self.large
+        std = b * ratio ** (1 - bcast(c, x))
         return state._replace(x=mean + std * normal(key, x), mean=mean)

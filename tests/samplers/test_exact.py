@@ -178,7 +178,7 @@ def test_ancestral_with_the_optimal_variance_recovers_the_data(x64, s2):
 
     def best(x, t, cond):
         s = jnp.maximum(t - 1, 1e-3)  # the last step's noise is left out
-        a, b = dj.gaussian.transition(sde, t, s)
+        _, b = dj.gaussian.transition(sde, t, s)
         left = s2 * sde.sigma(t) ** 2 / (sde.alpha(t) ** 2 * s2 + sde.sigma(t) ** 2)  # Var(x_0 | x_t)
         ratio = sde.sigma(s) / sde.sigma(t)
         extra = (sde.alpha(s) * b / (sde.sigma(t) * sde.sigma(s))) ** 2 * left  # over v
