@@ -212,7 +212,8 @@ class LossSecondMoment:
         p_t = (1 - u) sqrt(E L_t^2) / sum_s sqrt(E L_s^2) + u / T,   E L_t^2: the mean over the last H losses at time t
 
     It is uniform on 1, ..., T until every time has H losses. A loss drawn so must be multiplied by `weight(t)` to keep
-    its expectation; `losses.VLB` and `losses.Hybrid` do. `update` returns the law that has seen the losses too.
+    its expectation; `DSM`, `VLB` and `Hybrid` do. `update` returns the law that has seen the losses too. In the state
+    of training, `TrainState.create(key, params, tx, decays, law)`, every step updates it.
     """
 
     history: Array  # [T, H] the last H losses at each time, in a ring
@@ -251,6 +252,11 @@ class LossSecondMoment:
         loss = jax.lax.stop_gradient(loss).astype(self.history.dtype)
         history = self.history.at[row, (self.count[i] + rank) % length].set(loss, mode="drop")
         return LossSecondMoment(history, self.count.at[i].add(1), self.uniform_prob)
+
+
+def importance(law: Any, t: Array) -> Array:
+    """The weight that keeps a loss's expectation over the law's own uniform times, [B]: 1 where the law has none."""
+    return law.weight(t) if hasattr(law, "weight") else jnp.ones_like(t)
 
 
 def _uniforms(key: Key, n: int) -> Array:

@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 from diffjax.arrays import bcast, flat_mean, fold, normal
 from diffjax.losses import couplings, weightings
 from diffjax.sde import gaussian
+from diffjax.times import importance
 from diffjax.typing import SDE, Key, PyTree, pytree, static
 
 
@@ -57,5 +58,5 @@ class DSM:
         rngs = {"dropout": k_dropout if k_dropout.ndim == 0 else k_dropout[0]}
         network = Partial(self.network, params, train=self.train, rngs=rngs)
         error = x0 - self.precondition(self.sde, network)(x_t, t, cond)
-        w = self.weight(self.sde, t)
+        w = importance(self.law, t) * self.weight(self.sde, t)
         return flat_mean(bcast(w, error) * error**2), {"t": t}

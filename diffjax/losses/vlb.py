@@ -23,6 +23,7 @@ from diffjax.elbo import decoder_log_std, discretised_gaussian, step_kl
 from diffjax.losses import weightings
 from diffjax.precondition import halves
 from diffjax.sde import gaussian
+from diffjax.times import importance
 from diffjax.typing import SDE, Key, PyTree, pytree, static
 
 
@@ -45,7 +46,7 @@ class VLB:
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
         draw = _draw(self, params, key, batch)
         vlb = _bound(self, draw)
-        return law_weight(self.law, draw.t) * vlb, {"t": draw.t, "vlb": vlb}
+        return importance(self.law, draw.t) * vlb, {"t": draw.t, "vlb": vlb}
 
 
 @pytree
@@ -68,13 +69,8 @@ class Hybrid:
         draw = _draw(self, params, key, batch)
         simple = weightings.simple(self.sde, draw.t) * flat_mean((draw.x0 - draw.predicted) ** 2)
         vlb = _bound(self, draw._replace(predicted=jax.lax.stop_gradient(draw.predicted)))
-        value = law_weight(self.law, draw.t) * (simple + self.weight * vlb)
+        value = importance(self.law, draw.t) * (simple + self.weight * vlb)
         return value, {"t": draw.t, "simple": simple, "vlb": vlb}
-
-
-def law_weight(law: Callable, t: Array) -> Array:
-    """The importance weight of times drawn from `law`, [B]; 1 where the law has none."""
-    return law.weight(t) if hasattr(law, "weight") else jnp.ones_like(t)
 
 
 class _Draw(NamedTuple):

@@ -30,6 +30,7 @@ class TrainState:
       opt_state: the state of the optax optimiser.
       ema: one average of `params` for each decay.
       key: the constant base key, [].
+      law: a law of times that learns from the losses (`times.LossSecondMoment`), in place of the loss's own; or None.
     """
 
     step: Array
@@ -37,10 +38,16 @@ class TrainState:
     opt_state: PyTree
     ema: tuple[PyTree, ...]
     key: Key
+    law: Any = None
 
     @classmethod
     def create(
-        cls, key: Key, params: PyTree, tx: optax.GradientTransformation, ema_decays: Sequence[EmaDecay] = ()
+        cls,
+        key: Key,
+        params: PyTree,
+        tx: optax.GradientTransformation,
+        ema_decays: Sequence[EmaDecay] = (),
+        law: Any = None,
     ) -> TrainState:
         """The state before the first step; every average starts at `params`. The caller's arrays are copied.
 
@@ -50,7 +57,7 @@ class TrainState:
         if not is_key(key) or key.ndim:
             raise ValueError(f"expected one key made by jax.random.key(seed), got {key.dtype}{list(key.shape)}")
         ema = tuple(copy(params) for _ in ema_decays)
-        return cls(jnp.zeros((), jnp.int32), copy(params), copy(tx.init(params)), ema, copy(key))
+        return cls(jnp.zeros((), jnp.int32), copy(params), copy(tx.init(params)), ema, copy(key), copy(law))
 
 
 def is_key(x: Any) -> bool:

@@ -5,12 +5,14 @@ With per-example losses l_i(theta) of a batch of B examples, a step is
     g     = d/dtheta  1/B sum_i l_i(theta)                                                     (1)
     theta = theta + update(g)                                                                  (2)
     ema   = d ema + (1 - d) theta                 for each decay d                             (3)
+    law   = law.update(t_i, l_i / law.weight(t_i))  where the state holds one                   (4)
 
 Example i draws its randomness from `fold_in(fold_in(key, step), i)`, where i counts the whole batch. Under `jit` with
 sharded arrays the batch is whole by definition; under `pmap` with `axis="batch"` each device adds its offset to i, and
 the gradient is averaged over the axis. All give the same parameters, up to the order of floating-point sums.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -46,14 +48,17 @@ def train_step(
       axis: the name of the mapped axis over whose devices the batch is spread; None where `batch` is the whole batch.
 
     Raises:
-      ValueError: the loss does not return one value per example, or the decays do not fit `state.ema`.
+      ValueError: the loss does not return one value per example, the decays do not fit `state.ema`, or the state holds
+        a law and the loss has no field for one.
     """
     if len(ema_decays) != len(state.ema):
         raise ValueError(f"{len(ema_decays)} EMA decays, but the state holds {len(state.ema)} averages")
     n = batch_size(batch)
     first = 0 if axis is None else jax.lax.axis_index(axis) * n
     keys = example_keys(jax.random.fold_in(state.key, state.step), n, first)
-    grads, metrics = jax.grad(partial(_mean, loss), has_aux=True)(state.params, keys, batch)  # (1)
+    if state.law is not None:
+        loss = _with_law(loss, state.law)
+    grads, (metrics, seen) = jax.grad(partial(_mean, loss), has_aux=True)(state.params, keys, batch)  # (1)
     if axis is not None:
         grads, metrics = jax.lax.pmean((grads, metrics), axis)
     metrics["grad_norm"] = optax.tree.norm(grads)
@@ -61,7 +66,8 @@ def train_step(
     params = optax.apply_updates(state.params, update)  # (2)
     count, moved = updates(opt_state, state.step)
     ema = tuple(_average(d, count, moved, params, old) for d, old in zip(ema_decays, state.ema, strict=True))  # (3)
-    return TrainState(state.step + 1, params, opt_state, ema, state.key), metrics
+    law = None if state.law is None else _updated(state.law, seen, axis)  # (4)
+    return TrainState(state.step + 1, params, opt_state, ema, state.key, law), metrics
 
 
 def train_steps(
@@ -100,7 +106,7 @@ def batch_size(batch: PyTree) -> int:
     return size
 
 
-def _mean(loss: Loss, params: PyTree, keys: Array, batch: PyTree) -> tuple[Array, Metrics]:
+def _mean(loss: Loss, params: PyTree, keys: Array, batch: PyTree) -> tuple[Array, tuple[Metrics, Metrics]]:
     values, aux = loss(params, keys, batch)
     for name, value in {"loss": values, **aux}.items():
         if value.shape != keys.shape:
@@ -109,7 +115,21 @@ def _mean(loss: Loss, params: PyTree, keys: Array, batch: PyTree) -> tuple[Array
                 f"{keys.shape[0]}: sum over the other axes, and leave the mean over the batch to train_step"
             )
     metrics = {name: value.mean() for name, value in aux.items()} | {"loss": values.mean()}
-    return metrics["loss"], metrics
+    return metrics["loss"], (metrics, aux | {"loss": values})
+
+
+def _with_law(loss: Any, law: Any) -> Loss:
+    if not hasattr(loss, "law"):
+        raise ValueError(f"the state holds a law of times, but {loss} has no field `law` to put it in")
+    return dataclasses.replace(loss, law=law)
+
+
+def _updated(law: Any, seen: Metrics, axis: str | None) -> Any:
+    """The law that has seen the whole batch's losses, free of its own weights, in the order of the examples."""
+    seen = {"t": seen["t"], "loss": seen["loss"] / law.weight(seen["t"])}
+    if axis is not None:
+        seen = jax.lax.all_gather(seen, axis, tiled=True)
+    return law.update(**seen)
 
 
 def _average(decay: EmaDecay, count: Array, moved: Any, params: PyTree, old: PyTree) -> PyTree:

@@ -146,3 +146,7 @@ def test_sampling_times_by_the_loss_keeps_the_mean_and_lowers_the_variance(key):
     error = np.hypot(float(values.std()), float(again.std())) / np.sqrt(20000)
     assert abs(float(values.mean() - again.mean())) < 4 * error
     assert float(again.std()) < 0.8 * float(values.std())
+    simple, _ = run(DSM(TABLE, law, half, exact), PARAMS, key, x0)  # every loss with a law takes its weights
+    t = jnp.arange(1.0, 21.0)
+    left = S2 * TABLE.alpha(t) ** 2 / (TABLE.alpha(t) ** 2 * S2 + TABLE.sigma(t) ** 2)
+    assert abs(float(simple.mean() - left.mean())) < 4 * float(simple.std()) / np.sqrt(20000)

@@ -1,13 +1,17 @@
 """Run by test_parallel.py with 8 simulated devices: trains one convolutional net in several ways and prints JSON."""
 
 import json
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import diffjax as dj
+from diffjax import precondition, times
 from diffjax.arrays import normal
+from diffjax.losses import VLB
 from diffjax.train import TrainState, adam, ema_warmup, jit_train_steps, make_mesh, pmap_train_steps
 
 
@@ -48,7 +52,23 @@ ways = {
     "jit on 8, 5 steps a call": (jit_train_steps(loss, tx, decays), 5),
     "pmap on 8": (pmap_train_steps(loss, tx, decays), 1),
 }
+
+
+def learn(steps):
+    """The law of times after 12 steps on the bound of a chain of 4 steps."""
+    network = lambda params, x, c_noise, cond, *, train, rngs: params * x  # noqa: E731
+    from_eps = partial(precondition.from_eps, c_noise=precondition.label)
+    law = times.LossSecondMoment.create(4, 10)
+    bound = VLB(dj.BetaTable.from_betas([0.1, 0.2, 0.3, 0.4]), law, network, from_eps, 0.0)
+    run, state = steps(bound, tx), TrainState.create(jax.random.key(1), jnp.ones(()), tx, law=law)
+    for i in range(12):
+        state, _ = run(state, data[i : i + 1])
+    return [np.asarray(state.law.probabilities()), np.asarray(state.law.count)]
+
+
+laws = [learn(partial(jit_train_steps, mesh=one)), learn(jit_train_steps), learn(pmap_train_steps)]
 result = {"devices": jax.device_count(), "moved": distance(alone[:-1], jax.tree.leaves((start.params, start.ema)))}
+result |= {"law": max(distance(laws[0], law) for law in laws), "learned": distance([np.full(4, 0.25)], laws[0][:1])}
 result |= {name: distance(alone, train(*way)) for name, way in ways.items()}
 for name, steps in {"jit": jit_train_steps, "pmap": pmap_train_steps}.items():
     try:

@@ -4,7 +4,10 @@ import numpy as np
 import optax
 import pytest
 
+from diffjax import times
+from diffjax.arrays import example_keys
 from diffjax.train import TrainState, ema_warmup, train_step, train_steps
+from diffjax.typing import pytree
 
 
 def flat(params):
@@ -103,3 +106,36 @@ def test_batches_and_decays_that_do_not_fit_are_refused(line, key):
         train_step(line.loss, tx, (), state, {})
     with pytest.raises(ValueError, match="1 EMA decays, but the state holds 0"):
         train_step(line.loss, tx, (0.9,), state, line.batch(0))
+
+
+@pytree
+class Timed:
+    """A loss that is t params^2 at times of its law."""
+
+    law: times.LossSecondMoment
+
+    def __call__(self, params, keys, batch):
+        t = self.law(keys, len(keys))
+        return self.law.weight(t) * t * params**2, {"t": t}
+
+
+def test_a_law_in_the_state_learns_from_the_losses_and_is_used(key):
+    """One call of 6 steps is 6 calls, and those are the law's updates; the losses of time t are t, without weights."""
+    law, tx = times.LossSecondMoment.create(3, 4), optax.sgd(0.0)
+    start = TrainState.create(key, jnp.ones(()), tx, law=law)
+    together, _ = jax.jit(lambda s, b: train_steps(Timed(law), tx, (), s, b))(start, jnp.zeros((6, 8, 1)))
+    step, state = jax.jit(lambda s: train_step(Timed(law), tx, (), s, jnp.zeros((8, 1)))[0]), start
+    for n in range(6):
+        keys = example_keys(jax.random.fold_in(key, n), 8)
+        t = state.law(keys, 8)
+        expected, state = state.law.update(t, t), step(state)
+        np.testing.assert_allclose(state.law.history, expected.history, rtol=1e-5)
+        np.testing.assert_array_equal(state.law.count, expected.count)
+    np.testing.assert_allclose(together.law.history, state.law.history, rtol=1e-5)
+    np.testing.assert_allclose(state.law.probabilities(), 0.999 * np.array([1, 2, 3]) / 6 + 0.001 / 3, rtol=1e-5)
+
+
+def test_a_law_needs_a_loss_that_takes_it(line, key):
+    state = TrainState.create(key, line.params, optax.sgd(0.1), law=times.LossSecondMoment.create(3))
+    with pytest.raises(ValueError, match="no field `law`"):
+        train_step(line.loss, optax.sgd(0.1), (), state, line.batch(0))
