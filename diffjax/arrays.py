@@ -17,6 +17,16 @@ def bcast(t: Time, x: Array) -> Array:
     return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
 
+def root(x: Array) -> Array:
+    """sqrt, with the slope 0 at 0, so that a schedule's gradient stays finite where there is no noise."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0 * x)
+
+
+def log(x: Array) -> Array:
+    """log, with the slope 0 at 0, where it is -inf."""
+    return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), jnp.where(x == 0, -jnp.inf, jnp.nan))
+
+
 def flat_sum(x: Array) -> Array:
     """Sum over all axes but the first: [B, ...] -> [B]."""
     return x.sum(axis=tuple(range(1, x.ndim)))

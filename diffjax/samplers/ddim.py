@@ -6,13 +6,12 @@ with x_0 and eps as predicted at t, and b the standard deviation of x_t | x_s. e
 the probability-flow ODE: Euler's method for x/alpha as a function of sigma/alpha. eta = 1 is ancestral sampling.
 """
 
-import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import normal
+from diffjax.arrays import normal, root
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
-from diffjax.typing import pytree
+from diffjax.typing import SDE, Time, pytree
 
 
 @pytree
@@ -28,7 +27,15 @@ class DDIM:
         x = state.x
         x0 = denoise(x, t, cond)
         eps = gaussian.eps_from_x0(sde, x, t, x0)
-        _, b = gaussian.transition(sde, t, s)
-        ratio = self.eta * b / sde.sigma(t)  # eta sqrt(v) / sigma_s, within [0, 1]
-        mean = sde.alpha(s) * x0 + sde.sigma(s) * jnp.sqrt((1 - ratio) * (1 + ratio)) * eps
-        return state._replace(x=mean + sde.sigma(s) * ratio * normal(key, x), mean=mean)
+        down, up = split_noise(sde, t, s, self.eta)
+        mean = sde.alpha(s) * x0 + down * eps
+        return state._replace(x=mean + up * normal(key, x), mean=mean)
+
+
+def split_noise(sde: SDE, t: Time, s: Time, eta: Time) -> tuple[Array, Array]:
+    """The standard deviations of eps and of fresh noise at s: sqrt(sigma_s^2 - eta^2 v) and eta sqrt(v)."""
+    a, b = gaussian.transition(sde, t, s)
+    sigma_s, sigma_t = sde.sigma(s), sde.sigma(t)
+    # b^2/sigma_t^2 = 1 - c^2; written in c, which is small at high noise, 1 - eta^2 b^2/sigma_t^2 keeps its digits
+    c = a * sigma_s / sigma_t
+    return sigma_s * root((1 - eta) * (1 + eta) + (eta * c) ** 2), sigma_s * eta * b / sigma_t

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import normal
+from diffjax.arrays import log, normal, root
+from diffjax.samplers.ddim import split_noise
 from diffjax.samplers.drive import State
 from diffjax.samplers.multistep import History, differences, exponential_moments, half_logsnr, nodes, weights
 from diffjax.sde import gaussian
@@ -76,17 +77,12 @@ def _advance(eta, key, sde, state: History, t, s, x0) -> History:
     decay = ratio**eta  # e^(-eta h)
     shrink = sde.sigma(s) / sde.sigma(t) * decay
     mean = shrink * x + (sde.alpha(s) - shrink * sde.alpha(t)) * x0
-    return state._replace(x=mean + sde.sigma(s) * _sqrt((1 - decay) * (1 + decay)) * normal(key, x), mean=mean)
+    return state._replace(x=mean + sde.sigma(s) * root((1 - decay) * (1 + decay)) * normal(key, x), mean=mean)
 
 
 def _ratio(sde, t, s) -> Array:
     """e^(-h) = kappa_s/kappa_t, in [0, 1]; 0 into t = 0 and out of alpha = 0."""
     return sde.sigma(s) * sde.alpha(t) / (sde.sigma(t) * sde.alpha(s))
-
-
-def _sqrt(x: Array) -> Array:
-    """sqrt with the slope 0 at 0."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
 
 
 @pytree
@@ -102,12 +98,11 @@ class DPMpp2S:
         return State.start(x)
 
     def step(self, key, denoise, sde, state, t, s, cond):
-        x, (_, b) = state.x, gaussian.transition(sde, t, s)
+        x = state.x
         x0 = denoise(x, t, cond)
-        up = self.eta * b / sde.sigma(t)
-        alpha_s, sigma_down = sde.alpha(s), sde.sigma(s) * jnp.sqrt((1 - up) * (1 + up))
-        start = half_logsnr(sde, t)
-        h = jnp.log(alpha_s) - jnp.log(sigma_down) - start
+        sigma_down, up = split_noise(sde, t, s, self.eta)
+        alpha_s, start = sde.alpha(s), half_logsnr(sde, t)
+        h = log(alpha_s) - log(sigma_down) - start
 
         def to_down(x0):
             shrink = sigma_down / sde.sigma(t)
@@ -118,4 +113,4 @@ class DPMpp2S:
             return to_down(denoise(gaussian.exponential_step(sde, x, t, u, x0), u, cond))
 
         mean = jax.lax.cond(jnp.isfinite(h) & (h != 0), second, lambda: to_down(x0))
-        return state._replace(x=mean + sde.sigma(s) * up * normal(key, x), mean=mean)
+        return state._replace(x=mean + up * normal(key, x), mean=mean)

@@ -25,7 +25,17 @@ SAMPLERS = {
     "ULA": dj.ULA(0.01),
     "AnnealedLangevin": dj.AnnealedLangevin(0.1, 1.0, n_steps=3),
     "PC": dj.PC(dj.ReverseDiffusion(), dj.Langevin(snr=0.1, n_steps=2)),
+    "DPMSolver": dj.DPMSolver(3),
+    "DPMpp2S(eta=1)": dj.DPMpp2S(eta=1.0),
+    "DPMpp2M": dj.DPMpp2M(),
+    "DPMpp3M(eta=1)": dj.DPMpp3M(eta=1.0),
+    "UniPC": dj.UniPC(3),
+    "LMS": dj.LMS(4),
+    "DEIS": dj.DEIS(3),
+    "PNDM": dj.PNDM(4),
+    "Churn": dj.Churn(dj.Heun(), 2.0, 4),
 }
+DETERMINISTIC = {"Euler", "Heun", "DDIM", "DPMSolver", "DPMpp2M", "UniPC", "LMS", "DEIS", "PNDM", "Churn"}  # last steps
 
 
 @pytest.fixture(params=SAMPLERS)
@@ -41,7 +51,7 @@ def shrink(gain, x, t, cond=None):
 DENOISE = Partial(shrink, 0.5)
 
 
-def test_protocol(sampler, key):
+def test_protocol(sampler, key, request):
     sde, x = dj.VP(), jax.random.normal(key, (64, 8, 8, 1))
     ts = dj.times.uniform(sde, 4)
     out = dj.sample(key, DENOISE, sde, sampler, ts, x)
@@ -58,8 +68,24 @@ def test_protocol(sampler, key):
     np.testing.assert_allclose(path[-1], out, rtol=1e-5, atol=1e-6)
 
     steps = dj.sample(key, DENOISE, sde, dj.KeepNoise(sampler), ts, x)
-    stochastic = not isinstance(sampler, dj.Euler | dj.Heun) and sampler != dj.DDIM()
+    stochastic = request.node.callspec.params["sampler"] not in DETERMINISTIC
     assert bool(jnp.any(steps != out)) == stochastic
+
+
+@pytest.mark.parametrize(
+    "sampler", ["DPMSolver", "DPMpp2S(eta=1)", "DPMpp3M(eta=1)", "UniPC", "DEIS", "Churn"], indirect=True
+)
+def test_gradients_through_every_kind_of_step(sampler, key):
+    """With respect to the denoiser's parameter and the process, from T to t = 0: those of finite differences."""
+    ts, x = jnp.array([1.0, 0.7, 0.4, 0.2, 0.0]), jax.random.normal(key, (4, 3))
+
+    def end(gain, beta_max):
+        return dj.sample(key, Partial(shrink, gain), dj.VP(beta_max=beta_max), sampler, ts, x).sum()
+
+    grads, h = jax.grad(end, (0, 1))(0.5, 20.0), 1e-2
+    np.testing.assert_allclose(grads[0], (end(0.5 + h, 20.0) - end(0.5 - h, 20.0)) / (2 * h), rtol=2e-2, atol=2e-3)
+    h = 0.5
+    np.testing.assert_allclose(grads[1], (end(0.5, 20.0 + h) - end(0.5, 20.0 - h)) / (2 * h), rtol=5e-2, atol=2e-4)
 
 
 @pytest.mark.parametrize("sde", [dj.VP(), dj.VE(), dj.Flow(), dj.EDM(), dj.Cosine()], ids=lambda s: type(s).__name__)
