@@ -1,51 +1,38 @@
 """DDPM, EDM and flow matching end to end, at a size of seconds; the papers' presets."""
 
 import dataclasses
-import importlib.util
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import diffjax as dj
 from diffjax import train
-from diffjax.nn import presets
-
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def tiny(pixelwise):
+    def tiny(config, workdir, channels=1, **changes):
+        loop = train.LoopConfig(steps=2, log_every=1, checkpoint_every=2, sample_every=2)
+        fields = dict(loop=loop, sampling_steps=2, samples=0, likelihoods=0, data="digits", batch_size=4)
+        return dataclasses.replace(config, net=pixelwise(channels), workdir=workdir, **fields, **changes)
+
+    return tiny
 
 
-def tiny(config, workdir, out_channels=None, **changes):
-    loop = train.LoopConfig(steps=2, log_every=1, checkpoint_every=2, sample_every=2)
-    fields = dict(loop=loop, sampling_steps=2, samples=0, likelihoods=0, data="digits", batch_size=4)
-    net = presets.small(width=8, out_channels=out_channels)
-    return dataclasses.replace(config, net=net, workdir=workdir, **fields, **changes)
-
-
-@pytest.mark.slow
-def test_ddpm_learns_its_variance_and_bounds_the_likelihood(tmp_path):
+def test_ddpm_learns_its_variance_and_bounds_the_likelihood(load, tiny, tmp_path):
     ddpm = load("ddpm")
     summary = ddpm.main(tiny(ddpm.cpu_hybrid(), tmp_path, 2, steps_of_chain=30, bound=3))
     total, prior, decoder = (summary[name] for name in ("elbo_bits", "elbo_prior", "elbo_decoder"))
     np.testing.assert_allclose(np.load(tmp_path / "elbo_steps.npy").sum() + prior + decoder, total, rtol=1e-4)
 
 
-@pytest.mark.slow
-def test_edm_with_churn(tmp_path):
+def test_edm_with_churn(load, tiny, tmp_path):
     edm = load("edm")
     assert edm.main(tiny(edm.cpu(), tmp_path, s_churn=2.0))["steps"] == 2
     assert (tmp_path / "samples.png").is_file()
 
 
-@pytest.mark.slow
-def test_flow_matching_and_its_reflow(tmp_path):
+def test_flow_matching_and_its_reflow(load, tiny, tmp_path):
     flow = load("flow_matching")
     first = flow.main(tiny(flow.cpu_ot(), tmp_path / "first"))
     weights = tmp_path / "first" / "ema.safetensors"
@@ -54,7 +41,7 @@ def test_flow_matching_and_its_reflow(tmp_path):
     assert second["loss"] < 1e-3 < 0.5 < first["loss"] and second["straightness"] < 1e-6
 
 
-def test_presets_are_the_papers():
+def test_presets_are_the_papers(load):
     ddpm, edm, flow = load("ddpm"), load("edm"), load("flow_matching")
     ho = ddpm.PRESETS["cifar10"]()
     assert (ho.loop.steps, ho.batch_size, ho.optim.lr, ho.optim.ema, ho.steps_of_chain) == (
