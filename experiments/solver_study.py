@@ -90,9 +90,9 @@ def main(config: Config) -> dict[str, Any]:
     learned(config, table)
     figure(config, table, config.workdir / "solver_study.png")
     report(config, table)
-    reference = table[f"{REFERENCE}/{config.reference}/fd"]
+    reference = table[f"network/{REFERENCE}/{config.reference}/fd"]
     summary = {"reference_fd": reference, "floor_fd": table["floor"]}
-    at_10 = [(table[f"{name}/10/fd"], name) for name in config.solvers if f"{name}/10/fd" in table.rows]
+    at_10 = [(table[f"network/{name}/10/fd"], name) for name in config.solvers if f"network/{name}/10/fd" in table.rows]
     if at_10:
         fd, name = min(at_10)
         summary |= {"best_at_10": name, "fd_at_10": fd, "ratio": fd / reference}
@@ -134,7 +134,7 @@ def exact(config: Config, table: Table) -> None:
             for n in () if SOLVERS[name].stochastic else config.exact_budgets:
                 out = run(SOLVERS[name], denoise, sde, n, draw)
                 if out is not None:
-                    table.measure(f"{name}/{n}/exact", lambda out=out: {"max": float(jnp.abs(out - end).max())})
+                    table.measure(f"exact/{name}/{n}", lambda out=out: {"max": float(jnp.abs(out - end).max())})
 
 
 def run(solver: Solver, denoise: Denoiser, sde: SDE, budget: int, draw: Callable) -> Any:
@@ -150,10 +150,9 @@ def learned(config: Config, table: Table) -> None:
     images = data.load("fashion_mnist", config.data_dir)
     features = metrics.fashion_features()
     train = features(data.to_float(images.train_images))
-    if "floor" not in table.rows:
-        held_out = features(data.to_float(images.test_images))
-        table.rows["floor"] = metrics.report(train, held_out[: config.samples], held_out).fd
     real, key, shape = metrics.moments(train), jax.random.key(config.seed), (config.samples, *images.shape)
+    held_out = features(data.to_float(images.test_images[: config.samples]))
+    table.rows["floor"] = metrics.frechet_distance(real, held_out)
     solution = ode(config, denoise, sde, shape)
 
     def draw(denoise, sde, sampler, ts):
@@ -165,11 +164,11 @@ def learned(config: Config, table: Table) -> None:
         result = {"fd": metrics.frechet_distance(real, features(x))}
         return result if solver.stochastic else result | {"error": float(np.sqrt(np.mean((x - solution) ** 2)))}
 
-    table.measure(f"{REFERENCE}/{config.reference}", lambda: judge(REFERENCE, config.reference))
     for n in config.budgets:
         for name in config.solvers:
             if n >= SOLVERS[name].cost:
-                table.measure(f"{name}/{n}", lambda name=name, n=n: judge(name, n))
+                table.measure(f"network/{name}/{n}", lambda name=name, n=n: judge(name, n))
+    table.measure(f"network/{REFERENCE}/{config.reference}", lambda: judge(REFERENCE, config.reference))
 
 
 def ode(config: Config, denoise: Denoiser, sde: SDE, shape: tuple[int, ...]) -> np.ndarray:
@@ -189,27 +188,27 @@ def report(config: Config, table: Table) -> None:
     for what in ("fd", "error"):
         print(f"{what:<28}" + "".join(f"{n:>9}" for n in config.budgets))
         for name in config.solvers:
-            cells = (table.rows.get(f"{name}/{n}/{what}") for n in config.budgets)
+            cells = (table.rows.get(f"network/{name}/{n}/{what}") for n in config.budgets)
             print(f"{name:<28}" + "".join(f"{'' if c is None else format(c, '.4g'):>9}" for c in cells))
 
 
 def figure(config: Config, table: Table, path: Path) -> None:
     """Error on the exact denoiser, distance from the ODE's images, and FD, against evaluations."""
     plot = Figure(figsize=(14, 4.2), layout="constrained")
-    titles = {
-        "exact/max": "exact denoiser: largest error",
-        "error": "network: distance from the ODE",
-        "fd": "network: FD",
+    panels = {
+        "exact/{}/{}/max": "exact denoiser: largest error",
+        "network/{}/{}/error": "network: distance from the ODE",
+        "network/{}/{}/fd": "network: FD",
     }
-    for i, (what, title) in enumerate(titles.items(), start=1):
+    for i, (what, title) in enumerate(panels.items(), start=1):
         axes = plot.add_subplot(1, 3, i, title=title, xscale="log", yscale="log", xlabel="network evaluations")
         budgets = config.exact_budgets if i == 1 else config.budgets
         for j, name in enumerate(config.solvers):
-            points = [(n, table.rows[f"{name}/{n}/{what}"]) for n in budgets if f"{name}/{n}/{what}" in table.rows]
+            points = [(n, table.rows[what.format(name, n)]) for n in budgets if what.format(name, n) in table.rows]
             if points:
                 line = f"C{j % 10}.{'-' if j < 10 else '--'}"
                 axes.plot(*zip(*points, strict=True), line, label=name, linewidth=1)
-        if what == "fd":
+        if i == 3:
             axes.axhline(table["floor"], color="grey", linestyle=":", label="floor (test images)")
             axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     plot.savefig(path, dpi=130)
