@@ -1,0 +1,148 @@
+"""NCSN: learn the score at a ladder of noise levels, sample by annealed Langevin dynamics (Song & Ermon 2019, 2020).
+
+    python experiments/ncsn.py                              # preset cpu: minutes on two CPU cores
+    python experiments/ncsn.py --preset ncsnv2              # the paper's CIFAR-10 settings, for accelerators
+    python experiments/ncsn.py --preset ncsnv2 --dry-run    # parameters, FLOPs and memory of a step, no training
+
+What an option leaves at 0 the data choose, by the techniques of the 2020 paper (`diffjax.annealing`), and the run
+prints it: sigma_1, the largest distance between two training images (1); the number of levels (2); the step size (4).
+Any field is an option: `--sigma-1 10 --levels 80 --steps 2000`. A stopped run goes on with `--resume`.
+
+Images lie in [-1, 1] here, in the papers in [0, 1]: their noise levels are doubled. All chains start from N(0, sigma_1^2)
+and end with a denoising step; the 2019 paper starts from uniform noise and ends with the noise of the last level.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.tree_util import Partial
+from tyro.conf import Suppress
+
+import diffjax as dj
+from diffjax import annealing, data, experiment, image_run, precondition, times, train
+from diffjax.losses import DSM, weightings
+from diffjax.nn import presets
+from diffjax.typing import SDE, Denoiser
+
+PAIRED = 10_000  # images among which technique 1 looks: seconds; Fashion-MNIST's 60,000 take a minute more
+NO_CLIP = 1e9  # the papers do not clip gradients
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(image_run.ImageRun):
+    sigma_1: float = 0.0
+    """The greatest noise level; 0: technique 1."""
+    sigma_L: float = 0.02
+    """The least noise level."""
+    levels: int = 0
+    """Noise levels, in training and in sampling; 0: technique 2."""
+    langevin_steps: int = 5
+    """Steps of Langevin dynamics at each level."""
+    relative_step: float = 0.0
+    """Their size eps / sigma_L^2; 0: technique 4."""
+    scaled: Suppress[bool] = True  # the network's output over sigma is the score (technique 3); False: it is the score
+    grid: Suppress[Callable] = times.geometric
+    sampling_steps: Suppress[int] = 0  # `levels`
+    likelihoods: int = 0
+    workdir: Path = Path("runs/ncsn")
+
+
+def main(config: Config) -> dict[str, Any]:
+    config = choose(config)
+    sde = dj.VE(config.sigma_L, config.sigma_1)  # its times are uniform in log sigma: level i of L has t = 1 - i/(L-1)
+    c_noise = precondition.log_sigma if config.scaled else precondition.level(config.levels)
+
+    def read(sde: SDE, network: Callable) -> Denoiser:
+        return precondition.from_score(sde, network, c_noise, scaled=config.scaled)
+
+    law = times.OneOf(times.geometric(sde, config.levels)[:-1])
+    loss = DSM(sde, law, config.net.apply, read, weightings.simple)  # sigma^2 |score error|^2
+    return image_run.run(config, image_run.Model(sde, loss, lambda p: read(sde, Partial(config.net.apply, p))))
+
+
+def choose(config: Config) -> Config:
+    """The configuration with its noise levels, step size and sampler settled, by techniques 1, 2 and 4 where they are 0.
+
+    Raises:
+      ValueError: there are fewer than two levels.
+    """
+    sigma_1, L, u = config.sigma_1, config.levels, config.relative_step
+    images = None if sigma_1 and L else data.load(config.data, config.data_dir)
+    if images is not None:
+        dim = int(np.prod(images.shape))
+        if not sigma_1:
+            part = data.to_float(images.train_images[:PAIRED])
+            sigma_1 = annealing.max_pairwise_distance(part)
+            print(f"technique 1: sigma_1 = {sigma_1:.2f}, the largest distance in the first {len(part):,} images")
+        asked = annealing.n_levels(dim, sigma_1, config.sigma_L)
+        L = L or asked
+        print(f"technique 2: ratio {annealing.level_ratio(dim):.4f}, {asked} levels down to {config.sigma_L}")
+    if L < 2:
+        raise ValueError(f"annealing needs at least two noise levels, got {L}")
+    gamma = (sigma_1 / config.sigma_L) ** (1 / (L - 1))
+    u = u or annealing.step_size(config.langevin_steps, gamma, 1.0)
+    r = annealing.variance_ratio(u, config.langevin_steps, gamma, 1.0)
+    print(f"here: {L} levels, ratio {gamma:.4f}")
+    print(f"technique 4: eps / sigma_L^2 = {u:.4f} for {config.langevin_steps} steps a level, variance ratio {r:.4f}")
+    sampler = dj.AnnealedLangevin(u, 1.0, config.langevin_steps)
+    settled = dict(sigma_1=sigma_1, levels=L, relative_step=u, sampler=sampler, sampling_steps=L)
+    return dataclasses.replace(config, **settled)
+
+
+def cpu() -> Config:
+    """Half the levels that technique 2 asks for, and few steps at each, so that sampling takes no longer than training."""
+    return Config(
+        net=presets.ncsnv2_small(),
+        sigma_L=0.1,
+        levels=40,
+        langevin_steps=3,
+        optim=train.OptimConfig(lr=1e-3, lr_end=1e-4, warmup=50, ema=(0.98,)),
+        loop=train.LoopConfig(steps=600, log_every=20, checkpoint_every=200, sample_every=0),
+        samples=256,
+        batch_size=32,
+    )
+
+
+def cifar10(name: str, **changes: Any) -> Config:
+    """What the two papers share on CIFAR-10."""
+    fields = dict(sigma_L=0.02, samples=50_000, data="cifar10", flip=True, batch_size=128, workdir=Path(f"runs/{name}"))
+    return Config(**{**fields, **changes})
+
+
+def ncsn() -> Config:
+    """Song & Ermon 2019, App. A: no average of the parameters; eps = 2e-5 in the convention of the published code."""
+    return cifar10(
+        "ncsn",
+        net=presets.ncsn(),
+        scaled=False,
+        sigma_1=2.0,
+        levels=10,
+        langevin_steps=100,
+        relative_step=2e-5 / 0.01**2,
+        optim=train.OptimConfig(lr=1e-3, warmup=0, clip=NO_CLIP, ema=(0.0,)),
+        loop=train.LoopConfig(steps=200_000, steps_per_call=5, checkpoint_every=5000, sample_every=20_000),
+    )
+
+
+def ncsnv2() -> Config:
+    """Song & Ermon 2020, Tables 3 to 5: eps = 6.2e-6 at sigma_L = 0.01 of [0, 1]."""
+    return cifar10(
+        "ncsnv2",
+        net=presets.ncsnv2(),
+        sigma_1=100.0,
+        levels=232,
+        relative_step=6.2e-6 / 0.01**2,
+        optim=train.OptimConfig(lr=1e-4, warmup=0, clip=NO_CLIP, ema=(0.999,)),
+        loop=train.LoopConfig(steps=300_000, steps_per_call=5, checkpoint_every=5000, sample_every=20_000),
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"cpu": cpu, "ncsn-cpu": cpu, "ncsn": ncsn, "ncsnv2": ncsnv2}
+
+if __name__ == "__main__":
+    main(experiment.configure(PRESETS, __doc__))
