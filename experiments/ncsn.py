@@ -8,8 +8,17 @@ What an option leaves at 0 the data choose, by the techniques of the 2020 paper 
 prints it: sigma_1, the largest distance between two training images (1); the number of levels (2); the step size (4).
 Any field is an option: `--sigma-1 10 --levels 80 --steps 2000`. A stopped run goes on with `--resume`.
 
-Images lie in [-1, 1] here, in the papers in [0, 1]: their noise levels are doubled. All chains start from N(0, sigma_1^2)
-and end with a denoising step; the 2019 paper starts from uniform noise and ends with the noise of the last level.
+Images lie in [-1, 1] here, in the papers in [0, 1]: their noise levels are doubled. Chains start from
+N(0, sigma_1^2), where the papers' code takes uniform noise, and end with a denoising step, which is the 2020 paper's.
+The CIFAR-10 settings are those of the authors' configurations (ermongroup/ncsn, ermongroup/ncsnv2).
+
+Fashion-MNIST, preset cpu, two CPU cores shared with other work, jax 0.10.2, 2026-11-24; sigma_1 = 44.24 from 10,000
+images; 40 levels down to 0.1 where technique 2 asks for 79; eps/sigma_L^2 = 0.2079 for 3 steps a level, which leaves
+the variance 1.18 times what it should be. 256 samples; distances in 64 classifier features, floor in brackets:
+
+    600 steps of 32 images, 0.62 s each; 11 min, 7.3 of CPU time    FD 142 (7.4)    KID 50 +- 11 (-4.3 +- 0.4)
+
+The samples are grainy garments: so short a training shows that the pieces fit, not how good NCSN is.
 """
 
 from __future__ import annotations
@@ -54,6 +63,11 @@ class Config(image_run.ImageRun):
 
 def main(config: Config) -> dict[str, Any]:
     config = choose(config)
+    return image_run.run(config, model(config))
+
+
+def model(config: Config) -> image_run.Model:
+    """The process, the loss at its levels and the denoiser, of a configuration that `choose` has settled."""
     sde = dj.VE(config.sigma_L, config.sigma_1)  # its times are uniform in log sigma: level i of L has t = 1 - i/(L-1)
     c_noise = precondition.log_sigma if config.scaled else precondition.level(config.levels)
 
@@ -62,40 +76,42 @@ def main(config: Config) -> dict[str, Any]:
 
     law = times.OneOf(times.geometric(sde, config.levels)[:-1])
     loss = DSM(sde, law, config.net.apply, read, weightings.simple)  # sigma^2 |score error|^2
-    return image_run.run(config, image_run.Model(sde, loss, lambda p: read(sde, Partial(config.net.apply, p))))
+    return image_run.Model(sde, loss, lambda params: read(sde, Partial(config.net.apply, params)))
 
 
 def choose(config: Config) -> Config:
-    """The configuration with its noise levels, step size and sampler settled, by techniques 1, 2 and 4 where they are 0.
+    """The configuration with its levels, step size and sampler settled; what is 0 by techniques 1, 2 and 4, printed.
 
     Raises:
       ValueError: there are fewer than two levels.
     """
-    sigma_1, L, u = config.sigma_1, config.levels, config.relative_step
-    images = None if sigma_1 and L else data.load(config.data, config.data_dir)
-    if images is not None:
+    sigma_1, L, T, u = config.sigma_1, config.levels, config.langevin_steps, config.relative_step
+    if not (sigma_1 and L):
+        images = data.load(config.data, config.data_dir)
         dim = int(np.prod(images.shape))
         if not sigma_1:
             part = data.to_float(images.train_images[:PAIRED])
             sigma_1 = annealing.max_pairwise_distance(part)
             print(f"technique 1: sigma_1 = {sigma_1:.2f}, the largest distance in the first {len(part):,} images")
         asked = annealing.n_levels(dim, sigma_1, config.sigma_L)
+        print(f"technique 2: ratio {annealing.level_ratio(dim):.4f}, that is {asked} levels down to {config.sigma_L}")
         L = L or asked
-        print(f"technique 2: ratio {annealing.level_ratio(dim):.4f}, {asked} levels down to {config.sigma_L}")
     if L < 2:
         raise ValueError(f"annealing needs at least two noise levels, got {L}")
     gamma = (sigma_1 / config.sigma_L) ** (1 / (L - 1))
-    u = u or annealing.step_size(config.langevin_steps, gamma, 1.0)
-    r = annealing.variance_ratio(u, config.langevin_steps, gamma, 1.0)
-    print(f"here: {L} levels, ratio {gamma:.4f}")
-    print(f"technique 4: eps / sigma_L^2 = {u:.4f} for {config.langevin_steps} steps a level, variance ratio {r:.4f}")
-    sampler = dj.AnnealedLangevin(u, 1.0, config.langevin_steps)
+    chosen = "" if u else ", by technique 4"
+    u = u or annealing.step_size(T, gamma, 1.0)
+    r = annealing.variance_ratio(u, T, gamma, 1.0)
+    print(
+        f"{L} levels of ratio {gamma:.4f}, {T} steps at each: eps / sigma_L^2 = {u:.4f}{chosen}, variance ratio {r:.4f}"
+    )
+    sampler = dj.AnnealedLangevin(u, 1.0, T)  # only eps / sigma_L^2 counts
     settled = dict(sigma_1=sigma_1, levels=L, relative_step=u, sampler=sampler, sampling_steps=L)
     return dataclasses.replace(config, **settled)
 
 
 def cpu() -> Config:
-    """Half the levels that technique 2 asks for, and few steps at each, so that sampling takes no longer than training."""
+    """Half the levels that technique 2 asks for and 3 steps at each, so that sampling takes no longer than training."""
     return Config(
         net=presets.ncsnv2_small(),
         sigma_L=0.1,
@@ -115,7 +131,7 @@ def cifar10(name: str, **changes: Any) -> Config:
 
 
 def ncsn() -> Config:
-    """Song & Ermon 2019, App. A: no average of the parameters; eps = 2e-5 in the convention of the published code."""
+    """Song & Ermon 2019: no average of the parameters; eps = 2e-5 in the convention of the published code."""
     return cifar10(
         "ncsn",
         net=presets.ncsn(),
@@ -130,7 +146,7 @@ def ncsn() -> Config:
 
 
 def ncsnv2() -> Config:
-    """Song & Ermon 2020, Tables 3 to 5: eps = 6.2e-6 at sigma_L = 0.01 of [0, 1]."""
+    """Song & Ermon 2020: eps = 6.2e-6 at sigma_L = 0.01 of [0, 1]."""
     return cifar10(
         "ncsnv2",
         net=presets.ncsnv2(),

@@ -1,0 +1,95 @@
+"""Times to sample at.
+
+A grid is an array ts [n + 1] that falls from noise to data; n is the number of steps. Where a grid is defined by noise
+levels, times are found by inverting logsnr(t), so it serves every SDE.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.sde.gaussian import logsnr, time_of_logsnr
+from diffjax.typing import SDE, Time
+
+
+def _steps(n: int) -> int:
+    if n < 1:
+        raise ValueError(f"a grid needs at least 1 step, got n = {n}")
+    return n
+
+
+def _end(sde: SDE, t_min: Time | None) -> Time:
+    return sde.t_min if t_min is None else t_min
+
+
+def uniform(sde: SDE, n: int, t_min: Time | None = None) -> Array:
+    """n equal steps from T to t_min (default: the SDE's)."""
+    return jnp.linspace(sde.T, _end(sde, t_min), _steps(n) + 1)
+
+
+def quadratic(sde: SDE, n: int, t_min: Time | None = None) -> Array:
+    """n steps from T to t_min, equal in sqrt(t): finer near the data (Song et al. 2021, DDIM, App. D)."""
+    return jnp.linspace(jnp.sqrt(sde.T), jnp.sqrt(_end(sde, t_min)), _steps(n) + 1) ** 2
+
+
+def _integer_steps(sde: SDE, n: int) -> int:
+    if not 1 <= n <= int(sde.T):
+        raise ValueError(f"an integer grid on {int(sde.T)} times has 1 to {int(sde.T)} steps, got n = {n}")
+    return n
+
+
+def trailing(sde: SDE, n: int) -> Array:
+    """Integer times of a table: T first, then every (T/n)-th down to 0 (Lin et al. 2024, Table 2)."""
+    return jnp.round(jnp.arange(_integer_steps(sde, n), -1, -1) * (sde.T / n))
+
+
+def leading(sde: SDE, n: int) -> Array:
+    """Integer times of a table: 1 last before 0, then every (T // n)-th up; it may start well below T."""
+    stride = int(sde.T) // _integer_steps(sde, n)
+    return jnp.append(jnp.arange(n - 1, -1, -1) * stride + 1.0, 0.0)
+
+
+def leading_quadratic(sde: SDE, n: int) -> Array:
+    """DDIM's integer grid for CIFAR-10: linspace(0, sqrt(0.8 T), n)^2, rounded down, as labels; then 0."""
+    labels = jnp.floor(jnp.linspace(jnp.sqrt(0.8 * sde.T), 0, _integer_steps(sde, n)) ** 2)
+    return jnp.append(labels + 1.0, 0.0)
+
+
+def karras(sde: SDE, n: int, rho: float = 7.0, t_min: Time | None = None, *, to_zero: bool = True) -> Array:
+    """Noise levels sigma/alpha equal in their (1/rho)-th power (Karras et al. 2022, Eq. 5).
+
+    `to_zero` (the paper's): n levels from T to t_min, and the last step goes to 0. Otherwise n steps end at t_min.
+    """
+    t_min = _end(sde, t_min)
+    first, last = jnp.exp(-0.5 * logsnr(sde, jnp.array([sde.T, t_min])))
+    ramp = jnp.linspace(0, 1, _steps(n) + (not to_zero))
+    levels = (first ** (1 / rho) + ramp * (last ** (1 / rho) - first ** (1 / rho))) ** rho
+    ts = _pinned(sde, -2 * jnp.log(levels), sde.T, t_min)
+    return jnp.append(ts, 0.0) if to_zero else ts
+
+
+def uniform_logsnr(sde: SDE, n: int, t_max: Time | None = None, t_min: Time | None = None) -> Array:
+    """n steps from t_max to t_min, equal in logsnr (Lu et al. 2022). Give t_max < T where alpha(T) = 0."""
+    t_max = sde.T if t_max is None else t_max
+    t_min = _end(sde, t_min)
+    ends = logsnr(sde, jnp.array([t_max, t_min]))
+    return _pinned(sde, jnp.linspace(ends[0], ends[1], _steps(n) + 1), t_max, t_min)
+
+
+def geometric(sde: SDE, n: int, t_max: Time | None = None, t_min: Time | None = None) -> Array:
+    """n noise levels sigma/alpha in geometric progression from t_max to t_min, then 0 (Song & Ermon 2019, Section 4.1).
+
+    `karras` with rho to infinity. NCSN's sigma_1 ... sigma_L are `geometric(EDM(T=sigma_1, t_min=sigma_L), L)`. Give
+    t_max < T where alpha(T) = 0.
+    """
+    t_max = sde.T if t_max is None else t_max
+    t_min = _end(sde, t_min)
+    ends = logsnr(sde, jnp.array([t_max, t_min]))
+    return jnp.append(_pinned(sde, jnp.linspace(ends[0], ends[1], _steps(n)), t_max, t_min), 0.0)
+
+
+def _pinned(sde: SDE, logsnrs: Array, t_max: Any, t_min: Any) -> Array:
+    """Times of the given logsnrs, with the two ends exact."""
+    ts = time_of_logsnr(sde, logsnrs, t_min, t_max).at[0].set(t_max)
+    return ts.at[-1].set(t_min) if len(ts) > 1 else ts
