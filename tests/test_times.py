@@ -81,7 +81,7 @@ def test_importance_sampling(x64, sde, t_min, z):
         if isinstance(sde, dj.VP)
         else (lambda t: 2 * jnp.log(jnp.expm1(B(t))) - B(t))
     )
-    u = jax.vmap(jax.random.uniform)(dj.dj.arrays.example_keys(jax.random.key(1), 200))
+    u = jax.vmap(jax.random.uniform)(dj.arrays.example_keys(jax.random.key(1), 200))
     np.testing.assert_allclose(
         (cumulative(t) - cumulative(t_min)) / (cumulative(1.0) - cumulative(t_min)), u, atol=1e-10
     )
