@@ -27,7 +27,7 @@ from tyro.conf import Suppress
 
 import diffjax as dj
 from diffjax import experiment, image_run, precondition, times, train
-from diffjax.losses import DSM, weightings
+from diffjax.losses import DSM, DropCondition, weightings
 from diffjax.nn import presets
 
 
@@ -37,11 +37,15 @@ class Config(image_run.ImageRun):
     precondition: Suppress[Callable]  # what the network predicts
     weight: Suppress[Callable]
     law: Suppress[Callable] = times.Uniform()
+    drop: float = 0.1
+    """How often the label is dropped in training, for a network with classes."""
     workdir: Path = Path("runs/score_sde")
 
 
 def main(config: Config) -> dict[str, Any]:
     loss = DSM(config.sde, config.law, config.net.apply, config.precondition, config.weight)
+    if config.net.num_classes:
+        loss = DropCondition(loss, {"label": config.net.num_classes}, config.drop)
 
     def denoiser(params):
         return config.precondition(config.sde, Partial(config.net.apply, params))
@@ -76,6 +80,17 @@ def cpu_long() -> Config:
     )
 
 
+def cpu_classes() -> Config:
+    """Conditional on the class, and with the null label unconditional: the model of `guidance.py`."""
+    return dataclasses.replace(
+        cpu_long(),
+        net=presets.small(num_classes=10),
+        loop=train.LoopConfig(steps=8000, log_every=100, checkpoint_every=500, sample_every=2000),
+        samples=2000,
+        workdir=Path("runs/score_sde_classes"),
+    )
+
+
 def cifar10(sde: dj.VP | dj.SubVP | dj.VE, deep: bool) -> Config:
     """The continuous CIFAR-10 models of the paper (its Table 3 and Appendix H)."""
     ve = isinstance(sde, dj.VE)
@@ -99,7 +114,7 @@ def cifar10(sde: dj.VP | dj.SubVP | dj.VE, deep: bool) -> Config:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"cpu": cpu, "cpu-long": cpu_long} | {
+PRESETS: dict[str, Callable[[], Config]] = {"cpu": cpu, "cpu-long": cpu_long, "cpu-classes": cpu_classes} | {
     f"cifar10-{type(sde).__name__.lower()}{'-deep' * deep}": partial(cifar10, sde, deep)
     for sde in (dj.VP(), dj.SubVP(), dj.VE())
     for deep in (False, True)
