@@ -1,0 +1,71 @@
+"""A measurement y = A(x_0) + noise_std n: what every posterior sampler and guidance takes, as one noun."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from diffjax.arrays import flat_sum, normal, root
+from diffjax.typing import Cond, Key, pytree, static
+
+
+@pytree
+class Measurement:
+    """`operator` is any callable x_0 -> y; `noise_std` the standard deviation of the noise in y, on [-1, 1].
+
+    Raises:
+      ValueError: noise_std is negative or NaN.
+    """
+
+    operator: Any
+    y: Array  # [B, ...]
+    noise_std: Any = 0.0
+
+    def __post_init__(self):
+        if not isinstance(self.noise_std, Tracer) and not np.all(np.asarray(self.noise_std) >= 0):
+            raise ValueError(f"the noise's standard deviation must not be negative, got {self.noise_std}")
+
+    def residual(self, x0: Array) -> Array:
+        """y - A(x_0), shaped like y.
+
+        Raises:
+          ValueError: A(x_0) and y differ in shape.
+        """
+        predicted = self.operator(x0)
+        if predicted.shape != self.y.shape:
+            raise ValueError(
+                f"the operator maps x {x0.shape} to {predicted.shape}, but the measurement has shape {self.y.shape}: "
+                "each example needs its own y of the operator's shape"
+            )
+        return self.y - predicted
+
+
+def measure(key: Key, operator: Callable, x0: Array, noise_std: float = 0.0) -> Measurement:
+    """Simulate: A(x_0) with Gaussian noise, none where a linear operator measures nothing (outside a mask, say)."""
+    y = operator(x0)
+    noise = normal(key, y)
+    if hasattr(operator, "Ut"):
+        noise = operator.U(jnp.where(operator.s > 0, operator.Ut(noise), 0))
+    return Measurement(operator, y + noise_std * noise, noise_std)
+
+
+@pytree
+class Misfit:
+    """The loss |y - A(x_0)|, [B], of DPS and MPGD, or with `squared` its square; of slope 0 where it is 0."""
+
+    measurement: Measurement
+    squared: bool = static(default=False)
+
+    def __call__(self, x0: Array, cond: Cond = None) -> Array:
+        square = flat_sum(self.measurement.residual(x0) ** 2)
+        return square if self.squared else root(square)
+
+
+def require_noise(measurement: Measurement, method: str) -> None:
+    """Raise a ValueError if a method divides by the noise level and there is none; what is traced passes."""
+    std = measurement.noise_std
+    if not isinstance(std, Tracer) and not np.all(np.asarray(std) > 0):
+        raise ValueError(f"{method} divides by the measurement's noise: noise_std must be positive, got {std}")

@@ -1,0 +1,53 @@
+"""Measurements, their misfit, and the operators that are only differentiable."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax import operators
+
+
+def test_measure_adds_noise_only_where_something_is_measured(key):
+    x, mask = jax.random.normal(key, (500, 4, 4, 1)), jnp.zeros((4, 4, 1)).at[0].set(1)
+    m = operators.measure(key, operators.Mask(mask), x, 0.1)
+    assert jnp.all(m.y[:, 1:] == 0)
+    noise = np.asarray(m.y[:, 0] - x[:, 0])
+    assert abs(noise.std() - 0.1) < 4 * 0.1 / np.sqrt(2 * noise.size)  # 4 sigma
+    alone = operators.measure(jax.random.fold_in(key, 0)[None], operators.Mask(mask), x[:1], 0.1)
+    np.testing.assert_array_equal(alone.y, m.y[:1])
+
+
+def test_misfit_and_its_slope(key):
+    A, x = operators.average_pool((4, 4, 1), 2), jax.random.normal(key, (3, 4, 4, 1))
+    m = operators.Measurement(A, jnp.zeros((3, 2, 2, 1)), 0.1)
+    expected = np.linalg.norm(np.asarray(A(x)).reshape(3, -1), axis=1)
+    np.testing.assert_allclose(operators.Misfit(m)(x), expected, rtol=1e-5)
+    np.testing.assert_allclose(operators.Misfit(m, squared=True)(x), expected**2, rtol=1e-5)
+    slope = jax.grad(lambda x: operators.Misfit(m)(x).sum())(jnp.zeros_like(x))
+    assert jnp.all(slope == 0)  # where the misfit is 0, not NaN
+
+
+def test_nonlinear_operators(key):
+    x = jax.random.uniform(key, (2, 8, 8, 1), minval=-1.0)
+    spectrum = np.abs(np.fft.fft2(np.pad(np.asarray(x) / 2 + 0.5, [(0, 0), (2, 2), (2, 2), (0, 0)]), axes=(1, 2))) / 12
+    np.testing.assert_allclose(operators.PhaseRetrieval(2)(x), spectrum, atol=1e-5)
+    np.testing.assert_allclose(operators.HDR(3.0)(x), np.clip(3 * np.asarray(x), -1, 1), atol=1e-6)
+    four = operators.Quantise(4)(x)
+    steps = 1.5 * (np.asarray(four) + 1)
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-5)  # -1, -1/3, 1/3, 1
+    assert jnp.abs(four - x).max() <= 1 / 3 + 1e-6
+    np.testing.assert_array_equal(jax.grad(lambda x: operators.Quantise(4)(x).sum())(x), jnp.ones_like(x))
+    blur = operators.NonlinearBlur(operators.circular_blur((8, 8), np.ones((3, 3)) / 9))
+    np.testing.assert_allclose(blur(jnp.full_like(x, 0.3)), 0.3, atol=1e-5)  # a constant image stays
+    assert jnp.mean(blur(x)) > jnp.mean(x)  # light, not grey levels, is averaged
+    for A in (operators.PhaseRetrieval(2), blur, operators.HDR()):
+        assert jnp.isfinite(jax.grad(lambda x, A=A: (A(x) ** 2).sum())(jnp.zeros_like(x))).all()
+
+
+def test_errors():
+    A = operators.average_pool((4, 4, 1), 2)
+    with pytest.raises(ValueError, match="must not be negative"):
+        operators.Measurement(A, jnp.zeros((1, 2, 2, 1)), -0.1)
+    with pytest.raises(ValueError, match=r"maps x \(2, 4, 4, 1\) to \(2, 2, 2, 1\), but the measurement has shape"):
+        operators.Measurement(A, jnp.zeros((1, 2, 2, 1))).residual(jnp.zeros((2, 4, 4, 1)))
