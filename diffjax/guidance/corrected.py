@@ -1,0 +1,25 @@
+"""A denoiser whose estimate is corrected: `diffjax.corrections` for every solver."""
+
+from collections.abc import Callable
+
+from jax import Array
+from jax.tree_util import Partial
+
+from diffjax.typing import Cond, Denoiser, Time, as_partial
+
+
+def corrected(denoise: Denoiser, *corrections: Callable) -> Denoiser:
+    """`denoise` followed by corrections `(x_0, t, cond) -> x_0`, in their order.
+
+    The solver takes the noise from the corrected estimate, so a correction by d moves a step from t to s by
+    (alpha_s - alpha_t sigma_s / sigma_t) d: little, if the step is small. MPGD's own step, alpha_s d, is
+    `constraints.KeepNoiseEstimate`.
+    """
+    return Partial(_corrected, as_partial(denoise), tuple(as_partial(c) for c in corrections))
+
+
+def _corrected(denoise, corrections, x: Array, t: Time, cond: Cond = None) -> Array:
+    x0 = denoise(x, t, cond)
+    for correct in corrections:
+        x0 = correct(x0, t, cond)
+    return x0

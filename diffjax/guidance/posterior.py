@@ -1,0 +1,124 @@
+"""Guidance by a measurement or a loss, with the gradient taken through the denoiser.
+
+The score of p_t(x | y) is that of p_t(x) plus grad_x log p(y | x_t). With x_0(x) the denoiser, J its Jacobian:
+
+    (1) log p(y | x_t) ~ -scale L(x_0(x_t))                                reconstruction guidance (Ho et al. 2022)
+    (2) grad = J^T A^T (r^2 A A^T + noise_std^2 I)^-1 (y - A x_0)          PiGDM (Song et al. 2023, Eq. 7)
+    (3) r^2 = kappa^2 / (1 + kappa^2), kappa = sigma/alpha                 as if x_0 were N(0, I) (its Section 3.2)
+    (4) Cov[x_0 | x_t] = (sigma^2 / alpha) J in place of r^2 I             exact where the posterior is Gaussian
+
+and, by Tweedie's formula, x_0 <- x_0 + (sigma^2 / alpha) grad_x log p(y | x_t). One forward and one backward pass of
+the network. The paper-exact DPS, whose gradient is added to the step instead, is `constraints.DPS`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from diffjax.arrays import bcast, flat_sum, scheduled
+from diffjax.corrections.gradient import per_example
+from diffjax.operators.linear import divide, require_svd
+from diffjax.operators.measurement import Measurement, require_noise
+from diffjax.sde import gaussian
+from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
+
+
+def reconstruction(denoise: Denoiser, sde: SDE, loss: Callable, scale: Any = 1.0) -> Denoiser:
+    """Eq. 1 for any loss `(x_0, cond) -> [B]`; |y - A(x_0)|^2 / (2 v) with scale 1 assumes y ~ N(A(x_0), v I).
+
+    `scale` is a number, [B], or a function of t; 0 is the unguided denoiser.
+    """
+    return Partial(_reconstruction, as_partial(denoise), sde, as_partial(loss), scale)
+
+
+def pigdm(denoise: Denoiser, sde: SDE, measurement: Measurement, r: Callable | None = None) -> Denoiser:
+    """Pseudo-inverse guidance (Eq. 2) for a linear operator.
+
+    Args:
+      r: the standard deviation of x_0 given x_t as a function of t, Eq. 3 by default.
+
+    Raises:
+      TypeError: the operator has no decomposition.
+    """
+    require_svd(measurement.operator, "PiGDM")
+    return Partial(_pigdm, as_partial(denoise), sde, measurement, None if r is None else as_partial(r))
+
+
+def pigdm_exact(denoise: Denoiser, sde: SDE, measurement: Measurement) -> Denoiser:
+    """PiGDM with the covariance of Eq. 4, by conjugate gradients: a backward pass for each of their iterations.
+
+    There are as many iterations as y has entries, or fewer if all examples are solved to 1e-6 before.
+
+    Raises:
+      TypeError: the operator has no decomposition.
+      ValueError: the measurement has no noise: the system could be singular.
+    """
+    require_svd(measurement.operator, "PiGDM")
+    require_noise(measurement, "PiGDM with the exact covariance")
+    return Partial(_pigdm_exact, as_partial(denoise), sde, measurement)
+
+
+def _reconstruction(denoise, sde, loss, scale, x: Array, t: Time, cond: Cond = None) -> Array:
+    def objective(x):
+        x0 = denoise(x, t, cond)
+        return per_example(loss(x0, cond), x).sum(), x0
+
+    grad, x0 = jax.grad(objective, has_aux=True)(x)
+    c = bcast(scheduled(scale, t), x)
+    return x0 - c * _tweedie(sde, x, t) * grad
+
+
+def _pigdm(denoise, sde, measurement, r, x: Array, t: Time, cond: Cond = None) -> Array:
+    x0, pull_back = jax.vjp(lambda x: denoise(x, t, cond), x)
+    A, (alpha, sigma) = measurement.operator, gaussian.curves(sde, t, x)
+    r2 = sigma**2 / (alpha**2 + sigma**2) if r is None else bcast(r(t), x) ** 2
+    # the solution lies in A's range; where s^2 r^2 + noise^2 = 0 nothing is measured
+    spectrum = divide(A.s * A.Ut(measurement.residual(x0)), r2 * A.s**2 + measurement.noise_std**2)
+    return x0 + _tweedie(sde, x, t) * pull_back(A.V(spectrum).astype(x0.dtype))[0]
+
+
+def _pigdm_exact(denoise, sde, measurement, x: Array, t: Time, cond: Cond = None) -> Array:
+    x0, pull_back = jax.vjp(lambda x: denoise(x, t, cond), x)
+    A, factor = measurement.operator, _tweedie(sde, x, t)
+
+    def back(v):  # J^T A^T v
+        return pull_back(A.V(A.s * A.Ut(v)).astype(x0.dtype))[0]
+
+    def system(v):
+        return A(factor * back(v)) + measurement.noise_std**2 * v
+
+    return x0 + factor * back(_conjugate_gradients(system, measurement.residual(x0)))
+
+
+def _conjugate_gradients(system: Callable, b: Array) -> Array:
+    """Each example's own solution v of system(v) = b; an example that is solved stands still."""
+
+    def dot(u, v):
+        return bcast(flat_sum(u * v), u)
+
+    least = 1e-12 * dot(b, b)
+
+    def unsolved(state):
+        i, _, _, _, rr = state
+        return (i < b[0].size) & jnp.any(rr > least)
+
+    def iterate(state):
+        i, v, r, p, rr = state
+        q = system(p)
+        step = jnp.where(rr > least, divide(rr, dot(p, q)), 0)
+        r_next = r - step * q
+        rr_next = dot(r_next, r_next)
+        return i + 1, v + step * p, r_next, r_next + divide(rr_next, rr) * p, rr_next
+
+    start = 0, jnp.zeros_like(b), b, b, dot(b, b)
+    return jax.lax.while_loop(unsolved, iterate, start)[1]
+
+
+def _tweedie(sde: SDE, x: Array, t: Time) -> Array:
+    """sigma^2 / alpha: how far x_0 moves for a unit of score."""
+    alpha, sigma = gaussian.curves(sde, t, x)
+    return sigma**2 / alpha

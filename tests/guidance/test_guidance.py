@@ -1,0 +1,154 @@
+"""Guided denoisers against exact conditional denoisers and their own identities."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+import diffjax as dj
+from diffjax import guidance, operators
+
+SDE = dj.VP()
+
+
+def toy(gain, x, t, cond=None):
+    """A conditional denoiser with a parameter; None and label 3 are the null condition."""
+    label = 3 if cond is None else cond["label"]
+    shift = jnp.where(jnp.broadcast_to(jnp.asarray(label), x.shape[:1]) == 3, 0.0, 0.5 * jnp.asarray(label))
+    return jnp.tanh(gain * x) + (shift / (1 + jnp.asarray(t))).reshape(-1, *[1] * (x.ndim - 1))
+
+
+DENOISE, COND = Partial(toy, 0.7), {"label": jnp.array([0, 1, 2, 1])}
+
+
+@pytest.fixture(scope="module")
+def x():
+    return jax.random.normal(jax.random.key(7), (4, 3))
+
+
+def test_classifier_free_guidance_is_linear_in_its_scale(x):
+    null, cond = DENOISE(x, 0.3), DENOISE(x, 0.3, COND)
+    for scale in (0.0, 1.0, 2.5):
+        expected = null + scale * (cond - null)
+        np.testing.assert_allclose(guidance.cfg(DENOISE, scale)(x, 0.3, COND), expected, atol=1e-6)
+        batched = guidance.cfg(DENOISE, scale, {"label": 3}, batched=True)
+        np.testing.assert_allclose(batched(x, 0.3, COND), expected, atol=1e-6)
+        np.testing.assert_allclose(batched(x, jnp.full(4, 0.3), COND), expected, atol=1e-6)
+    each = guidance.cfg(DENOISE, jnp.array([0.0, 1.0, 2.0, 3.0]))(x, 0.3, COND)
+    np.testing.assert_allclose(each[3], (null + 3 * (cond - null))[3], atol=1e-6)
+    in_time = guidance.cfg(DENOISE, lambda t: 10 * t)(x, 0.3, COND)
+    np.testing.assert_allclose(in_time, null + 3 * (cond - null), atol=1e-5)
+    # the paper's w on eps: (1 + w) eps_c - w eps_u
+    eps = [dj.gaussian.eps_from_x0(SDE, x, 0.3, x0) for x0 in (null, cond)]
+    ours = dj.gaussian.eps_from_x0(SDE, x, 0.3, guidance.cfg(DENOISE, 2.5)(x, 0.3, COND))
+    np.testing.assert_allclose(ours, 2.5 * eps[1] - 1.5 * eps[0], atol=1e-5)
+
+
+def test_rescaling_restores_the_standard_deviation(x):
+    plain, full = (guidance.cfg(DENOISE, 6.0, rescale=phi)(x, 0.3, COND) for phi in (None, 1.0))
+    np.testing.assert_allclose(full.std(1), DENOISE(x, 0.3, COND).std(1), rtol=1e-4)
+    half = guidance.cfg(DENOISE, 6.0, rescale=0.5)(x, 0.3, COND)
+    np.testing.assert_allclose(half, (plain + full) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_composed_negative_and_auto_guidance(x):
+    a, b = {"label": jnp.full(4, 1)}, {"label": jnp.full(4, 2)}
+    base, d_a, d_b = DENOISE(x, 0.3), DENOISE(x, 0.3, a), DENOISE(x, 0.3, b)
+    both = guidance.compose(DENOISE, [a, b], [2.0, -1.0])(x, 0.3)
+    np.testing.assert_allclose(both, base + 2 * (d_a - base) - (d_b - base), atol=1e-6)
+    negative = guidance.cfg(DENOISE, 3.0, null=b)(x, 0.3, a)
+    np.testing.assert_allclose(negative, d_b + 3 * (d_a - d_b), atol=1e-6)
+    weak = Partial(toy, 0.2)
+    auto = guidance.autoguide(DENOISE, weak, 2.0)(x, 0.3, a)
+    np.testing.assert_allclose(auto, 2 * d_a - weak(x, 0.3, a), atol=1e-6)
+    with pytest.raises(ValueError, match="one scale for each condition, got 1 and 2"):
+        guidance.compose(DENOISE, [a], [1.0, 2.0])
+
+
+def test_an_interval_evaluates_one_denoiser(x):
+    calls = []
+
+    def counted(name, x, t, cond=None):
+        jax.debug.callback(lambda: calls.append(name))
+        return x * (1 if name == "plain" else 2)
+
+    d = guidance.interval(Partial(counted, "guided"), lambda x, t, c=None: counted("plain", x, t, c), 0.2, 0.6)
+    d = guidance.interval(
+        lambda x, t, c=None: counted("guided", x, t), lambda x, t, c=None: counted("plain", x, t), 0.2, 0.6
+    )
+    for t in (0.1, 0.2, 0.6, 0.7):
+        np.testing.assert_allclose(d(x, jnp.asarray(t)), x * (2 if 0.2 <= t <= 0.6 else 1))
+    jax.effects_barrier()
+    assert sorted(calls) == ["guided", "guided", "plain", "plain"]
+
+
+def mixture():
+    means = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 0.0]])
+    return dj.GaussianMixture(jnp.array([0.5, 0.3, 0.2]), means, jnp.tile(0.1 * jnp.eye(2), (3, 1, 1)))
+
+
+def test_an_exact_classifier_gives_the_exact_conditional_denoiser(x, x64):
+    """log p_t(k | x) of a mixture's components: the guided denoiser is the component's own."""
+    gm, x = mixture(), jnp.asarray(x[:, :2], float)
+    alone = [dj.GaussianMixture(jnp.ones(1), gm.means[k : k + 1], gm.covs[k : k + 1]) for k in range(3)]
+
+    def logits(x, t):
+        return jnp.stack([jnp.log(gm.weights[k]) + alone[k].log_prob_at(SDE, x, t) for k in range(3)], axis=1)
+
+    guided = guidance.classifier(gm.denoiser(SDE), SDE, guidance.label_log_prob(logits))
+    for k in range(3):
+        for t in (0.05, 0.4, 0.9):
+            got = guided(x, t, {"label": jnp.full(4, k)})
+            np.testing.assert_allclose(got, alone[k].denoise(SDE, x, t), atol=1e-8)
+    off = guidance.classifier(gm.denoiser(SDE), SDE, guidance.label_log_prob(logits), 0.0)
+    np.testing.assert_array_equal(off(x, 0.4, {"label": 1}), gm.denoise(SDE, x, 0.4))
+    with pytest.raises(ValueError, match=r'needs cond = \{"label"'):
+        guided(x, 0.4)
+    with pytest.raises(ValueError, match="one value per example"):
+        guidance.classifier(gm.denoiser(SDE), SDE, lambda x, t, cond: x.sum())(x, 0.4)
+
+
+def problem():
+    gm = dj.GaussianMixture(
+        jnp.ones(1), jnp.array([[0.3, -0.2, 0.5]]), jnp.array([[[1.0, 0.3, 0.1], [0.3, 0.6, 0.2], [0.1, 0.2, 0.4]]])
+    )
+    A, y = jnp.array([[1.0, 0.5, 0.0], [0.0, 1.0, -1.0]]), jnp.array([0.4, -0.7])
+    return gm, A, y, operators.Measurement(operators.matrix(A), jnp.tile(y, (4, 1)), 0.2)
+
+
+def test_pigdm_with_the_exact_covariance_is_the_exact_posterior_of_a_gaussian(x, x64):
+    gm, A, y, m = problem()
+    posterior, x = gm.posterior(A, y, 0.2), jnp.asarray(x, float)
+    for t in (0.05, 0.4, 0.9):
+        got = guidance.pigdm_exact(gm.denoiser(SDE), SDE, m)(x, t)
+        np.testing.assert_allclose(got, posterior.denoise(SDE, x, t), atol=1e-6)
+
+
+def test_pigdm_and_reconstruction_against_their_formulas(x, x64):
+    gm, A, y, m = problem()
+    x, A, t = jnp.asarray(x, float), np.asarray(A), 0.4
+    alpha, sigma = float(SDE.alpha(t)), float(SDE.sigma(t))
+    C = np.asarray(gm.covs[0])
+    K = alpha * C @ np.linalg.inv(alpha**2 * C + sigma**2 * np.eye(3))  # the Jacobian of the denoiser
+    x0 = np.asarray(gm.denoise(SDE, x, t))
+    residual = np.asarray(y) - x0 @ A.T
+    inner = np.linalg.inv(sigma**2 * A @ A.T + 0.2**2 * np.eye(2))  # VP: r^2 = sigma^2
+    expected = x0 + sigma**2 / alpha * residual @ inner @ A @ K
+    np.testing.assert_allclose(guidance.pigdm(gm.denoiser(SDE), SDE, m)(x, t), expected, atol=1e-8)
+    loss = operators.Misfit(m, squared=True)
+    got = guidance.reconstruction(gm.denoiser(SDE), SDE, loss, 0.7)(x, t)
+    np.testing.assert_allclose(got, x0 + 0.7 * 2 * sigma**2 / alpha * residual @ A @ K, atol=1e-8)
+    off = guidance.reconstruction(gm.denoiser(SDE), SDE, loss, 0.0)(x, t)
+    np.testing.assert_allclose(off, x0, atol=1e-12)
+
+
+def test_posterior_guidance_refuses_what_it_cannot_do():
+    gm, _, _, m = problem()
+    noiseless = operators.Measurement(m.operator, m.y)
+    with pytest.raises(ValueError, match="noise_std must be positive"):
+        guidance.pigdm_exact(gm.denoiser(SDE), SDE, noiseless)
+    with pytest.raises(TypeError, match="needs a linear operator"):
+        guidance.pigdm(gm.denoiser(SDE), SDE, operators.Measurement(operators.HDR(), m.y))
+    with pytest.raises(ValueError, match="one value per example"):
+        guidance.reconstruction(gm.denoiser(SDE), SDE, lambda x0, cond: x0.sum())(jnp.ones((2, 3)), 0.4)
