@@ -4,6 +4,8 @@ Every reduction is per example, and every example has a key of its own: a result
 batch, nor on the batch's size.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -15,6 +17,11 @@ def bcast(t: Time, x: Array) -> Array:
     """Shape t, [] or [B], to broadcast against x [B, ...]."""
     t = jnp.asarray(t)
     return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
+
+
+def scheduled(c: Any, t: Time) -> Any:
+    """c(t) where a hyper-parameter c, such as a guidance scale, is a function of time, else c: [] or [B]."""
+    return c(t) if callable(c) else c
 
 
 def root(x: Array) -> Array:

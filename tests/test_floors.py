@@ -18,13 +18,16 @@ FLOORS = {
     "precondition": 2,
     "oracle": 2,
     "control": 2,
+    "operators": 2,
     "samplers": 3,
+    "corrections": 3,
     "guidance": 3,
     "annealing": 3,
     "constraints": 4,
     "losses": 4,
     "likelihood": 4,
     "elbo": 4,
+    "sdedit": 5,
     "train": 5,
     "data": 5,
     "metrics": 5,
@@ -33,7 +36,7 @@ FLOORS = {
     "experiment": 5,
     "image_run": 5,
 }
-SHARED = {"drive", "ddim", "ode", "multistep"}  # what the files of one folder of solvers may share
+SHARED = {"drive", "ddim", "ode", "multistep", "remember"}  # what the files of one folder of solvers may share
 FILES = sorted(ROOT.glob("diffjax/**/*.py"))
 EVERY_FILE = FILES + sorted(ROOT.glob("experiments/**/*.py"))
 name = lambda path: str(path.relative_to(ROOT))  # noqa: E731

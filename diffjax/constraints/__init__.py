@@ -1,3 +1,11 @@
-"""Sampler -> Sampler: what must see a step's noise, its times or its result."""
+"""Sampler -> Sampler, and samplers that hold a measurement: what must see a step's noise, its times or its result."""
 
 from diffjax.constraints.churn import Churn as Churn
+from diffjax.constraints.ddrm import DDRM as DDRM
+from diffjax.constraints.dps import DPS as DPS
+from diffjax.constraints.keep_noise_estimate import KeepNoiseEstimate as KeepNoiseEstimate
+from diffjax.constraints.keep_noise_estimate import ddnm as ddnm
+from diffjax.constraints.known import Known as Known
+from diffjax.constraints.known import colorize as colorize
+from diffjax.constraints.known import inpaint as inpaint
+from diffjax.constraints.time_travel import TimeTravel as TimeTravel

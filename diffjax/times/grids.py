@@ -89,6 +89,18 @@ def geometric(sde: SDE, n: int, t_max: Time | None = None, t_min: Time | None = 
     return jnp.append(_pinned(sde, jnp.linspace(ends[0], ends[1], _steps(n)), t_max, t_min), 0.0)
 
 
+def tail(ts: Array, strength: float) -> Array:
+    """The last int(n strength) of a grid's n steps, where SDEdit starts: 1 is all, 0 none (diffusers' `strength`).
+
+    Raises:
+      ValueError: the strength is not in [0, 1].
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"the strength must lie in [0, 1], got {strength}")
+    n = len(ts) - 1
+    return ts[n - int(n * strength + 1e-6) :]
+
+
 def _pinned(sde: SDE, logsnrs: Array, t_max: Any, t_min: Any) -> Array:
     """Times of the given logsnrs, with the two ends exact."""
     ts = time_of_logsnr(sde, logsnrs, t_min, t_max).at[0].set(t_max)

@@ -1,0 +1,42 @@
+"""A correction of the clean estimate that leaves the noise estimate as it was (MPGD, DDNM).
+
+    x_s = alpha_s x_0' + (noise terms with the eps of the uncorrected x_0) = (the sampler's step) + alpha_s (x_0' - x_0)
+
+`KeepNoiseEstimate(DDIM(eta), Gradient(Misfit(m), scale))` is MPGD (He et al. 2024, Algorithm 1),
+`ddnm(m)` is the range-null space method (Wang et al. 2023). The network is not differentiated.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from jax import Array
+
+from diffjax.constraints.remember import moved, remember
+from diffjax.corrections import Project
+from diffjax.operators import Measurement
+from diffjax.samplers.renoise import Renoise
+from diffjax.sde import gaussian
+from diffjax.typing import Sampler, pytree
+
+
+@pytree
+class KeepNoiseEstimate:
+    """`sampler` with `correction`, which is told the time s that the step leads to; one evaluation of the network."""
+
+    sampler: Sampler
+    correction: Callable  # (x_0, s, cond) -> x_0
+
+    def init(self, x: Array) -> Any:
+        return self.sampler.init(x)
+
+    def step(self, key, denoise, sde, state, t, s, cond):
+        x = state.x
+        x0 = denoise(x, t, cond)
+        state = self.sampler.step(key, remember(denoise, x, t, x0), sde, state, t, s, cond)
+        alpha, _ = gaussian.curves(sde, s, x)
+        return moved(state, alpha * (self.correction(x0, s, cond) - x0))
+
+
+def ddnm(measurement: Measurement, eta: Any = 0.85) -> KeepNoiseEstimate:
+    """DDNM (Wang et al. 2023, Algorithm 1): for measurements without noise. With noise `DDRM`, which is DDNM+."""
+    return KeepNoiseEstimate(Renoise(eta), Project(measurement))

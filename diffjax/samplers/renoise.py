@@ -1,0 +1,32 @@
+"""Steps that renew a share of the noise: x_s = alpha_s x_0 + sigma_s (sqrt(1 - eta^2) eps + eta z).
+
+eta = 0 is DDIM, eta = 1 takes fresh noise at every step, as consistency models do. Unlike DDIM's, this eta does not
+fade as steps become small: with many steps and eta > 0 all memory of x is lost but for x_0. It is the step of DDNM
+(Wang et al. 2023, eta = 0.85), of DiffPIR (Zhu et al. 2023, zeta = eta^2) and of MPGD's face experiments.
+"""
+
+from typing import Any
+
+from jax import Array
+
+from diffjax.arrays import normal, root
+from diffjax.samplers.drive import State
+from diffjax.sde import gaussian
+from diffjax.typing import pytree
+
+
+@pytree
+class Renoise:
+    """One evaluation a step; made for posterior sampling, where a measurement keeps what the noise forgets."""
+
+    eta: Any = 0.85
+
+    def init(self, x: Array) -> State:
+        return State.start(x)
+
+    def step(self, key, denoise, sde, state, t, s, cond):
+        x = state.x
+        x0 = denoise(x, t, cond)
+        alpha, sigma = gaussian.curves(sde, s, x)
+        mean = alpha * x0 + sigma * root((1 - self.eta) * (1 + self.eta)) * gaussian.eps_from_x0(sde, x, t, x0)
+        return state._replace(x=mean + sigma * self.eta * normal(key, x), mean=mean)

@@ -1,0 +1,163 @@
+"""Posterior samplers and guidance on laws that are known: distances from the truth, and two famous biases.
+
+    python experiments/posterior_mixtures.py        # two minutes on two CPU cores
+
+1. Gaussian mixtures in 2 and 8 dimensions with 1 and 4 noisy measurements, three of each: sliced Wasserstein distance
+   of each method's samples from the true posterior, mean over the three. `floor` is that of two sets of true samples,
+   `prior` that of samples which ignore the measurement, `exact` the posterior's own score.
+2. Replacement inpainting of a Gaussian of correlation rho with x_1 = 1.5 known: E[x_2] should be 1.5 rho. Replacement
+   misses it however many steps there are; RePaint's resampling mends that.
+3. Classifier-free guidance of x | c ~ N(1.5 c, 0.5), c ~ N(0, 1), at c = 1: mean and variance of its samples, of the
+   recursion that its steps follow, and of the tilted density p(x) p(c | x)^scale, which it does not sample.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+
+import diffjax as dj
+from diffjax import corrections, experiment, guidance, metrics, operators, times
+
+SDE = dj.VP()
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    worlds: int = 3
+    """Mixtures of each dimension."""
+    steps: int = 200
+    """Steps of every sampler on the mixtures."""
+    samples: int = 10_000
+    """Samples for each distance."""
+    seed: int = 0
+    workdir: Path = Path("runs/posterior_mixtures")
+
+
+def main(config: Config) -> dict[str, Any]:
+    experiment.start(config.workdir, config)
+    summary = mixtures(config, 2, 1) | mixtures(config, 8, 4)
+    summary |= replacement(config) | classifier_free(config)
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+def world(dim: int, m: int, seed: int) -> tuple[dj.GaussianMixture, Array, Array, float]:
+    """Three components, m measurements of one draw, and their noise."""
+    rng = np.random.default_rng(seed)
+    means, root = rng.normal(size=(3, dim)), 0.5 * rng.normal(size=(3, dim, dim)) / np.sqrt(dim)
+    covs = root @ root.transpose(0, 2, 1) + 0.04 * np.eye(dim)
+    mixture = dj.GaussianMixture(jnp.array([0.3, 0.3, 0.4]), jnp.asarray(means, float), jnp.asarray(covs, float))
+    A = jnp.asarray(rng.normal(size=(m, dim)) / np.sqrt(dim), float)
+    x0 = mixture.sample(jax.random.key(seed), 1)[0]
+    return mixture, A, A @ x0 + 0.3 * jnp.asarray(rng.normal(size=m), float), 0.3
+
+
+def methods(m: dj.Measurement, mixture: dj.GaussianMixture, posterior: dj.GaussianMixture) -> dict[str, tuple]:
+    """Each method as (denoiser, sampler)."""
+    d, square, norm = mixture.denoiser(SDE), operators.Misfit(m, squared=True), operators.Misfit(m)
+    likelihood = guidance.reconstruction(d, SDE, square, 0.5 / m.noise_std**2)
+    mpgd = corrections.Gradient(square, 0.1)
+    return {
+        "prior": (d, dj.Ancestral()),
+        "exact": (posterior.denoiser(SDE), dj.Ancestral()),
+        "PiGDM, exact covariance": (guidance.pigdm_exact(d, SDE, m), dj.Ancestral()),
+        "PiGDM": (guidance.pigdm(d, SDE, m), dj.Ancestral()),
+        "DPS, squared, zeta 0.1": (d, dj.DPS(dj.Ancestral(), square, 0.1)),
+        "DPS, norm, zeta 0.1": (d, dj.DPS(dj.Ancestral(), norm, 0.1)),
+        "DPS, squared, as a score": (likelihood, dj.Ancestral()),
+        "MPGD, squared": (d, dj.KeepNoiseEstimate(dj.DDIM(0.5), mpgd)),
+        "DDNM+": (d, dj.DDRM(m)),
+        "DiffPIR": (guidance.corrected(d, corrections.Proximal(m, SDE)), dj.Renoise(0.5)),
+    }
+
+
+def mixtures(config: Config, dim: int, m: int) -> dict[str, float]:
+    """Sliced W2 from the posterior, of every method, over the worlds."""
+    rows = [distances(config, *world(dim, m, seed)) for seed in range(config.worlds)]
+    summary = {f"{dim}-D, {name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    print("\n".join(f"{name:<32}{value:.3f}" for name, value in summary.items()), flush=True)
+    return summary
+
+
+def distances(config: Config, mixture: dj.GaussianMixture, A: Array, y: Array, std: float) -> dict[str, float]:
+    posterior, n, key = mixture.posterior(A, y, std), config.samples, jax.random.key(config.seed)
+    truth, again = posterior.sample(jax.random.key(1), n), posterior.sample(jax.random.key(2), n)
+    measurement = dj.Measurement(operators.matrix(A), jnp.tile(y, (n, 1)), std)
+    ts, x = times.uniform(SDE, config.steps), dj.prior_sample(jax.random.key(3), SDE, (n, A.shape[1]))
+    row = {"floor": float(metrics.sliced_wasserstein(key, truth, again))}
+    for name, (denoise, sampler) in methods(measurement, mixture, posterior).items():
+        row[name] = float(metrics.sliced_wasserstein(key, truth, dj.sample(key, denoise, SDE, sampler, ts, x)))
+    return row
+
+
+def replacement(config: Config) -> dict[str, float]:
+    """E[x_2 | x_1 = 1.5] of replacement inpainting, and with ten RePaint passes a step."""
+    summary, n = {}, config.samples // 2
+    known = jnp.tile(jnp.array([1.5, 0.0]), (n, 1))
+    for rho in (0.5, 0.9):
+        prior = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.array([[[1.0, rho], [rho, 1.0]]]))
+        inpaint = dj.inpaint(dj.Ancestral(), known, jnp.array([1.0, 0.0]))
+        summary[f"E[x_2], rho {rho}, exact"] = 1.5 * rho
+        for name, steps, sampler in (
+            ("replacement, 100 steps", 100, inpaint),
+            ("replacement, 1000 steps", 1000, inpaint),
+            ("RePaint, 100 x 10", 100, dj.TimeTravel(inpaint, 10)),
+        ):
+            x = dj.prior_sample(jax.random.key(config.seed), SDE, (n, 2))
+            out = dj.sample(
+                jax.random.key(config.seed + 1), prior.denoiser(SDE), SDE, sampler, times.uniform(SDE, steps), x
+            )
+            summary[f"E[x_2], rho {rho}, {name}"] = float(out[:, 1].mean())
+            print(f"rho {rho}, {name:<26}{out[:, 1].mean():.3f}", flush=True)
+    return summary
+
+
+def linear_gaussian(x: Array, t: Any, cond: Any = None) -> Array:
+    """E[x_0 | x_t] of x_0 | c ~ N(1.5 c, 0.5), or for cond None of its marginal N(0, 2.75)."""
+    mean, var = (0.0, 2.75) if cond is None else (1.5 * cond["c"][:, None], 0.5)
+    alpha, sigma = SDE.alpha(t), SDE.sigma(t)
+    return mean + alpha * var / (alpha**2 * var + sigma**2) * (x - alpha * mean)
+
+
+def classifier_free(config: Config) -> dict[str, float]:
+    """Mean and variance of guided samples by 1000 DDIM steps, beside the tilted density's."""
+    summary, n = {}, 2 * config.samples
+    x, ts = dj.prior_sample(jax.random.key(config.seed), SDE, (n, 1)), times.uniform(SDE, 1000)
+    for scale in (0.0, 1.0, 2.0, 4.0):
+        guided = guidance.cfg(Partial(linear_gaussian), scale)
+        out = dj.sample(jax.random.key(1), guided, SDE, dj.DDIM(), ts, x, {"c": jnp.ones(n)})
+        mean, variance = cfg_recursion(scale, np.asarray(ts, float))
+        tilted = 1 / ((1 - scale) / 2.75 + scale / 0.5)  # N(0, 2.75)^(1 - scale) N(1.5, 0.5)^scale
+        row = {"mean": float(out.mean()), "var": float(out.var()), "recursion mean": mean, "recursion var": variance}
+        row |= {"tilted mean": tilted * scale * 1.5 / 0.5, "tilted var": tilted}
+        print(f"scale {scale}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items()), flush=True)
+        summary |= {f"CFG {scale:g}, {key}": value for key, value in row.items()}
+    return summary
+
+
+def cfg_recursion(scale: float, ts: np.ndarray, eta: float = 0.0) -> tuple[float, float]:
+    """Mean and variance of DDIM(eta) with guidance, from the steps' affine maps (NumPy); the last has no noise."""
+    b = 0.1 * ts + 9.95 * ts**2  # VP's integral of beta
+    alpha, sigma = np.exp(-b / 2), np.sqrt(-np.expm1(-b))
+    mean, var = 0.0, sigma[0] ** 2
+    for a, s, a_next, s_next in zip(alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], strict=True):
+        k_c, k_u = a * 0.5 / (a**2 * 0.5 + s**2), a * 2.75 / (a**2 * 2.75 + s**2)
+        K = scale * k_c + (1 - scale) * k_u
+        k = scale * (1.5 - k_c * a * 1.5)
+        v = eta**2 * s_next**2 / s**2 * (s**2 - (a / a_next) ** 2 * s_next**2)
+        down = np.sqrt(s_next**2 - v)
+        F, f = a_next * K + down * (1 - a * K) / s, a_next * k - down * a * k / s
+        mean, var = F * mean + f, F**2 * var + v
+    return float(mean), float(var - v)
+
+
+if __name__ == "__main__":
+    main(experiment.configure({"cpu": Config}, __doc__))
