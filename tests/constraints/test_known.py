@@ -1,0 +1,126 @@
+"""Replacement, RePaint and SDEdit: what is known is kept to the bit, and the known bias and its repair."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+import diffjax as dj
+from diffjax import operators, times
+
+SDE = dj.VP()
+DENOISE = Partial(lambda gain, x, t, cond=None: gain * x / (1 + jnp.asarray(t)), 0.5)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jax.random.uniform(jax.random.key(3), (4, 6, 6, 3), minval=-1.0)
+
+
+def test_known_pixels_are_kept_to_the_bit_and_unknown_ones_are_denoised(images, key):
+    mask = jax.random.bernoulli(key, 0.5, (6, 6, 1)).astype(float)
+    x, ts = dj.prior_sample(key, SDE, images.shape), times.uniform(SDE, 5)
+    for sampler in (
+        dj.PC(dj.inpaint(dj.ReverseDiffusion(), images, mask), dj.inpaint(dj.Langevin(0.1), images, mask)),
+        dj.inpaint(dj.DPMpp2M(), images, mask),
+    ):
+        out = dj.sample(key, DENOISE, SDE, sampler, ts, x)
+        np.testing.assert_array_equal(out * mask, images * mask)
+    plain = dj.sample(key, DENOISE, SDE, dj.inpaint(dj.DDIM(), images, jnp.zeros((6, 6, 1))), ts, x)
+    np.testing.assert_allclose(plain, dj.sample(key, DENOISE, SDE, dj.DDIM(), ts, x), atol=1e-6)
+
+    # the final mean reaches the unknown pixels: with a denoiser that knows the image all of it is returned
+    clean = Partial(lambda image, x, t, cond=None: image, images)
+    last = dj.sample(key, clean, SDE, dj.inpaint(dj.Ancestral(), images, mask), times.uniform(SDE, 5, 0.0), x)
+    np.testing.assert_allclose(last, images, atol=1e-6)
+
+
+def test_colorization_keeps_the_grey_part(images, key):
+    grey = operators.grey()(images)
+    out = dj.sample(key, DENOISE, SDE, dj.colorize(dj.Ancestral(), grey), times.uniform(SDE, 5), images)
+    np.testing.assert_allclose(operators.grey()(out), grey, atol=1e-5)
+    assert jnp.abs(out - grey).max() > 0.1  # and the colours are free
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    """E[x_2 | x_1 = 1.5] by replacement, with n passes a step, for a Gaussian of correlation rho."""
+    n, known = 5000, jnp.array([1.5, 0.0])
+
+    def run(rho, passes):
+        prior = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.array([[[1.0, rho], [rho, 1.0]]]))
+        sampler = dj.inpaint(dj.Ancestral(), jnp.tile(known, (n, 1)), jnp.array([1.0, 0.0]))
+        sampler = sampler if passes == 1 else dj.TimeTravel(sampler, passes)
+        x = dj.prior_sample(jax.random.key(1), SDE, (n, 2))
+        return float(
+            dj.sample(jax.random.key(2), prior.denoiser(SDE), SDE, sampler, times.uniform(SDE, 100), x)[:, 1].mean()
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(("rho", "biased", "repaired"), [(0.5, 0.41, 0.69), (0.9, 0.94, 1.31)])
+def test_replacement_is_biased_and_repaint_repairs_it(gaussian, rho, biased, repaired):
+    """conditional.md, section 1: 0.41 and 0.94 where 0.75 and 1.35 are right; 0.69 and 1.31 with ten passes."""
+    sigma = 1 / np.sqrt(5000)  # the conditional's standard deviation is below 1
+    assert abs(gaussian(rho, 1) - biased) < 4 * sigma
+    assert abs(gaussian(rho, 10) - repaired) < 4 * sigma
+
+
+def test_time_travel_of_one_pass_or_outside_its_window_is_the_sampler(images, key):
+    ts = times.uniform(SDE, 4)
+    plain = dj.sample(key, DENOISE, SDE, dj.TimeTravel(dj.Ancestral(), 1), ts, images)
+    for never in (dj.TimeTravel(dj.Ancestral(), 5, 2.0), dj.TimeTravel(dj.Ancestral(), 5, 0.0, -1.0)):
+        np.testing.assert_array_equal(dj.sample(key, DENOISE, SDE, never, ts, images), plain)
+    inside = dj.sample(key, DENOISE, SDE, dj.TimeTravel(dj.Ancestral(), 5), ts, images)
+    assert jnp.abs(inside - plain).max() > 0.05
+
+
+def test_sdedit(images, key):
+    ts = times.uniform(SDE, 10)
+    assert times.tail(ts, 0.0).shape == (1,) and times.tail(ts, 0.5).shape == (6,)
+    np.testing.assert_array_equal(times.tail(ts, 1.0), ts)
+    same = dj.sdedit(key, DENOISE, SDE, dj.DDIM(), times.tail(ts, 0.0), images)
+    np.testing.assert_array_equal(same, images)
+    full = [dj.sdedit(key, DENOISE, SDE, dj.DDIM(), ts, guide) for guide in (images, -images)]
+    np.testing.assert_allclose(full[0], full[1], atol=0.02)  # alpha(T) = 0.0066 is what is left of the guide
+    mask = jnp.zeros((6, 6, 1)).at[:3].set(1)
+    kept = dj.sdedit(
+        key, DENOISE, SDE, dj.inpaint(dj.Ancestral(), images, mask), times.tail(ts, 0.5), images, repeats=3
+    )
+    np.testing.assert_array_equal(kept[:, :3], images[:, :3])
+    one = dj.sdedit(key, DENOISE, SDE, dj.DDIM(), times.tail(ts, 0.5), images)
+    alone = dj.sdedit(dj.arrays.example_keys(key, 4)[2:3], DENOISE, SDE, dj.DDIM(), times.tail(ts, 0.5), images[2:3])
+    np.testing.assert_allclose(one[2:3], alone, atol=1e-6)
+
+
+def test_sdedit_leaves_an_off_manifold_guide_as_t_0_grows(four_modes, key):
+    """The distance to the guide rises with t_0, and the log density rises to the data's."""
+    guide, far, likely = jnp.tile(jnp.array([[3.0, 0.5]]), (500, 1)), [], []
+    for t_0 in (0.05, 0.1, 0.2, 0.4, 0.8):
+        ts = jnp.linspace(t_0, 1e-3, 61)  # one shape, one compilation
+        out = dj.sdedit(key, four_modes.denoiser(SDE), SDE, dj.Ancestral(), ts, guide)
+        far.append(float(jnp.sqrt(jnp.mean((out - guide) ** 2))))
+        likely.append(float(four_modes.log_prob(out).mean()))
+    assert np.all(np.diff(far) > 0)
+    own = four_modes.log_prob(four_modes.sample(key, 500))
+    assert likely[0] < likely[1] < likely[2] and abs(likely[-1] - own.mean()) < 4 * own.std() / np.sqrt(500) + 0.1
+
+
+def test_errors(images, key):
+    with pytest.raises(ValueError, match="at least one pass, got repeats = 0"):
+        dj.sdedit(key, DENOISE, SDE, dj.DDIM(), times.uniform(SDE, 3), images, repeats=0)
+    with pytest.raises(ValueError, match=r"the strength must lie in \[0, 1\], got 1.2"):
+        times.tail(times.uniform(SDE, 3), 1.2)
+    with pytest.raises(ValueError, match="at least once, got n = 0"):
+        dj.TimeTravel(dj.DDIM(), 0)
+    with pytest.raises(TypeError, match="HDR lacks s"):
+        dj.Known(dj.DDIM(), dj.Measurement(operators.HDR(), images))
+    with pytest.raises(ValueError, match=r"expected grey images \[B, H, W, 1\]"):
+        dj.colorize(dj.DDIM(), images)
+    with pytest.raises(ValueError, match="1 where a pixel is known"):
+        dj.inpaint(dj.DDIM(), images, 0.5 * jnp.ones((6, 6, 1)))
+    wrong = dj.Known(dj.DDIM(), dj.Measurement(operators.average_pool((6, 6, 3), 2), images))
+    with pytest.raises(ValueError, match="each example needs its own y"):
+        dj.sample(key, DENOISE, SDE, wrong, times.uniform(SDE, 3), images)

@@ -1,0 +1,102 @@
+"""Every guidance runs with every sampler: shapes, finite values, one trace for all scales, and off is off."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+import diffjax as dj
+from diffjax import corrections, guidance, operators, times
+
+SDE = dj.VP()
+SAMPLERS = {
+    "DDIM": dj.DDIM(0.5),
+    "Ancestral": dj.Ancestral(),
+    "Heun": dj.Heun(),
+    "PC": dj.PC(dj.ReverseDiffusion(), dj.Langevin(0.1)),
+    "DPMpp2M": dj.DPMpp2M(),
+    "UniPC": dj.UniPC(2),
+    "Renoise": dj.Renoise(0.5),
+    "Churn": dj.Churn(dj.Heun(), 2.0, 4),
+}
+
+
+def network(gain, x, t, cond=None):
+    shift = 0.0 if cond is None else cond["label"].reshape(-1, 1, 1, 1)
+    return jnp.tanh(gain * x + 0.1 * shift) / (1 + jnp.asarray(t))
+
+
+D = Partial(network, 0.5)
+M = operators.Measurement(operators.average_pool((4, 4, 1), 2), jnp.ones((3, 2, 2, 1)), 0.2)
+LOGITS = Partial(lambda w, x, t: w * x.reshape(len(x), -1)[:, :3], 1.0)
+GUIDES = {
+    "cfg": lambda scale: guidance.cfg(D, 1 + scale),
+    "compose": lambda scale: guidance.compose(D, [{"label": jnp.ones(3)}], [scale]),
+    "autoguide": lambda scale: guidance.autoguide(D, Partial(network, 0.2), 1 + scale),
+    "classifier": lambda scale: guidance.classifier(D, SDE, guidance.label_log_prob(LOGITS), scale),
+    "reconstruction": lambda scale: guidance.reconstruction(D, SDE, operators.Misfit(M, squared=True), scale),
+    "pigdm": lambda scale: guidance.pigdm(D, SDE, M),
+    "pigdm_exact": lambda scale: guidance.pigdm_exact(D, SDE, M),
+    "corrected": lambda scale: guidance.corrected(D, corrections.Gradient(operators.Misfit(M), scale)),
+    "interval": lambda scale: guidance.interval(guidance.cfg(D, 1 + scale), D, 0.3, 0.7),
+}
+CONSTRAINTS = {
+    "Known": lambda sampler: dj.Known(sampler, M),
+    "DPS": lambda sampler: dj.DPS(sampler, operators.Misfit(M), 0.1),
+    "KeepNoiseEstimate": lambda sampler: dj.KeepNoiseEstimate(sampler, corrections.Gradient(operators.Misfit(M), 0.1)),
+    "TimeTravel": lambda sampler: dj.TimeTravel(sampler, 3),
+}
+X, COND, TS = (
+    jax.random.normal(jax.random.key(5), (3, 4, 4, 1)),
+    {"label": jnp.array([0, 1, 2])},
+    times.uniform(SDE, 4, 0.0),
+)
+
+
+def run(denoise, sampler):
+    return dj.sample(jax.random.key(0), denoise, SDE, sampler, TS, X, COND)
+
+
+def any_guide(i, scale, x, t, cond=None):
+    """The i-th guide, so that one compilation of a sampler serves all."""
+    branches = [lambda guide=guide: guide(scale)(x, t, cond) for guide in GUIDES.values()]
+    return jax.lax.switch(i, [*branches, lambda: D(x, t, cond)])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_guide_with(name):
+    traces = []
+
+    @jax.jit
+    def draw(i, scale):
+        traces.append(1)
+        return run(Partial(any_guide, i, scale), SAMPLERS[name])
+
+    plain = draw(len(GUIDES), 0.0)
+    for i, guide in enumerate(GUIDES):
+        mild, strong = draw(i, 0.3), draw(i, 0.6)
+        assert mild.shape == X.shape and jnp.isfinite(mild).all(), guide
+        assert jnp.abs(mild - plain).max() > 1e-4, guide  # it does something
+        assert "pigdm" in guide or jnp.abs(mild - strong).max() > 1e-5, guide
+    assert len(traces) == 1  # guides and scales are arguments
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_constraints_with_every_sampler(name):
+    for label in ("DDIM", "Heun", "PC", "DPMpp2M"):
+        out = run(D, CONSTRAINTS[name](SAMPLERS[label]))
+        assert out.shape == X.shape and jnp.isfinite(out).all(), label
+        assert jnp.abs(out - PLAIN[label]()).max() > 1e-4, label
+
+
+PLAIN = {label: functools.cache(lambda sampler=sampler: run(D, sampler)) for label, sampler in SAMPLERS.items()}
+
+
+def test_off_is_the_unguided_sampler():
+    """To the bit, but where the gradient's program rounds the network's products in another order."""
+    for name, atol in (("classifier", 0), ("corrected", 0), ("reconstruction", 2e-7)):
+        off = run(GUIDES[name](0.0), dj.Ancestral())
+        np.testing.assert_allclose(off, PLAIN["Ancestral"](), rtol=0, atol=atol, err_msg=name)
