@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tyro.conf import OmitArgPrefixes, Suppress
+from tyro.conf import OmitArgPrefixes, Suppress, arg
 
 from diffjax import data, evaluate, experiment, plots, times, train
 from diffjax.samplers import DDIM
@@ -42,7 +42,11 @@ class ImageRun:
     likelihood_t_min: float = 1e-5
     """The time that stands for the data."""
     data: str = "auto"
-    """fashion_mnist, digits, cifar10, or auto: Fashion-MNIST where it can be had, else digits."""
+    """fashion_mnist, digits, cifar10, emoji, faces, olivetti, folder, or auto: Fashion-MNIST, else digits."""
+    data_path: Annotated[Path | None, arg(aliases=["--data.path"])] = None
+    """The folder of your own pictures, with --data folder."""
+    data_size: Annotated[int, arg(aliases=["--data.size"])] = 32
+    """Height and width of emoji, faces, olivetti and of a folder's pictures."""
     data_dir: Path | None = None
     """Where prepared data are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
     flip: bool = False
@@ -77,7 +81,7 @@ def run(config: ImageRun, model: Model, judge: Judge | None = None) -> dict[str,
     if config.dry_run:
         return dry_run(config, model)
     experiment.start(config.workdir, config)
-    images = data.load(config.data, config.data_dir)
+    images = data.load(config.data, config.data_dir, size=config.data_size, path=config.data_path)
     params = init(config, key, images.shape)
     state = train.TrainState.create(key, params, tx, config.optim.ema)
     step = train.jit_train_steps(model.loss, tx, config.optim.ema)
@@ -122,7 +126,7 @@ def measure(config: ImageRun, model: Model, images: data.ImageData, params: PyTr
 def dry_run(config: ImageRun, model: Model) -> dict[str, float]:
     """Build the training step from shapes alone, and print what it takes."""
     tx = config.optim.build(config.loop.steps)
-    shape = (32, 32, 3) if config.data == "cifar10" else (28, 28, 1)
+    shape = data.image_shape(config.data, config.data_size)
     x = jax.ShapeDtypeStruct((config.batch_size, *shape), jnp.float32)
 
     def create(key):

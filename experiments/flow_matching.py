@@ -66,7 +66,7 @@ def main(config: Config) -> dict[str, Any]:
 def reflow(config: Config, model: image_run.Model, weights: Path) -> Callable[[int], Iterator[PyTree]]:
     """Batches of pairs drawn from the teacher, in an order that follows from the step."""
     teacher = model.denoiser(load_params(weights))
-    shape = (config.pairs, *data.load(config.data, config.data_dir).shape)
+    shape = (config.pairs, *data.load(config.data, config.data_dir, size=config.data_size, path=config.data_path).shape)
     ts, key = times.uniform(model.sde, config.sampling_steps), jax.random.key(config.seed + 2)
     pairs = evaluate.reflow_pairs(key, teacher, model.sde, config.sampler, ts, shape)
 

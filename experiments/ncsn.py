@@ -87,7 +87,7 @@ def choose(config: Config) -> Config:
     """
     sigma_1, L, T, u = config.sigma_1, config.levels, config.langevin_steps, config.relative_step
     if not (sigma_1 and L):
-        images = data.load(config.data, config.data_dir)
+        images = data.load(config.data, config.data_dir, size=config.data_size, path=config.data_path)
         dim = int(np.prod(images.shape))
         if not sigma_1:
             part = data.to_float(images.train_images[:PAIRED])

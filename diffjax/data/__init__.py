@@ -2,7 +2,7 @@
 
 from diffjax.data.image_data import ImageData, default_data_dir
 from diffjax.data.pipeline import batches, dataset, to_float, to_uint8
-from diffjax.data.sources import load
+from diffjax.data.sources import image_shape, load
 from diffjax.data.toys import checkerboard, eight_gaussians, rings, swiss_roll, two_moons
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "dataset",
     "default_data_dir",
     "eight_gaussians",
+    "image_shape",
     "load",
     "rings",
     "swiss_roll",

@@ -1,10 +1,14 @@
-"""A labelled image set held in memory, and the directory where prepared sets are kept."""
+"""A labelled image set held in memory, the split of a set that has none, and the directory where sets are kept."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +17,10 @@ import numpy as np
 class ImageData:
     """A labelled image set: images uint8 `[N, H, W, C]`, labels integer `[N]`, counted into `class_names`.
 
+    The captions, strings `[N]`, are None for a set without.
+
     Raises:
-      ValueError: a shape, a dtype, or a label does not fit this description.
+      ValueError: a shape, a dtype, a label, or the number of captions does not fit this description.
     """
 
     name: str
@@ -23,10 +29,15 @@ class ImageData:
     test_images: np.ndarray
     test_labels: np.ndarray
     class_names: tuple[str, ...]
+    train_captions: tuple[str, ...] | None = None
+    test_captions: tuple[str, ...] | None = None
 
     def __post_init__(self):
-        parts = {"train": (self.train_images, self.train_labels), "test": (self.test_images, self.test_labels)}
-        for part, (images, labels) in parts.items():
+        parts = {
+            "train": (self.train_images, self.train_labels, self.train_captions),
+            "test": (self.test_images, self.test_labels, self.test_captions),
+        }
+        for part, (images, labels, captions) in parts.items():
             where = f"{self.name}, {part} split"
             if images.ndim != 4 or images.dtype != np.uint8:
                 raise ValueError(f"{where}: images must be uint8 [N, H, W, C], got {images.dtype} {images.shape}")
@@ -34,8 +45,12 @@ class ImageData:
                 raise ValueError(f"{where}: {len(images)} images, but labels of shape {labels.shape}")
             if labels.size and not 0 <= labels.min() <= labels.max() < len(self.class_names):
                 raise ValueError(f"{where}: a label lies outside 0..{len(self.class_names) - 1}")
+            if captions is not None and len(captions) != len(images):
+                raise ValueError(f"{where}: {len(images)} images, but {len(captions)} captions")
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise ValueError(f"{self.name}: train and test images differ in shape")
+        if (self.train_captions is None) != (self.test_captions is None):
+            raise ValueError(f"{self.name}: one split has captions and the other has none")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -50,3 +65,25 @@ class ImageData:
 def default_data_dir() -> Path:
     """Where prepared sets are kept: the environment variable DIFFJAX_DATA, or `~/.cache/diffjax`."""
     return Path(os.environ.get("DIFFJAX_DATA") or "~/.cache/diffjax").expanduser()
+
+
+def split(
+    name: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    captions: Sequence[str] | None,
+    test: np.ndarray,
+) -> ImageData:
+    """The set of images [N, H, W, C] with labels [N], of which those where `test` [N] is true are for testing."""
+    parts: dict[str, Any] = {}
+    for part, rows in {"train": ~test, "test": test}.items():
+        parts[f"{part}_images"], parts[f"{part}_labels"] = images[rows], labels[rows].astype(np.int32)
+        if captions is not None:
+            parts[f"{part}_captions"] = tuple(compress(captions, rows))
+    return ImageData(name=name, class_names=class_names, **parts)
+
+
+def draw(name: str) -> float:
+    """A number in [0, 1) that depends on `name` alone, by sha256: what falls below a tenth is for testing."""
+    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:6]) / 2**48

@@ -66,15 +66,24 @@ def load(
 ) -> ImageData:
     """The set in memory; it is prepared in `data_dir` (`default_data_dir()`) at the first call."""
     builder = prepare(make, data_dir or default_data_dir(), source)
-    cache = Path(f"{builder.data_dir}.npz")
-    if not cache.is_file():
+
+    def decode() -> dict[str, np.ndarray]:
         arrays = {}
         for split in SPLITS:
             arrays[f"{split}_images"], arrays[f"{split}_labels"] = read_all(builder, split)
-        with replacing(cache) as part, part.open("wb") as file:
-            np.savez(file, **arrays)
-    with np.load(cache) as arrays:
-        return ImageData(name=name, class_names=class_names, **arrays)
+        return arrays
+
+    return ImageData(name=name, class_names=class_names, **cached(Path(f"{builder.data_dir}.npz"), decode))
+
+
+def cached(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, Any]:
+    """The arrays kept in the .npz file `path`; if there is none, those that `make` returns, which are kept there."""
+    if not path.is_file():
+        arrays = make()
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    with np.load(path) as arrays:
+        return dict(arrays)
 
 
 def read_all(builder: Builder, split: str, chunk: int = 4096) -> tuple[np.ndarray, np.ndarray]:

@@ -4,30 +4,55 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffjax.data import cifar10, digits, fashion_mnist
+from diffjax.data import cifar10, digits, emoji, faces, fashion_mnist, folder
 from diffjax.data.image_data import ImageData
 
-NAMES = ("auto", "fashion_mnist", "digits", "cifar10")
+NAMES = ("auto", "fashion_mnist", "digits", "cifar10", "emoji", "faces", "olivetti", "folder")
 
 
-def load(name: str = "auto", data_dir: str | Path | None = None) -> ImageData:
+def load(
+    name: str = "auto",
+    data_dir: str | Path | None = None,
+    *,
+    size: int = 32,
+    path: str | Path | None = None,
+    captions: str | Path | None = None,
+) -> ImageData:
     """An image set in memory.
 
     Args:
       name: "fashion_mnist" (60,000 + 10,000 of 28 x 28), "digits" (1,540 + 257 of 8 x 8), "cifar10" (50,000 + 10,000 of
-        32 x 32 x 3), or "auto": Fashion-MNIST, and digits, with a printed notice, where it cannot be had.
-      data_dir: where Fashion-MNIST and CIFAR-10 are, or will be, kept; `default_data_dir()` if None.
+        32 x 32 x 3), or "auto": Fashion-MNIST, and digits, with a printed notice, where it cannot be had. Of size
+        S x S: "emoji" (9,789 + 1,155, RGB, captioned), "faces" (849 + 150, RGB), "olivetti" (320 + 80 of 40 people,
+        grey), and "folder" (one's own pictures, RGB, captioned).
+      data_dir: where sets are, or will be, kept; `default_data_dir()` if None.
+      size: S; the sets that have a size of their own do not heed it.
+      path: the folder of "folder".
+      captions: a CSV file with its captions; see `folder`.
 
     Raises:
-      ValueError: the name is unknown, or the files are corrupt.
+      ValueError: the name is unknown, or the files are corrupt; "folder" without `path`, or another set with one.
       FileNotFoundError: the set was asked for by its name and cannot be had; the message says what to do.
     """
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}")
-    if name == "digits":
-        return digits.load()
-    if name == "cifar10":
-        return cifar10.load(data_dir)
+    if name == "folder" and path is None:
+        raise ValueError("the data set 'folder' needs the path of the folder with your pictures (--data.path DIR)")
+    if name != "folder" and (path is not None or captions is not None):
+        raise ValueError(f"a path, or captions, are for the data set 'folder', not for {name!r}")
+    match name:
+        case "digits":
+            return digits.load()
+        case "cifar10":
+            return cifar10.load(data_dir)
+        case "emoji":
+            return emoji.load(data_dir, size=size)
+        case "faces":
+            return faces.load(data_dir, size=size)
+        case "olivetti":
+            return faces.olivetti(data_dir, size=size)
+        case "folder":
+            return folder.load(path or "", size=size, captions=captions)
     try:
         return fashion_mnist.load(data_dir)
     except FileNotFoundError as error:
@@ -35,3 +60,9 @@ def load(name: str = "auto", data_dir: str | Path | None = None) -> ImageData:
             raise
         print(f"Using scikit-learn's 8 x 8 digits instead of Fashion-MNIST. {error}")
         return digits.load()
+
+
+def image_shape(name: str, size: int = 32) -> tuple[int, int, int]:
+    """The shape (H, W, C) of the images of a set, without loading it; of "auto" that of Fashion-MNIST."""
+    own = {"auto": (28, 28, 1), "fashion_mnist": (28, 28, 1), "digits": (8, 8, 1), "cifar10": (32, 32, 3)}
+    return own.get(name) or (size, size, 1 if name == "olivetti" else 3)

@@ -1,8 +1,12 @@
+import hashlib
+
 import numpy as np
 import pytest
 
-from diffjax.data import ImageData, digits, fashion_mnist, load, sources
-from diffjax.data.image_data import default_data_dir
+from diffjax.data import ImageData, digits, emoji, faces, fashion_mnist, folder, image_shape, load, sources
+from diffjax.data.image_data import default_data_dir, draw
+from diffjax.experiment import configure
+from diffjax.image_run import ImageRun
 
 
 def test_digits_are_split_once_and_for_all():
@@ -44,7 +48,7 @@ def test_auto_does_not_hide_corrupt_files(monkeypatch):
 def test_auto_prefers_fashion_mnist(monkeypatch):
     monkeypatch.setattr(fashion_mnist, "load", lambda data_dir: (data_dir, "whole"))
     assert load("auto", "here") == ("here", "whole")
-    assert sources.NAMES == ("auto", "fashion_mnist", "digits", "cifar10")
+    assert sources.NAMES[:4] == ("auto", "fashion_mnist", "digits", "cifar10")
 
 
 def test_image_data_checks_itself():
@@ -58,6 +62,47 @@ def test_image_data_checks_itself():
         ImageData("x", *parts, d.class_names[:9])
     with pytest.raises(ValueError, match="differ in shape"):
         ImageData("x", *parts[:2], parts[2][:, :4], parts[3], d.class_names)
+    with pytest.raises(ValueError, match="test split: 257 images, but 1 captions"):
+        ImageData("x", *parts, d.class_names, ("a digit",) * 1540, ("a digit",))
+    with pytest.raises(ValueError, match="one split has captions and the other has none"):
+        ImageData("x", *parts, d.class_names, ("a digit",) * 1540)
+    assert d.train_captions is d.test_captions is None
+
+
+def test_sizes_and_paths_reach_the_sets_that_have_them(monkeypatch, tmp_path):
+    for module, loader in ((emoji, "load"), (faces, "load"), (faces, "olivetti")):
+        monkeypatch.setattr(module, loader, lambda data_dir, loader=loader, **options: (loader, data_dir, options))
+    monkeypatch.setattr(folder, "load", lambda path, **options: (path, options))
+    assert load("emoji", "here", size=64) == ("load", "here", {"size": 64})
+    assert load("faces", "here") == ("load", "here", {"size": 32})
+    assert load("olivetti", "here", size=16) == ("olivetti", "here", {"size": 16})
+    assert load("folder", path="mine", captions="c.csv") == ("mine", {"size": 32, "captions": "c.csv"})
+    with pytest.raises(ValueError, match=r"needs the path of the folder with your pictures \(--data\.path DIR\)"):
+        load("folder")
+    for options in ({"path": tmp_path}, {"captions": "c.csv"}):
+        with pytest.raises(ValueError, match="are for the data set 'folder', not for 'emoji'"):
+            load("emoji", **options)
+
+
+def test_shapes_are_known_without_the_images():
+    assert image_shape("digits") == load("digits").shape
+    shapes = [image_shape(name, 64) for name in ("auto", "cifar10", "emoji", "faces", "olivetti", "folder")]
+    assert shapes == [(28, 28, 1), (32, 32, 3), *[(64, 64, 3)] * 2, (64, 64, 1), (64, 64, 3)]
+
+
+def test_the_splits_by_name_are_fair_and_fixed():
+    first = int(hashlib.sha256(b"red_shoe-03.png").hexdigest()[:12], 16)
+    assert draw("red_shoe-03.png") == first / 16**12
+    draws = np.array([draw(f"{i}.png") for i in range(10_000)])
+    assert abs((draws < 0.1).sum() - 1000) < 4 * np.sqrt(900)  # 4 sigma
+
+
+def test_the_experiments_take_a_folder_by_either_spelling(tmp_path):
+    presets = {"only": lambda: ImageRun(net=None)}
+    for flags in (["--data.path", str(tmp_path), "--data.size", "64"], [f"--data-path={tmp_path}", "--data-size=64"]):
+        config = configure(presets, None, ["--data", "folder", *flags])
+        assert (config.data, config.data_path, config.data_size) == ("folder", tmp_path, 64)
+    assert configure(presets, None, ["--data", "fashion_mnist"]).data_path is None
 
 
 def test_default_data_dir(monkeypatch, tmp_path):
