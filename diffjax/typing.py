@@ -34,6 +34,8 @@ def static(**kwargs: Any) -> Any:
 def pytree(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass whose fields are pytree children, but for those marked `static()`.
 
+    A plain function in a field counts as part of the program, as in `as_partial`.
+
     `jax.tree_util.register_dataclass` (and `flax.struct.dataclass` above it) leaves the class out of the comparison of
     tree structures, so that `jit` can run the code compiled for one noun on another with the same fields. The
     registration used here compares the class.
@@ -44,10 +46,11 @@ def pytree(cls: type[T]) -> type[T]:
     statics = tuple(f.name for f in fields if f.metadata.get("static"))
 
     def flatten(noun):
-        return tuple(getattr(noun, n) for n in leaves), tuple(getattr(noun, n) for n in statics)
+        return tuple(as_child(getattr(noun, n)) for n in leaves), tuple(getattr(noun, n) for n in statics)
 
     def flatten_with_keys(noun):
-        return tuple((GetAttrKey(n), getattr(noun, n)) for n in leaves), tuple(getattr(noun, n) for n in statics)
+        children, aux = flatten(noun)
+        return tuple(zip(map(GetAttrKey, leaves), children, strict=True)), aux
 
     def unflatten(aux, children):  # past __init__: JAX rebuilds nouns from tracers and from placeholder objects
         noun = object.__new__(cls)
@@ -63,8 +66,12 @@ def as_partial(fn: Callable) -> Callable:
     """`fn` as a pytree: itself if it is one (a Partial, a noun), else a Partial that holds it as a constant."""
     if not callable(fn):
         raise TypeError(f"expected a function, got {type(fn).__name__}")
-    is_leaf = jax.tree_util.all_leaves([fn])
-    return Partial(fn) if is_leaf else fn
+    return as_child(fn)
+
+
+def as_child(value: Any) -> Any:
+    """A number, an array or a pytree as it is, and a plain function, a loss or a schedule say, as a Partial of it."""
+    return Partial(value) if callable(value) and jax.tree_util.all_leaves([value]) else value
 
 
 class SDE(Protocol):

@@ -49,10 +49,6 @@ class Problem(NamedTuple):
     y: np.ndarray  # [M]
     noise_std: float
 
-    @property
-    def posterior(self) -> dj.GaussianMixture:
-        return self.prior.posterior(jnp.asarray(self.A), jnp.asarray(self.y), self.noise_std)
-
     def measurement(self, n: int) -> dj.Measurement:
         return dj.Measurement(operators.matrix(self.A), jnp.tile(jnp.asarray(self.y, float), (n, 1)), self.noise_std)
 
@@ -67,7 +63,7 @@ class Method(NamedTuple):
 def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     p, ts, summary = problem(), times.uniform(SDE, config.steps), {}
-    truth = p.posterior
+    truth = p.prior.posterior(jnp.asarray(p.A), jnp.asarray(p.y), p.noise_std)
     print(f"{'':<26}{'sigmas':>8}{'mean':>8}{'spread':>8}")
     for name, method in METHODS.items():
         m, V = recursion(method, p, np.asarray(ts, np.float64))

@@ -203,11 +203,15 @@ def figure(config: Config, table: Table, path: Path) -> None:
     for i, (what, title) in enumerate(panels.items(), start=1):
         axes = plot.add_subplot(1, 3, i, title=title, xscale="log", yscale="log", xlabel="network evaluations")
         budgets = config.exact_budgets if i == 1 else config.budgets
+        axes.set_xticks(budgets, [str(n) for n in budgets], minor=False)
+        axes.minorticks_off()
         for j, name in enumerate(config.solvers):
             points = [(n, table.rows[what.format(name, n)]) for n in budgets if what.format(name, n) in table.rows]
             if points:
                 line = f"C{j % 10}.{'-' if j < 10 else '--'}"
                 axes.plot(*zip(*points, strict=True), line, label=name, linewidth=1)
+        if i > 1:
+            axes.set_ylim(((0.01, 1), (1, 100))[i - 2])  # singlestep solvers of order 2 and 3 diverge in two steps
         if i == 3:
             axes.axhline(table["floor"], color="grey", linestyle=":", label="floor (test images)")
             axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))

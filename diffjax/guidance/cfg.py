@@ -19,7 +19,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.arrays import bcast, scheduled
-from diffjax.typing import Cond, Denoiser, Time, as_partial
+from diffjax.typing import Cond, Denoiser, Time, as_child, as_partial
 
 
 def cfg(denoise: Denoiser, scale: Any, null: Cond = None, *, rescale: Any = None, batched: bool = False) -> Denoiser:
@@ -33,7 +33,7 @@ def cfg(denoise: Denoiser, scale: Any, null: Cond = None, *, rescale: Any = None
       rescale: phi of Eq. 4, in [0, 1] (Lin et al. take 0.7); None for none.
       batched: evaluate both in one call of twice the batch; then cond and null need one structure of arrays [B, ...].
     """
-    return Partial(_batched if batched else _cfg, as_partial(denoise), scale, null, rescale)
+    return Partial(_batched if batched else _cfg, as_partial(denoise), as_child(scale), null, rescale)
 
 
 def compose(denoise: Denoiser, conds: Sequence[Cond], scales: Sequence[Any], null: Cond = None) -> Denoiser:
@@ -46,12 +46,12 @@ def compose(denoise: Denoiser, conds: Sequence[Cond], scales: Sequence[Any], nul
     """
     if len(conds) != len(scales) or not conds:
         raise ValueError(f"compose takes one scale for each condition, got {len(conds)} and {len(scales)}")
-    return Partial(_compose, as_partial(denoise), tuple(conds), tuple(scales), null)
+    return Partial(_compose, as_partial(denoise), tuple(conds), tuple(map(as_child, scales)), null)
 
 
 def autoguide(denoise: Denoiser, weak: Denoiser, scale: Any) -> Denoiser:
     """Away from a worse model of the same data and condition (Eq. 3): smaller, or trained for less time."""
-    return Partial(_autoguide, as_partial(denoise), as_partial(weak), scale)
+    return Partial(_autoguide, as_partial(denoise), as_partial(weak), as_child(scale))
 
 
 def _at(scale: Any, x: Array, t: Time) -> Array:

@@ -18,7 +18,7 @@ from jax.tree_util import Partial
 from diffjax.arrays import bcast, scheduled
 from diffjax.corrections.gradient import per_example
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
+from diffjax.typing import SDE, Cond, Denoiser, Time, as_child, as_partial
 
 
 def classifier(denoise: Denoiser, sde: SDE, log_prob: Callable, scale: Any = 1.0) -> Denoiser:
@@ -29,7 +29,7 @@ def classifier(denoise: Denoiser, sde: SDE, log_prob: Callable, scale: Any = 1.0
         a network's logits.
       scale: a number, [B], or a function of t; 0 is the unconditional denoiser.
     """
-    return Partial(_guided, as_partial(denoise), sde, as_partial(log_prob), scale)
+    return Partial(_guided, as_partial(denoise), sde, as_partial(log_prob), as_child(scale))
 
 
 def label_log_prob(logits: Callable) -> Callable:

@@ -24,7 +24,7 @@ from diffjax.corrections.gradient import per_example
 from diffjax.operators.linear import divide, require_svd
 from diffjax.operators.measurement import Measurement, require_noise
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
+from diffjax.typing import SDE, Cond, Denoiser, Time, as_child, as_partial
 
 
 def reconstruction(denoise: Denoiser, sde: SDE, loss: Callable, scale: Any = 1.0) -> Denoiser:
@@ -32,7 +32,7 @@ def reconstruction(denoise: Denoiser, sde: SDE, loss: Callable, scale: Any = 1.0
 
     `scale` is a number, [B], or a function of t; 0 is the unguided denoiser.
     """
-    return Partial(_reconstruction, as_partial(denoise), sde, as_partial(loss), scale)
+    return Partial(_reconstruction, as_partial(denoise), sde, as_partial(loss), as_child(scale))
 
 
 def pigdm(denoise: Denoiser, sde: SDE, measurement: Measurement, r: Callable | None = None) -> Denoiser:
@@ -45,7 +45,7 @@ def pigdm(denoise: Denoiser, sde: SDE, measurement: Measurement, r: Callable | N
       TypeError: the operator has no decomposition.
     """
     require_svd(measurement.operator, "PiGDM")
-    return Partial(_pigdm, as_partial(denoise), sde, measurement, None if r is None else as_partial(r))
+    return Partial(_pigdm, as_partial(denoise), sde, measurement, as_child(r))
 
 
 def pigdm_exact(denoise: Denoiser, sde: SDE, measurement: Measurement) -> Denoiser:

@@ -2,6 +2,7 @@
 
 from diffjax.metrics.features import FeatureFn, batched, fashion_features
 from diffjax.metrics.frechet import frechet_distance, moments
+from diffjax.metrics.image import feature_distance, psnr, ssim
 from diffjax.metrics.kid import Estimate, kid, mmd2
 from diffjax.metrics.report import Report, report
 from diffjax.metrics.sliced_wasserstein import sliced_wasserstein
@@ -13,11 +14,14 @@ __all__ = [
     "Report",
     "batched",
     "fashion_features",
+    "feature_distance",
     "frechet_distance",
     "kid",
     "mmd2",
     "moments",
+    "psnr",
     "report",
     "sliced_wasserstein",
+    "ssim",
     "straightness",
 ]

@@ -32,7 +32,7 @@ def test_samples_follow_the_recursion(oracle, name):
 def test_the_recursion_knows_the_posterior(oracle):
     """With the exact covariance PiGDM tends to the posterior; DDNM, made for no noise, does not."""
     p = oracle.problem()
-    truth = p.posterior
+    truth = p.prior.posterior(jnp.asarray(p.A), jnp.asarray(p.y), p.noise_std)
 
     def end(name, steps):
         m, V = oracle.recursion(oracle.METHODS[name], p, np.asarray(times.uniform(oracle.SDE, steps), np.float64))

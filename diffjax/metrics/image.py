@@ -1,0 +1,67 @@
+"""Distances between images and their originals, one for each: PSNR, SSIM, and a distance of learned features.
+
+    (1) PSNR = 20 log10(R / rms(x - y)) dB,   R the range of the values (2 for [-1, 1])
+    (2) SSIM = mean of (2 m_x m_y + c_1)(2 s_xy + c_2) / ((m_x^2 + m_y^2 + c_1)(s_x^2 + s_y^2 + c_2))
+    (3) d(x, y) = sum_l mean over pixels of |f_l(x) - f_l(y)|^2,   f_l of unit length at each pixel
+
+(2) is that of Wang et al. (2004): means, variances and covariance in a Gaussian window of 11 x 11 pixels, standard
+deviation 1.5, c_1 = (0.01 R)^2, c_2 = (0.03 R)^2. (3) is LPIPS (Zhang et al. 2018) without its learned weights and on
+whatever features are given, so that its values compare only with one another.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffjax.arrays import flat_mean
+
+WINDOW = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+
+
+def psnr(x: Array, y: Array, value_range: float = 2.0) -> Array:
+    """Peak signal-to-noise ratio of x and y [B, H, W, C] in dB, [B]; infinite for equal images (Eq. 1)."""
+    _check(x, y)
+    return 20 * jnp.log10(value_range) - 10 * jnp.log10(flat_mean((x - y) ** 2))
+
+
+def ssim(x: Array, y: Array, value_range: float = 2.0) -> Array:
+    """Structural similarity of x and y [B, H, W, C], [B], over the windows that lie inside (Eq. 2).
+
+    Raises:
+      ValueError: the shapes differ, or a side is less than 11 pixels.
+    """
+    _check(x, y)
+    if min(x.shape[1:3]) < len(WINDOW):
+        raise ValueError(f"SSIM's window is {len(WINDOW)} pixels wide, the images are {x.shape[1:3]}")
+    m_x, m_y, xx, yy, xy = map(_windowed, (x, y, x * x, y * y, x * y))
+    c1, c2 = (0.01 * value_range) ** 2, (0.03 * value_range) ** 2
+    top = (2 * m_x * m_y + c1) * (2 * (xy - m_x * m_y) + c2)
+    return flat_mean(top / ((m_x**2 + m_y**2 + c1) * (xx - m_x**2 + yy - m_y**2 + c2)))
+
+
+def _windowed(x: Array) -> Array:
+    """The window's weighted mean at each place, [B, H - 10, W - 10, C]."""
+    taps = jnp.asarray(WINDOW / WINDOW.sum(), x.dtype)
+    along = jnp.stack([x[:, i : x.shape[1] - 10 + i] for i in range(11)])
+    x = jnp.tensordot(taps, along, 1)
+    across = jnp.stack([x[:, :, i : x.shape[2] - 10 + i] for i in range(11)])
+    return jnp.tensordot(taps, across, 1)
+
+
+def feature_distance(features: Callable[[Array], Sequence[Array]], x: Array, y: Array) -> Array:
+    """Distance (3) of x and y [B, H, W, C], [B]; `features` maps images to maps [B, h, w, c], one for each layer."""
+    _check(x, y)
+
+    def unit(f):
+        return f / jnp.sqrt(jnp.sum(f**2, axis=-1, keepdims=True) + 1e-10)
+
+    layers = zip(features(x), features(y), strict=True)
+    return jax.tree.reduce(jnp.add, [jnp.sum((unit(a) - unit(b)) ** 2, -1).mean((1, 2)) for a, b in layers])
+
+
+def _check(x: Array, y: Array) -> None:
+    if x.ndim != 4 or x.shape != y.shape:
+        raise ValueError(f"expected two batches of images [B, H, W, C] of one shape, got {x.shape} and {y.shape}")

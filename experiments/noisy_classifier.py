@@ -1,0 +1,86 @@
+"""Classifiers that guide: one of noisy images at every noise level, and an ordinary one of clean images.
+
+    python experiments/noisy_classifier.py                      # preset noisy: p_t(c | x_t), minutes on two CPU cores
+    python experiments/noisy_classifier.py --preset clean       # the same network, at t = 0 only
+
+The weights go to the run's folder as `ema.safetensors`; `guidance.py` reads the committed ones. Both share neither
+architecture nor seed with the classifier that judges (`fashion_classifier.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tyro.conf import OmitArgPrefixes, Suppress
+
+import diffjax as dj
+from diffjax import data, experiment, nn, times, train
+from diffjax.losses import CrossEntropy
+from diffjax.weights import save_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    law: Suppress[Callable] = times.Uniform()
+    optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
+        lr=2e-3, lr_end=2e-5, warmup=50, ema=(0.99,)
+    )
+    loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
+        steps=2500, log_every=50, checkpoint_every=500, sample_every=0
+    )
+    batch_size: int = 64
+    test_images: int = 2000
+    """How many test images to measure the accuracy on."""
+    test_times: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+    data_dir: Path | None = None
+    seed: int = 10
+    workdir: Path = Path("runs/noisy_classifier")
+
+
+def main(config: Config) -> dict[str, Any]:
+    experiment.start(config.workdir, config)
+    images, sde, key = data.load("fashion_mnist", config.data_dir), dj.VP(), jax.random.key(config.seed)
+    net, tx = nn.Classifier(images.n_classes), config.optim.build(config.loop.steps)
+    params = jax.jit(net.init)(key, jnp.zeros((1, *images.shape)), jnp.zeros(1))
+    loss = CrossEntropy(sde, config.law, net.apply)
+    state = train.TrainState.create(key, params, tx, config.optim.ema)
+
+    def batches(start: int):
+        arrays = images.train_images, images.train_labels, config.batch_size
+        return data.batches(*arrays, seed=config.seed, start_step=start)
+
+    step = train.jit_train_steps(loss, tx, config.optim.ema)
+    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    save_params(config.workdir / "ema.safetensors", state.ema[0])
+    summary |= {"parameters": train.count(params), **accuracy(config, loss, state.ema[0], images)}
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+def accuracy(config: Config, loss: CrossEntropy, params: Any, images: data.ImageData) -> dict[str, float]:
+    """The share of test images classified rightly at each time."""
+    n, result = config.test_images, {}
+    batch = {"image": data.to_float(images.test_images[:n]), "label": images.test_labels[:n]}
+
+    @jax.jit
+    def hits(t):
+        at_t = dataclasses.replace(loss, law=times.Fixed(t), train=False)
+        return at_t(params, jax.random.key(1), batch)[1]["hit"]
+
+    for t in config.test_times:
+        result[f"accuracy at t = {t:g}"] = float(np.mean(hits(t)))
+    return result
+
+
+def clean() -> Config:
+    return Config(law=times.Fixed(0.0), seed=11, workdir=Path("runs/clean_classifier"))
+
+
+if __name__ == "__main__":
+    main(experiment.configure({"noisy": Config, "clean": clean}, __doc__))
