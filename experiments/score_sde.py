@@ -85,7 +85,7 @@ def cpu_classes() -> Config:
     return dataclasses.replace(
         cpu_long(),
         net=presets.small(num_classes=10),
-        loop=train.LoopConfig(steps=8000, log_every=100, checkpoint_every=500, sample_every=2000),
+        loop=train.LoopConfig(steps=5000, log_every=100, checkpoint_every=500, sample_every=0),
         samples=2000,
         workdir=Path("runs/score_sde_classes"),
     )
