@@ -58,7 +58,7 @@ class GaussianMixture:
         return jnp.einsum("bk,bkd->bd", jax.nn.softmax(log_joint, axis=-1), per_component)
 
     def score(self, sde: SDE, x: Array, t: Time) -> Array:
-        """grad log p_t(x), [B, D]."""
+        """grad log p_t(x), [B, D]; 0 at t = 0 where sigma(0) = 0, as Tweedie's formula knows nothing there."""
         return gaussian.score_from_x0(sde, x, t, self.denoise(sde, x, t))
 
     def denoiser(self, sde: SDE) -> Denoiser:

@@ -50,6 +50,7 @@ def logsnr(sde: SDE, t: Time) -> Array:
     return 2 * (log(sde.alpha(t)) - log(sde.sigma(t)))
 
 
+@jax.jit  # grids are made eagerly, and an eager loop would compile anew at every call
 def time_of_logsnr(sde: SDE, target: Array, t_low: Time = 0.0, t_high: Time | None = None) -> Array:
     """The time t in [t_low, t_high] at which logsnr(t) = target, by bisection down to neighbouring floats."""
     target = jnp.asarray(target)
