@@ -123,7 +123,7 @@ class Step(NamedTuple):
     def eps(self) -> tuple[np.ndarray, np.ndarray]:
         return (np.eye(len(self.k)) - self.at * self.K) / self.st, -self.at * self.k / self.st
 
-    def ddim(self, eta: float, K=None, k=None, eps=None) -> tuple[np.ndarray, np.ndarray, float]:
+    def ddim(self, eta: float, K: Any = None, k: Any = None, eps: Any = None) -> tuple[np.ndarray, np.ndarray, float]:
         """F, f and the noise's standard deviation of DDIM with x_0 = K x + k and a noise estimate of its own."""
         K, k = (self.K, self.k) if K is None else (K, k)
         E, e = self.eps() if eps is None else eps
