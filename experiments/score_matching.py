@@ -6,7 +6,14 @@ A small network learns the score of eight Gaussians blurred by noise of deviatio
 objective. All have the same minimiser. `Fisher` is E |s - grad log p|^2 at the end, to be compared with what s = 0 has,
 E |grad log p|^2 = 11.6; `noise` is the deviation of one example's loss; `ms` the time of a step.
 
-TABLE
+Two CPU cores shared with other work, jax 0.10.2, 2026-11-25, 68 s:
+
+    objective             Fisher    noise    ms
+    exact                 0.075     10.0     2.24
+    Hutchinson, SSM-VR    0.110     12.4     1.44
+    SSM-VR, Gaussian      0.165     19.4     1.58
+    SSM                   0.277     17.5     1.30
+    denoising             0.045     10.3     0.92
 """
 
 from __future__ import annotations
