@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax import Array
 
 import diffjax as dj
+from diffjax.typing import pytree
 
 
 @pytest.fixture
@@ -24,3 +26,24 @@ def four_modes():
     """Four modes at (+-1, +-1) with standard deviation 0.2."""
     means = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     return dj.GaussianMixture(jnp.full(4, 0.25), means, jnp.tile(0.04 * jnp.eye(2), (4, 1, 1)))
+
+
+@pytree
+class OneOf:
+    """The process of the given number: as that is an argument, one compilation serves all processes."""
+
+    kind: Array
+    processes: tuple
+    T: float = 1.0
+    t_min: float = 0.0
+
+    def alpha(self, t):
+        return jnp.stack([p.alpha(t) + 0 * t for p in self.processes])[self.kind]
+
+    def sigma(self, t):
+        return jnp.stack([p.sigma(t) + 0 * t for p in self.processes])[self.kind]
+
+
+@pytest.fixture(scope="session")
+def one_of():
+    return OneOf

@@ -52,7 +52,7 @@ def test_reflow_straightens_a_gaussian(x64, key):
     one = dj.sample(key, reflowed, sde, dj.Euler(), times.uniform(sde, 1), jnp.asarray(pairs["noise"]))
     np.testing.assert_allclose(one, paths["reflow"][-1], atol=1e-12)
     # the loss: (pi / 2) mean(s) at best on independent noise, none on the pairs
-    loss = DSM(sde, times.Uniform(), lambda *args, **kwargs: args[1], lambda *_: reflowed, weightings.velocity)
+    loss = jax.jit(DSM(sde, times.Uniform(), lambda *args, **kwargs: args[1], lambda *_: reflowed, weightings.velocity))
     assert loss({}, key, pairs)[0].max() < 1e-5
     eigenvalues = np.linalg.eigvalsh(root)
     assert loss({}, key, {"image": pairs["image"]})[0].mean() > np.pi / 2 * eigenvalues.mean() / 2

@@ -15,14 +15,23 @@ def mixture(x64):
     return dj.GaussianMixture(jnp.array([0.2, 0.5, 0.3]), jnp.array([[1.0, 0.0], [-1.0, 1.0], [0.0, -2.0]]), covs)
 
 
-@pytest.mark.parametrize("make", [dj.VP, dj.VE, dj.Flow])
-def test_score_is_the_gradient_of_the_density(mixture, key, make):
-    sde = make()
-    x = jax.random.normal(key, (7, 2))
-    t = jnp.linspace(0.2, 0.9, 7)
+PROCESSES = (dj.VP(), dj.VE(), dj.Flow())
+
+
+@jax.jit
+def score_and_gradient(mixture, sde, x, t):
+    """The score beside the density's gradient, and the denoiser beside what that gradient makes it."""
     gradient = jax.vmap(jax.grad(lambda x, t: mixture.log_prob_at(sde, x[None], t)[0]))(x, t)
-    np.testing.assert_allclose(mixture.score(sde, x, t), gradient, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(mixture.denoiser(sde)(x, t), gaussian.x0_from_score(sde, x, t, gradient), rtol=1e-6)
+    x0 = gaussian.x0_from_score(sde, x, t, gradient)
+    return (mixture.score(sde, x, t), gradient), (mixture.denoiser(sde)(x, t), x0)
+
+
+@pytest.mark.parametrize("kind", range(3), ids=["VP", "VE", "Flow"])
+def test_score_is_the_gradient_of_the_density(mixture, kind, one_of):
+    x, t = np.random.default_rng(0).normal(size=(7, 2)), np.linspace(0.2, 0.9, 7)
+    score, denoised = score_and_gradient(mixture, one_of(kind, PROCESSES), x, t)
+    np.testing.assert_allclose(*score, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(*denoised, rtol=1e-6)
 
 
 def test_density_equals_numpy(x64):
@@ -33,21 +42,23 @@ def test_density_equals_numpy(x64):
         q = np.einsum("bi,ij,bj->b", x - m, np.linalg.inv(C), x - m)
         density = density + wk * np.exp(-q / 2) / (2 * np.pi * np.sqrt(np.linalg.det(C)))
     mixture = dj.GaussianMixture(jnp.array(w), jnp.array(means), jnp.array(covs))
-    np.testing.assert_allclose(mixture.log_prob(jnp.array(x)), np.log(density), rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(mixture.log_prob)(x), np.log(density), rtol=1e-12)
 
 
 def test_denoiser_is_the_posterior_mean_by_quadrature(x64):
     sde, t = dj.VP(), 0.4
     mixture = dj.GaussianMixture(jnp.array([0.4, 0.6]), jnp.array([[-1.0], [2.0]]), jnp.array([[[0.3]], [[0.05]]]))
     x0 = np.linspace(-6, 6, 20001)
-    p0 = np.exp(np.asarray(mixture.log_prob(jnp.array(x0)[:, None])))
+    p0 = np.exp(np.asarray(jax.jit(mixture.log_prob)(x0[:, None])))
+    alpha, sigma, denoise = float(sde.alpha(t)), float(sde.sigma(t)), jax.jit(lambda x: mixture.denoise(sde, x, t))
     for x in (-1.0, 0.1, 0.9):
-        w = p0 * np.exp(-((x - float(sde.alpha(t)) * x0) ** 2) / (2 * float(sde.sigma(t)) ** 2))
-        np.testing.assert_allclose(mixture.denoise(sde, jnp.array([[x]]), t)[0, 0], (w * x0).sum() / w.sum(), rtol=1e-8)
+        w = p0 * np.exp(-((x - alpha * x0) ** 2) / (2 * sigma**2))
+        np.testing.assert_allclose(denoise(np.array([[x]]))[0, 0], (w * x0).sum() / w.sum(), rtol=1e-8)
 
 
 def test_samples_have_the_mixture_s_moments(mixture, key):
-    x = np.asarray(mixture.sample(key, 20000))
+    x = np.asarray(jax.jit(mixture.sample, static_argnums=1)(key, 20000))
+    mixture = jax.tree.map(np.asarray, mixture)
     mean = np.einsum("k,kd->d", mixture.weights, mixture.means)
     second = np.asarray(mixture.covs) + np.einsum("ki,kj->kij", mixture.means, mixture.means)
     cov = np.einsum("k,kij->ij", mixture.weights, second) - np.outer(mean, mean)
@@ -61,40 +72,41 @@ def test_posterior_equals_bayes_rule_on_a_grid(x64):
         jnp.array([[1.0, 0.0], [-1.0, 0.5]]),
         jnp.array([0.2 * np.eye(2), [[0.3, 0.1], [0.1, 0.2]]]),
     )
-    A, y, s = jnp.array([[1.0, 0.5]]), jnp.array([0.4]), 0.3
-    posterior = mixture.posterior(A, y, s)
-    grid = jnp.stack(jnp.meshgrid(*[jnp.linspace(-4, 4, 401)] * 2, indexing="ij"), -1).reshape(-1, 2)
-    log_p = mixture.log_prob(grid) - ((y - grid @ A.T) ** 2).sum(-1) / (2 * s**2)
-    w = jax.nn.softmax(log_p)
+    A, y, s = np.array([[1.0, 0.5]]), np.array([0.4]), 0.3
+    posterior = jax.tree.map(np.asarray, jax.jit(mixture.posterior)(A, y, s))
+    grid = np.stack(np.meshgrid(*[np.linspace(-4, 4, 401)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    w = np.exp(jax.jit(mixture.log_prob)(grid) - ((y - grid @ A.T) ** 2).sum(-1) / (2 * s**2))
+    w /= w.sum()
     mean = w @ grid
     cov = (w[:, None] * (grid - mean)).T @ (grid - mean)
     np.testing.assert_allclose(posterior.weights @ posterior.means, mean, atol=1e-6)
     spread = posterior.means - mean
     np.testing.assert_allclose(
-        jnp.einsum("k,kij->ij", posterior.weights, posterior.covs + spread[:, :, None] * spread[:, None]),
+        np.einsum("k,kij->ij", posterior.weights, posterior.covs + spread[:, :, None] * spread[:, None]),
         cov,
         atol=1e-6,
     )
 
 
-def test_empirical_is_the_mixture_with_point_masses(x64, key):
-    data = jax.random.normal(key, (9, 2))
-    points = dj.GaussianMixture(jnp.full(9, 1 / 9), data, jnp.zeros((9, 2, 2)))
-    sde, x, t = dj.VP(), jax.random.normal(jax.random.key(1), (4, 2)), jnp.linspace(0.1, 0.9, 4)
-    empirical = dj.Empirical(data)
-    np.testing.assert_allclose(empirical.denoise(sde, x, t), points.denoise(sde, x, t), rtol=1e-9)
-    np.testing.assert_allclose(empirical.score(sde, x, t), points.score(sde, x, t), rtol=1e-8)
+def test_empirical_is_the_mixture_with_point_masses(x64):
+    data, x = np.random.default_rng(0).normal(size=(9, 2)), np.random.default_rng(1).normal(size=(4, 2))
+    points = dj.GaussianMixture(np.full(9, 1 / 9), data, np.zeros((9, 2, 2)))
+    both = jax.jit(lambda world: (world.denoise(dj.VP(), x, t), world.score(dj.VP(), x, t)))
+    t, empirical = np.linspace(0.1, 0.9, 4), dj.Empirical(jnp.asarray(data))
+    for of_data, of_points, rtol in zip(both(empirical), both(points), (1e-9, 1e-8), strict=True):
+        np.testing.assert_allclose(of_data, of_points, rtol=rtol)
 
 
 def test_empirical_on_images_ends_in_the_data(key):
-    data = jax.random.uniform(key, (5, 4, 4, 1), minval=-1)
+    data = np.random.default_rng(0).uniform(-1, 1, (5, 4, 4, 1)).astype(np.float32)
     sde = dj.VP()
-    empirical = dj.Empirical(data)
-    ts = dj.times.karras(sde, 30)
+    empirical = dj.Empirical(jnp.asarray(data))
+    ts = jax.jit(dj.times.karras, static_argnums=1)(sde, 30)
     x = dj.sample(key, empirical.denoiser(sde), sde, dj.Heun(), ts, dj.prior_sample(key, sde, (6, 4, 4, 1)))
-    distance = jnp.abs(x[:, None] - data).max(axis=(2, 3, 4)).min(axis=1)
-    assert float(distance.max()) < 1e-4
-    assert all(any(np.array_equal(d, s) for d in data) for s in empirical.sample(key, 3))
+    distance = np.abs(np.asarray(x)[:, None] - data).max(axis=(2, 3, 4)).min(axis=1)
+    assert distance.max() < 1e-4
+    drawn = np.asarray(jax.jit(empirical.sample, static_argnums=1)(key, 3))
+    assert all(any(np.array_equal(d, s) for d in data) for s in drawn)
 
 
 def test_wrong_shapes(mixture):

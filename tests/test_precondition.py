@@ -34,7 +34,7 @@ def test_each_prediction(x64, key, sde, name):
     options = {"scaled": False} if name == "score" else {}
     denoise = getattr(precondition, f"from_{name}")(sde, network, precondition.scaled_time, **options)
     np.testing.assert_allclose(denoise(x, t), x0, rtol=1e-8, atol=1e-12)
-    np.testing.assert_allclose(seen[0], 999 * t / sde.T)
+    np.testing.assert_allclose(seen[0], 999 * np.asarray(t) / sde.T)
     assert not jax.tree_util.all_leaves([denoise])  # a pytree, with the SDE's floats as leaves
 
 
@@ -51,9 +51,11 @@ def test_from_denoiser_to_score_and_back(x64, key, four_modes):
     sde, x, t = dj.VP(), jax.random.normal(key, (6, 2)), jnp.linspace(0.1, 0.9, 6)
     score = precondition.to_score(sde, four_modes.denoiser(sde))
     log_prob = lambda x, t: four_modes.log_prob_at(sde, x[None], t)[0]  # noqa: E731
-    np.testing.assert_allclose(score(x, t), jax.vmap(jax.grad(log_prob))(x, t), rtol=1e-8)
     back = precondition.from_score(sde, score, precondition.time, scaled=False)
-    np.testing.assert_allclose(back(x, t), four_modes.denoise(sde, x, t), rtol=1e-8)
+    gradient, x0 = jax.jit(lambda: (jax.vmap(jax.grad(log_prob))(x, t), four_modes.denoise(sde, x, t)))()
+    scores, again = jax.jit(lambda: (score(x, t), back(x, t)))()
+    np.testing.assert_allclose(scores, gradient, rtol=1e-8)
+    np.testing.assert_allclose(again, x0, rtol=1e-8)
     assert not jax.tree_util.all_leaves([score])
 
 

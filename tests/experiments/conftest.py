@@ -12,13 +12,14 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 class Pixelwise(nn.Module):
-    """One linear map of each pixel and the noise level; the U-Net has its own tests."""
+    """One linear map of each pixel, or of each point of the plane, and the noise level: the networks have own tests."""
 
     channels: int = 1
 
     @nn.compact
     def __call__(self, x, c_noise, cond=None, *, train=False):
-        c = jnp.broadcast_to(jnp.reshape(jnp.asarray(c_noise, x.dtype), (-1, 1, 1, 1)), (*x.shape[:-1], 1))
+        c = jnp.reshape(jnp.asarray(c_noise, x.dtype), (-1, *[1] * (x.ndim - 1)))
+        c = jnp.broadcast_to(c, (*x.shape[:-1], 1))
         return nn.Dense(self.channels, kernel_init=nn.initializers.zeros)(jnp.concatenate([x, jnp.sin(c)], axis=-1))
 
 

@@ -12,7 +12,7 @@ from diffjax import train
 @pytest.fixture
 def tiny(pixelwise):
     def tiny(config, workdir, channels=1, **changes):
-        loop = train.LoopConfig(steps=2, log_every=1, checkpoint_every=2, sample_every=2)
+        loop = train.LoopConfig(steps=2, log_every=1, checkpoint_every=2, sample_every=0)
         fields = dict(loop=loop, sampling_steps=2, samples=0, likelihoods=0, data="digits", batch_size=4)
         return dataclasses.replace(config, net=pixelwise(channels), workdir=workdir, **fields, **changes)
 

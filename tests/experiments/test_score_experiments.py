@@ -33,7 +33,8 @@ def tiny(ncsn, pixelwise, tmp_path):
     )
 
 
-def test_objectives_are_run_and_reported(matching, tmp_path):
+def test_objectives_are_run_and_reported(matching, pixelwise, monkeypatch, tmp_path):
+    monkeypatch.setattr(matching.nn, "MLP", lambda width: pixelwise(2))
     result = matching.main(matching.Config(steps=100, batch_size=16, test=500, workdir=tmp_path))
     for name in ("exact", "Hutchinson, SSM-VR", "SSM-VR, Gaussian", "SSM", "denoising"):
         assert 0 < result[f"{name}, Fisher"] < 2 * result["E |grad log p|^2"], name

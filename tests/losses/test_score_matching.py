@@ -22,6 +22,7 @@ LOSSES = {
     "SSM, Gaussian": (Gaussian(), True),
 }
 each_loss = pytest.mark.parametrize(("probes", "sliced"), LOSSES.values(), ids=LOSSES)
+run = jax.jit(lambda loss, params, key, batch: loss(params, key, batch))
 
 
 def within_4_sigma(values, expected):
@@ -34,38 +35,46 @@ def test_minimum_on_a_gaussian(key, probes, sliced):
     """-1/(2 s2) for each dimension, at s = -x/s2."""
     x = jnp.sqrt(S2) * jax.random.normal(jax.random.key(1), (N, D))
     loss = ScoreMatching(lambda a, x, t, cond: -a * x, probes, sliced)
-    value = lambda a: loss(a, key, x)[0]  # noqa: E731
-    values, slopes = jax.jvp(value, (1 / S2,), (1.0,))
+
+    def with_slope(a):
+        return jax.jvp(lambda a: loss(a, key, x)[0], (a,), (1.0,))
+
+    (values, slopes), (_, curvature) = jax.jit(lambda a: jax.jvp(with_slope, (a,), (1.0,)))(1 / S2)
     assert values.shape == (N,) and values.std() > 0
     assert within_4_sigma(values, -D / (2 * S2))
     assert within_4_sigma(slopes, 0.0)  # the derivative in a
-    _, curvature = jax.jvp(lambda a: jax.jvp(value, (a,), (1.0,))[1], (1 / S2,), (1.0,))
     assert within_4_sigma(curvature, D * S2)
 
 
-def exact_score(sde, a, x, t, cond):
+def exact_score(params, x, t, cond):
+    sde, a = params
     alpha, sigma = dj.gaussian.curves(sde, t, x)
     return -a * x / (alpha**2 * S2 + sigma**2)
 
 
-@pytest.mark.parametrize("sde", [dj.VE(), dj.VP()], ids=["VE", "VP"])
-def test_minima_with_noise_and_the_constant_that_parts_them(key, sde):
+unscaled = functools.partial(dj.precondition.from_score, c_noise=dj.precondition.time, scaled=False)
+
+
+def exact_network(params, x, c_noise, cond=None, *, train, rngs):
+    return exact_score(params, x, c_noise, cond)
+
+
+@pytest.mark.parametrize("kind", range(2), ids=["VE", "VP"])
+def test_minima_with_noise_and_the_constant_that_parts_them(key, kind, one_of):
     """q = sigma^2: ISM has -1/(2 v) and DSM 1/q - 1/v for each dimension, v = alpha^2 s2 + q the variance of x_t.
 
     DSM's is the error of s against -eps/sigma; the two parts of Eq. 4 then agree: -1/(2 v) + 1/(2 q).
     """
-    t = 0.4
+    t, sde = 0.4, one_of(kind, (dj.VE(), dj.VP()))
     q, alpha = float(sde.sigma(t)) ** 2, float(sde.alpha(t))
     v = alpha**2 * S2 + q
     x0 = jnp.sqrt(S2) * jax.random.normal(jax.random.key(1), (N, D))
-    score = functools.partial(exact_score, sde)
-    ism, aux = ScoreMatching(score, Exact(), sde=sde, law=times.Fixed(t), weight=weightings.score)(1.0, key, x0)
+    ism = ScoreMatching(exact_score, Exact(), sde=sde, law=times.Fixed(t), weight=weightings.score)
+    ism, aux = run(ism, (sde, 1.0), key, x0)
     assert within_4_sigma(ism / D, -1 / (2 * v))
     assert aux["t"].shape == (N,) and np.all(aux["t"] == np.float32(t))
 
-    network = lambda params, x, c_noise, cond=None, *, train, rngs: score(params, x, c_noise, cond)  # noqa: E731
-    denoiser = functools.partial(dj.precondition.from_score, c_noise=dj.precondition.time, scaled=False)
-    dsm, _ = DSM(sde, times.Fixed(t), network, denoiser, weightings.score)(1.0, key, x0)
+    dsm, _ = run(DSM(sde, times.Fixed(t), exact_network, unscaled, weightings.score), (sde, 1.0), key, x0)
     assert within_4_sigma(dsm, 1 / q - 1 / v)
     # the same examples, noise and times: Eq. 4 for each of them, up to a mean of zero
     assert within_4_sigma(ism + D / (2 * q) - D * dsm / 2, 0.0)
@@ -75,11 +84,12 @@ def test_weights_are_those_of_dsm(key):
     """`simple` is lambda = sigma^2; each example's loss is its own level's."""
     sde, x0 = dj.EDM(), jax.random.normal(key, (6, D))
     law = times.OneOf(jnp.array([0.5, 1.0, 2.0]))
-    make = functools.partial(ScoreMatching, functools.partial(exact_score, sde), Exact(), sde=sde, law=law)
-    plain, aux = make(weight=weightings.score)(1.0, key, x0)
+    make = functools.partial(ScoreMatching, exact_score, Exact(), sde=sde, law=law)
+    losses = make(weight=weightings.score), make(), make(weight=weightings.x0)
+    (plain, aux), (simple, _), (x0_error, _) = jax.jit(lambda: [loss((sde, 1.0), key, x0) for loss in losses])()
     assert len(np.unique(aux["t"])) > 1
-    np.testing.assert_allclose(make()(1.0, key, x0)[0], aux["t"] ** 2 * plain, rtol=1e-5)
-    np.testing.assert_allclose(make(weight=weightings.x0)(1.0, key, x0)[0], aux["t"] ** 4 * plain, rtol=1e-5)
+    np.testing.assert_allclose(simple, aux["t"] ** 2 * plain, rtol=1e-5)
+    np.testing.assert_allclose(x0_error, aux["t"] ** 4 * plain, rtol=1e-5)
 
 
 def field(params, x, t, cond):
@@ -87,16 +97,22 @@ def field(params, x, t, cond):
     return x @ params["A"].T + params["b"] + jnp.tanh(x @ params["W"].T) @ params["C"].T
 
 
-@each_loss
-def test_gradients_are_those_of_the_fisher_divergence(key, probes, sliced):
-    """Each example's gradients of the two losses, for one data point and its probes: the difference has mean zero."""
+@pytest.fixture(scope="module")
+def points():
+    """Points of a mixture, and the scores there."""
     mixture = dj.GaussianMixture(
         jnp.array([0.3, 0.7]), jnp.array([[1.0, 0.5], [-1.0, 0.0]]), jnp.array([0.3 * jnp.eye(2), 0.6 * jnp.eye(2)])
     )
     x = mixture.sample(jax.random.key(1), N)
+    return x, jax.jit(jax.vmap(jax.grad(lambda x: mixture.log_prob(x[None])[0])))(x)
+
+
+@each_loss
+def test_gradients_are_those_of_the_fisher_divergence(key, probes, sliced, points):
+    """Each example's gradients of the two losses, for one data point and its probes: the difference has mean zero."""
+    x, target = points
     params = {name: 0.7 * jax.random.normal(jax.random.fold_in(key, ord(name)), (2, 2)) for name in "AWC"}
     params["b"] = jnp.array([0.3, -0.2])
-    target = jax.vmap(jax.grad(lambda x: mixture.log_prob(x[None])[0]))(x)
     loss = ScoreMatching(field, probes, sliced)
 
     def difference(params, key, x, target):
@@ -121,7 +137,8 @@ def test_slices_are_unbiased_with_the_known_variance(key, probes, sliced):
     variances = {Gaussian: (M**2).sum() + np.trace(M @ M), Rademacher: (off**2 + off * off.T).sum()}
     variance = variances[type(probes)] / probes.n
     loss = ScoreMatching(lambda J, x, t, cond: x @ J.T + 0.1, probes, sliced)
-    values = np.asarray(loss(jnp.array(J), key, jnp.tile(jnp.array(x, jnp.float32), (N, 1)))[0], np.float64)
+    many = np.tile(x.astype(np.float32), (N, 1))
+    values = np.asarray(run(loss, J.astype(np.float32), key, many)[0], np.float64)
     exact = np.trace(J) + s @ s / 2
     assert within_4_sigma(values, exact)
     spread = (values - exact) ** 2
@@ -131,10 +148,11 @@ def test_slices_are_unbiased_with_the_known_variance(key, probes, sliced):
 def test_rademacher_is_exact_for_a_diagonal_jacobian(key):
     x = jax.random.normal(key, (5, 2, 3))
     score = lambda params, x, t, cond: -(x**3)  # noqa: E731
-    exact = ScoreMatching(score, Exact())({}, key, x)[0]
+    losses = ScoreMatching(score, Exact()), ScoreMatching(score), ScoreMatching(score, sliced=True)
+    exact, hutchinson, sliced = jax.jit(lambda: [loss({}, key, x)[0] for loss in losses])()
+    x = np.asarray(x)
     np.testing.assert_allclose(exact, (-3 * x**2 + x**6 / 2).sum((1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(ScoreMatching(score)({}, key, x)[0], exact, rtol=1e-5)
-    sliced = ScoreMatching(score, sliced=True)({}, key, x)[0]
+    np.testing.assert_allclose(hutchinson, exact, rtol=1e-5)
     assert np.all(np.abs(sliced - exact) > 1e-4)
 
 
@@ -148,8 +166,8 @@ def flops(fn, *args):
 
 def cost(probes, sliced, dim):
     """FLOPs of the loss, in evaluations of the network."""
-    params = {"in": jnp.ones((dim, 64)), "out": jnp.ones((64, dim))}
-    x = jnp.ones((8, dim))
+    shape = lambda *n: jax.ShapeDtypeStruct(n, jnp.float32)  # noqa: E731
+    params, x = {"in": shape(dim, 64), "out": shape(64, dim)}, shape(8, dim)
     loss = ScoreMatching(two_layers, probes, sliced)
     # without the drawing of random numbers
     keyed = lambda p, x: loss(p, jax.random.key(0), x)[0]  # noqa: E731
@@ -167,19 +185,24 @@ def test_a_flax_network_and_its_denoiser(key):
     """The noise-conditional loss on an MLP that predicts eps: finite gradients, and the loss falls."""
     sde, net = dj.VP(), dj.nn.MLP(width=16, depth=1)
     x0 = jnp.array([1.0, -1.0]) + 0.1 * jax.random.normal(key, (256, 2))
-    params = net.init(key, x0, jnp.zeros(256))
+    params = jax.jit(net.init)(key, x0, jnp.zeros(256))
     network = lambda p: jax.tree_util.Partial(net.apply, p)  # noqa: E731
 
     def score(p, x, t, cond):
         return dj.precondition.to_score(sde, dj.precondition.from_eps(sde, network(p)))(x, t, cond)
 
     loss = ScoreMatching(score, Rademacher(), sde=sde, law=times.LowDiscrepancy(0.05, 1.0))
-    mean = jax.jit(jax.value_and_grad(lambda p, key: loss(p, key, {"image": x0, "cond": None})[0].mean()))
-    start, first = mean(params, key)
-    for i in range(60):
-        grads = mean(params, jax.random.fold_in(key, i))[1]
-        params = jax.tree.map(lambda p, g: p - 0.02 * g, params, grads)
-    end, last = mean(params, key)
+    mean = jax.value_and_grad(lambda p, key: loss(p, key, {"image": x0, "cond": None})[0].mean())
+
+    @jax.jit
+    def step(params, key):
+        value, grads = mean(params, key)
+        return value, grads, jax.tree.map(lambda p, g: p - 0.02 * g, params, grads)
+
+    start, first, _ = step(params, key)
+    for k in jax.random.split(key, 60):
+        params = step(params, k)[2]
+    end, last, _ = step(params, key)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves((first, last)))
     assert end < start - 0.1
 
@@ -189,8 +212,8 @@ def test_each_example_is_independent_of_its_batch_and_conditions_arrive(key):
     score = lambda params, x, t, cond: jnp.sin(cond["c"][:, None] * x + t[:, None] * x[:, ::-1])  # noqa: E731
     loss = ScoreMatching(score, Gaussian(2), True, dj.VP(), times.Uniform())
     batch = lambda i: {"image": x[i], "cond": {"c": jnp.arange(3.0)[i]}}  # noqa: E731
-    together = loss({}, keys, batch(slice(None)))[0]
-    np.testing.assert_allclose(loss({}, keys[1:2], batch(slice(1, 2)))[0], together[1:2], rtol=1e-5)
+    together = run(loss, {}, keys, batch(slice(None)))[0]
+    np.testing.assert_allclose(run(loss, {}, keys[1:2], batch(slice(1, 2)))[0], together[1:2], rtol=1e-5)
 
 
 def test_one_program_for_all_floats_of_the_noise(key):

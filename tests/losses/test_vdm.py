@@ -54,8 +54,9 @@ def test_every_term_is_that_of_numpy(x64, key):
     sde, keys, unit = bent(), example_keys(key, 5), 6 * np.log(2)
     _, aux = run(VDM(scale, exact), {"net": 0.9, "sde": sde}, keys, {"image": x0})
     t, eps, eps_0 = aux["t"], normal(fold(keys, 1), x0), normal(fold(keys, 3), x0)
-    gamma = np.asarray(sde.gamma(t))[:, None, None]
-    slope = (np.asarray(sde.gamma(t + 1e-6)) - np.asarray(sde.gamma(t - 1e-6))) / 2e-6
+    gamma = jax.jit(lambda t: sde.gamma(t))
+    slope = np.asarray(gamma(t + 1e-6) - gamma(t - 1e-6)) / 2e-6
+    gamma = np.asarray(gamma(t))[:, None, None]
     alpha, sigma = 1 / np.sqrt(1 + np.exp(gamma)), 1 / np.sqrt(1 + np.exp(-gamma))
     z = alpha * x0 + sigma * eps
     eps_hat = (z - alpha * 0.9 * alpha * S2 * z / (alpha**2 * S2 + sigma**2)) / sigma
@@ -109,10 +110,15 @@ def differences(f, sde, name, h=1e-5):
 def test_ends_and_network_descend_the_bound_and_the_interior_the_variance(x64, key, steps):
     """For one example the interior's gradient is 2 l dl, in continuous time; with T steps it is that of the bound."""
     loss, x0, sde = VDM(scale, exact, steps=steps), jnp.asarray(LEVELS[None, 40:44]), bent()
-    value = jax.jit(lambda sde, net: loss({"net": net, "sde": sde}, key, x0)[0][0])
-    l = float(run(loss, {"net": 0.9, "sde": sde}, key, x0)[1]["diffusion"][0])
+
+    def bound(sde, net):
+        values, aux = loss({"net": net, "sde": sde}, key, x0)
+        return values[0], aux["diffusion"][0]
+
+    both = jax.jit(jax.value_and_grad(bound, (0, 1), has_aux=True))
+    value = lambda sde, net: both(sde, net)[0][0]  # noqa: E731
     net = jnp.asarray(0.9)
-    grads, by_net = jax.jit(jax.grad(value, (0, 1)))(sde, net)
+    (_, l), (grads, by_net) = both(sde, net)
     np.testing.assert_allclose(by_net, (value(sde, net + 1e-5) - value(sde, net - 1e-5)) / 2e-5, rtol=1e-6)
     for name in ("gamma_0", "gamma_1", "w", "s", "c"):
         factor = 2 * l if name in "wsc" and not steps else 1

@@ -23,10 +23,6 @@ PUBLISHED = {
 def test_parameter_counts(name):
     make, count = PUBLISHED[name]
     x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
-    shapes, out = jax.eval_shape(
-        lambda key, x: (params := make().init(key, x, jnp.zeros(2)), make().apply(params, x, jnp.zeros(2)))[:2],
-        jax.random.key(0),
-        x,
-    )
+    out, shapes = jax.eval_shape(make().init_with_output, jax.random.key(0), x, jnp.zeros(2))
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == count
     assert (out.shape, out.dtype) == (x.shape, jnp.float32)

@@ -209,20 +209,22 @@ def test_pools_and_their_gradients(x64, side):
     reference = {max_pool: nn.max_pool, avg_pool: nn.avg_pool}
     for ours, theirs in reference.items():
         theirs = partial(theirs, window_shape=(5, 5), padding=((2, 2), (2, 2)))
-        np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-12, atol=1e-12)
-        grads = [jax.vjp(pool, x)[1](g)[0] for pool in (ours, theirs)]
-        np.testing.assert_allclose(*grads, rtol=1e-12, atol=1e-12)
+        value, pull = jax.jit(lambda x, ours=ours: jax.vjp(ours, x))(x)
+        expected, pull_expected = jax.jit(lambda x, theirs=theirs: jax.vjp(theirs, x))(x)
+        np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(pull(g)[0], pull_expected(g)[0], rtol=1e-12, atol=1e-12)
 
 
 def test_initial_parameters():
     """The weights are uniform within 1 / sqrt(fan_in), gamma and alpha N(1, 0.02^2), beta zero."""
-    w = LINEAR(64).init(jax.random.key(0), jnp.zeros((1, 3, 3, 32)))["params"]
+    w = jax.jit(LINEAR(64).init)(jax.random.key(0), jnp.zeros((1, 3, 3, 32)))["params"]
     assert set(w) == {"kernel"}
     scaled = np.asarray(w["kernel"]) * math.sqrt(9 * 32)
     assert np.abs(scaled).max() <= 1
     # 18432 values of variance 1/3; the variance of u^2 is 1/5 - 1/9, and the bound 4 sigma
     assert abs((scaled**2).mean() - 1 / 3) < 4 * math.sqrt((1 / 5 - 1 / 9) / scaled.size)
-    p = InstanceNormPlus(10).init(jax.random.key(1), jnp.zeros((1, 2, 2, 200)), jnp.zeros(1, int))["params"]
+    init = jax.jit(InstanceNormPlus(10).init)
+    p = init(jax.random.key(1), jnp.zeros((1, 2, 2, 200)), jnp.zeros(1, int))["params"]
     for name in ("gamma", "alpha"):
         assert abs(float(p[name].mean()) - 1) < 4 * 0.02 / math.sqrt(2000)
         assert abs(float(p[name].std()) - 0.02) < 4 * 0.02 / math.sqrt(2 * 2000)

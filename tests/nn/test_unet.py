@@ -1,112 +1,149 @@
 """The U-Net's contract: dtypes, independence of the batch, attention as an argument, labels, dropout, errors."""
 
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from diffjax.nn import UNet, plain, presets
+from diffjax.nn import UNet, plain, presets, resample
+from diffjax.nn.attention import SelfAttention
+from diffjax.nn.conv import Conv
+from diffjax.nn.unet import Block
 
 TINY = dict(width=8, multipliers=(1, 2), blocks=1)
 CONFIGURATIONS = {
     "ddpm": presets.ddpm(**TINY, attention=(8,)),
     "ddpmpp": presets.ddpmpp(**TINY, attention=(8,), num_classes=3),
     "ncsnpp": presets.ncsnpp(**TINY, attention=(8,)),
-    "small": presets.small(width=8),
+    "small": presets.small(width=8, dropout=0.5),
 }
+SMALL = CONFIGURATIONS["small"]
+X = np.random.default_rng(1).normal(size=(2, 8, 8, 2)).astype(np.float32)
+T = np.full(2, 0.3, np.float32)
 
 
-def draw_params(net, x):
+@partial(jax.jit, static_argnames=("net", "train"))
+def apply(net, params, x, t, cond=None, *, train=False, rngs=None):
+    """One program for all tests of a network that give it the same shapes."""
+    return net.apply(params, x, t, cond, train=train, rngs=rngs)
+
+
+def draw_params(net, *inputs):
     """Parameters of ordinary size, drawn without running or compiling the network's own initialisation."""
-    shapes = jax.eval_shape(net.init, jax.random.key(0), x, 0.0)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), *inputs)
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) * p.size**-0.3, p.dtype), shapes)
+    return jax.tree.map(lambda p: (rng.normal(size=p.shape) * p.size**-0.3).astype(p.dtype), shapes)
+
+
+def scaled(scale, site, q, k, v):
+    return scale * plain(site, q, k, v)
 
 
 @pytest.fixture(scope="module", params=CONFIGURATIONS)
 def built(request):
-    """A tiny network of each kind, compiled, its parameters, and a batch."""
+    """A tiny network of each kind as a function of (x, t, a factor of its attention), and its parameters."""
     net = CONFIGURATIONS[request.param]
-    x = jax.random.normal(jax.random.key(1), (2, 8, 8, 2))
-    return net, jax.jit(net.apply), draw_params(net, x), x
+    params = draw_params(net, X, T)
+    return net, lambda x, t, scale=1.0: apply(net, params, x, t, {"attend": Partial(scaled, scale)}), params
 
 
 def test_shapes_and_dtypes(built):
-    net, apply, params, x = built
-    out = apply(params, x, jnp.array([0.3, 0.3]))
-    assert (out.shape, out.dtype) == (x.shape, jnp.float32)
-    low = jax.eval_shape(net.clone(dtype=jnp.bfloat16).apply, params, x, 0.3)
+    net, run, params = built
+    out = run(X, T)
+    assert (out.shape, out.dtype) == (X.shape, jnp.float32)
+    low = jax.eval_shape(net.clone(dtype=jnp.bfloat16).apply, params, X, 0.3)
     assert low.dtype == jnp.float32
 
 
 def test_a_new_network_returns_almost_zero_and_bf16_is_close():
-    net, x = presets.small(width=8), jnp.ones((1, 8, 8, 1))
-    assert float(jnp.abs(net.apply(jax.jit(net.init)(jax.random.key(0), x, 0.0), x, 0.0)).max()) < 1e-3
-    params = draw_params(net, x)
-    full, half = (jax.jit(n.apply)(params, x, 0.0) for n in (net, net.clone(dtype=jnp.bfloat16)))
+    params = draw_params(SMALL, X, T)
+    last = jax.jit(lambda key: SMALL.init(key, X, 0.0)["params"]["conv_out"])(jax.random.key(0))  # the rest is pruned
+    new = {"params": {**params["params"], "conv_out": last}}
+    assert float(jnp.abs(apply(SMALL, new, X, T)).max()) < 1e-3
+    full, half = (apply(net, params, X, T) for net in (SMALL, SMALL.clone(dtype=jnp.bfloat16)))
     np.testing.assert_allclose(half, full, atol=0.15 * float(jnp.abs(full).max()))  # 8 bits, through some 20 layers
 
 
 def test_each_example_is_independent(built):
-    _, apply, params, x = built
-    both = apply(params, x, jnp.array([0.3, 0.3]))
-    np.testing.assert_allclose(apply(params, x[1:], jnp.array([0.3])), both[1:], rtol=1e-4, atol=1e-5)
-    assert not np.allclose(apply(params, x, jnp.array([5.0, 5.0])), both, atol=1e-3)  # the noise level matters
+    _, run, _ = built
+    both = run(X, T)
+    np.testing.assert_allclose(run(np.stack([0 * X[0], X[1]]), T)[1], both[1], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(run(X, T + 4.7), both, atol=1e-3)  # the noise level matters
 
 
-def test_a_scalar_noise_level_serves_the_batch():
-    net, x = presets.small(width=8), jnp.ones((2, 8, 8, 1))
-    params = draw_params(net, x)
-    np.testing.assert_allclose(net.apply(params, x, 0.3), net.apply(params, x, jnp.full(2, 0.3)), rtol=1e-6)
+def test_a_batch_of_one_and_a_scalar_noise_level():
+    params = draw_params(SMALL, X, T)
+    both = apply(SMALL, params, X, T)
+    np.testing.assert_allclose(apply(SMALL, params, X[1:], T[1:]), both[1:], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(apply(SMALL, params, X, 0.3), both, rtol=1e-6)
 
 
 def test_attention_is_an_argument_at_every_site(built):
-    net, apply, params, x = built
+    net, run, params = built
     sites = []
 
-    def spy(scale, site, q, k, v):
+    def spy(site, q, k, v):
         sites.append(site)
-        return scale * plain(site, q, k, v)
+        return plain(site, q, k, v)
 
-    t = jnp.array([0.3, 0.3])
-    out = apply(params, x, t)
-    once = apply(params, x, t, {"attend": Partial(spy, 1.0)})
-    np.testing.assert_allclose(once, out, rtol=1e-4, atol=1e-5)
+    attend = lambda attend: jax.eval_shape(lambda x: net.apply(params, x, T, {"attend": attend}), X)  # noqa: E731
+    attend(spy)
     assert len({site.path for site in sites}) == len(sites) > 0
     assert all(site.height == site.width and not site.is_cross for site in sites)
-    assert not np.allclose(apply(params, x, t, {"attend": Partial(spy, 3.0)}), out, atol=1e-4)  # the same trace
+    assert not np.allclose(run(X, T, 3.0), run(X, T), atol=1e-4)  # the same trace
     with pytest.raises(ValueError, match="must return the shape of q"):
-        jax.eval_shape(net.apply, params, x, t, {"attend": Partial(lambda site, q, k, v: q[:1])})
+        attend(lambda site, q, k, v: q[:1])
+
+
+def test_attention_is_plain_if_none_is_given():
+    params = draw_params(SMALL, X, T)
+    given = apply(SMALL, params, X, T, {"attend": Partial(scaled, 1.0)})
+    np.testing.assert_allclose(apply(SMALL, params, X, T), given, rtol=1e-4, atol=1e-5)
 
 
 def test_labels_and_the_null_label():
-    net = presets.small(width=8, num_classes=3)
-    x = jnp.ones((4, 8, 8, 1))
-    params, apply = draw_params(net, x), jax.jit(net.apply)
-    out = apply(params, x, 0.0, {"label": jnp.array([0, 1, 2, 3])})
+    net, attend = CONFIGURATIONS["ddpmpp"], Partial(scaled, 1.0)
+    x, params = np.ones_like(X), draw_params(net, X, T)
+    out = [apply(net, params, x, T, {"attend": attend, "label": np.array(labels)}) for labels in ([0, 1], [2, 3])]
+    out = np.concatenate(out)
     assert all(not np.allclose(out[i], out[j], atol=1e-6) for i in range(4) for j in range(i))
-    np.testing.assert_allclose(apply(params, x, 0.0)[0], out[3], rtol=1e-4, atol=1e-5)  # no label: the null label
+    null = apply(net, params, x, T, {"attend": attend})  # no label: the null label
+    np.testing.assert_allclose(null[0], out[3], rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_only_in_training():
-    net = presets.small(width=8, dropout=0.5)
-    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
-    params = draw_params(net, x)
-    apply = jax.jit(net.apply, static_argnames="train")
-    still = apply(params, x, 0.0)
-    a, b = (apply(params, x, 0.0, train=True, rngs={"dropout": jax.random.key(i)}) for i in (1, 2))
-    np.testing.assert_array_equal(still, apply(params, x, 0.0))
+    net = SMALL.clone(multipliers=(1,))
+    params = draw_params(net, X, T)
+    still = apply(net, params, X, T)
+    a, b = (apply(net, params, X, T, train=True, rngs={"dropout": jax.random.key(i)}) for i in (1, 2))
+    np.testing.assert_array_equal(still, apply(net, params, X, T))
     assert not np.allclose(a, b) and not np.allclose(a, still)
 
 
+class EachLayer(nn.Module):
+    """Every kind of layer of the U-Net, once."""
+
+    @nn.compact
+    def __call__(self, x, emb):
+        h = Conv(8)(x)
+        h = Block(16, partial(resample.down, kernel=(1, 3, 3, 1)))(h, emb, False)
+        h = SelfAttention()(h, plain)
+        h = Block(8, partial(resample.up, kernel=(1, 1)))(h, emb, False)
+        return Conv(1, stride=2)(h)
+
+
 def test_gradients_agree_inside_and_outside_a_loop():
-    net = presets.small(width=8)
-    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
-    params = draw_params(net, x)
-    grad = jax.grad(lambda p: (net.apply(p, x, 0.0) ** 2).mean())
+    net, x, emb = EachLayer(), X[..., :1], np.ones((2, 4), np.float32)
+    params = draw_params(net, x, emb)
+    grad = jax.grad(lambda p: (net.apply(p, x, emb) ** 2).mean())
     looped = jax.jit(lambda p: jax.lax.scan(lambda c, _: (c, grad(p)), 0, None, length=2)[1])(params)
-    for once, twice in zip(jax.tree.leaves(jax.jit(grad)(params)), jax.tree.leaves(looped), strict=True):
+    grads = (jax.tree.leaves(jax.device_get(tree)) for tree in (jax.jit(grad)(params), looped))
+    for once, twice in zip(*grads, strict=True):
+        assert np.abs(once).max() > 0
         np.testing.assert_allclose(twice[1], once, rtol=1e-4, atol=1e-6)
 
 

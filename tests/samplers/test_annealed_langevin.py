@@ -1,5 +1,7 @@
 """Langevin dynamics: stationary laws, both step conventions, the NCSN toy, the final denoising, every process."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,9 @@ from diffjax import times
 LEVELS = np.geomspace(20, 1, 10)
 
 
-def coefficients(sampler, sde, t, s2, noise_key):
-    """(A, B) of x <- A x + B z on N(0, s2) data, read off the sampler's own step, whose z `noise_key(key)` draws."""
+@partial(jax.jit, static_argnames="inner")
+def coefficients(sampler, sde, t, s2, inner=False):
+    """(A, B) of x <- A x + B z on N(0, s2) data, read off the sampler's own step, or the first of its inner steps."""
 
     def denoise(x, t, cond=None):
         alpha, sigma = dj.gaussian.curves(sde, t, x)
@@ -20,7 +23,8 @@ def coefficients(sampler, sde, t, s2, noise_key):
 
     key, x = jax.random.key(0), jnp.ones((1, 1))
     state = sampler.step(key, denoise, sde, sampler.init(x), t, t, None)
-    return float(state.mean[0, 0]), float(((state.x - state.mean) / dj.arrays.normal(noise_key(key), x))[0, 0])
+    z = dj.arrays.normal(dj.arrays.fold(key, 0) if inner else key, x)
+    return state.mean[0, 0], ((state.x - state.mean) / z)[0, 0]
 
 
 @pytest.mark.parametrize("halved", [False, True])
@@ -28,18 +32,22 @@ def test_ula_has_the_known_stationary_variance(x64, halved):
     sde, t, s2 = dj.VP(), 0.3, 0.25
     var = float(sde.alpha(t) ** 2 * s2 + sde.sigma(t) ** 2)  # of p_t
     for h in (0.01, 0.1, 0.5):
-        A, B = coefficients(dj.ULA(2 * h if halved else h, halved), sde, t, s2, lambda key: key)
+        A, B = coefficients(dj.ULA(2 * h if halved else h, halved), sde, t, s2)
         np.testing.assert_allclose(B**2 / (1 - A**2), var / (1 - h / (2 * var)), rtol=1e-12)
-    A, _ = coefficients(dj.ULA(4.01 * var if halved else 2.005 * var, halved), sde, t, s2, lambda key: key)
+    A, _ = coefficients(dj.ULA(4.01 * var if halved else 2.005 * var, halved), sde, t, s2)
     assert A < -1  # unstable from h = 2 var on
 
 
-def test_the_two_conventions_are_one_chain_with_the_step_halved(x64, key, four_modes):
-    sde, x = dj.VP(), jax.random.normal(key, (5, 2))
-    denoise = four_modes.denoiser(sde)
+def test_the_two_conventions_are_one_chain_with_the_step_halved(x64, key):
+    sde, x = dj.VP(), np.random.default_rng(0).normal(size=(5, 2))
+    denoise = lambda x, t, cond: jnp.tanh(x)  # noqa: E731
     for full, half, ts in (
-        (dj.ULA(0.02), dj.ULA(0.04, halved=True), jnp.full(6, 0.5)),
-        (dj.AnnealedLangevin(0.02, 0.5, 3), dj.AnnealedLangevin(0.04, 0.5, 3, halved=True), times.geometric(sde, 4)),
+        (dj.ULA(0.02), dj.ULA(0.04, halved=True), np.full(6, 0.5)),
+        (
+            dj.AnnealedLangevin(0.02, 0.5, 3),
+            dj.AnnealedLangevin(0.04, 0.5, 3, halved=True),
+            np.array([1.0, 0.5, 0.2, 0]),
+        ),
     ):
         runs = [dj.sample(key, denoise, sde, dj.KeepNoise(sampler), ts, x) for sampler in (full, half)]
         np.testing.assert_allclose(*runs, rtol=1e-12)
@@ -48,17 +56,17 @@ def test_the_two_conventions_are_one_chain_with_the_step_halved(x64, key, four_m
 def rederived(key, score, x, levels, alphas, n_steps):
     """Algorithm 1 in NumPy: alphas are the steps in the convention x + alpha/2 s + sqrt(alpha) z; then x_0."""
     keys = dj.arrays.example_keys(key, len(x))
+    draw = jax.jit(lambda i, k: dj.arrays.normal(dj.arrays.fold(dj.arrays.fold(keys, i), k), jnp.asarray(x)))
     for i, (sigma, alpha) in enumerate(zip(levels, alphas, strict=True)):
         for k in range(n_steps):
-            z = np.asarray(dj.arrays.normal(dj.arrays.fold(dj.arrays.fold(keys, i), k), jnp.asarray(x)))
-            x = x + alpha / 2 * score(x, sigma) + np.sqrt(alpha) * z
+            x = x + alpha / 2 * score(x, sigma) + np.sqrt(alpha) * np.asarray(draw(i, k))
     return x, x + levels[-1] ** 2 * score(x, levels[-1])
 
 
 def test_algorithm_1_and_the_final_denoising_rederived(x64, key):
     s2, eps, n = 0.3, 0.05, 3
     levels = np.geomspace(4, 0.5, 5)
-    x = np.asarray(jax.random.normal(jax.random.key(1), (6, 2)))
+    x = np.random.default_rng(1).normal(size=(6, 2))
     score = lambda x, sigma: -x / (s2 + sigma**2)  # noqa: E731
     noisy, clean = rederived(key, score, x, levels, eps * (levels / levels[-1]) ** 2, n)
 
@@ -72,20 +80,24 @@ def test_algorithm_1_and_the_final_denoising_rederived(x64, key):
     np.testing.assert_allclose(out, noisy, rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "sde", [dj.VP(), dj.SubVP(), dj.VE(), dj.Flow(T=0.9, t_min=0.02)], ids=lambda s: type(s).__name__
-)
-def test_on_every_process_it_is_the_chain_of_x_over_alpha(x64, key, sde, four_modes):
-    ts = times.geometric(sde, 6)
-    levels = jnp.append(sde.sigma(ts[:-1]) / sde.alpha(ts[:-1]), 0.0)
-    edm = dj.EDM(T=1e4)
-    sampler = dj.AnnealedLangevin(0.1, 1.0, 4)
-    x = dj.prior_sample(key, sde, (5, 2))
-    path = dj.sample(key, four_modes.denoiser(sde), sde, dj.KeepNoise(sampler), ts, x, trajectory=True)
-    scaled = dj.sample(
-        key, four_modes.denoiser(edm), edm, dj.KeepNoise(sampler), levels, x / sde.alpha(ts[0]), trajectory=True
-    )
-    alphas = sde.alpha(ts).at[-1].set(1.0)  # the last state is x_0 itself
+PROCESSES = (dj.VP(), dj.SubVP(), dj.VE(), dj.Flow(T=0.9, t_min=0.02))
+
+
+@jax.jit
+def chain(key, mixture, sde, ts, x):
+    sampler = dj.KeepNoise(dj.AnnealedLangevin(0.1, 1.0, 4))
+    return dj.sample(key, mixture.denoiser(sde), sde, sampler, ts, x, trajectory=True)
+
+
+@pytest.mark.parametrize("kind", range(4), ids=[type(sde).__name__ for sde in PROCESSES])
+def test_on_every_process_it_is_the_chain_of_x_over_alpha(x64, key, kind, four_modes, one_of):
+    sde, edm = one_of(kind, PROCESSES, PROCESSES[kind].T, PROCESSES[kind].t_min), dj.EDM(T=1e4)
+    ts = jax.jit(times.geometric, static_argnums=1)(sde, 6)
+    alphas = np.asarray(sde.alpha(ts))
+    levels = np.append((sde.sigma(ts) / alphas)[:-1], 0.0)
+    x = np.random.default_rng(0).normal(size=(5, 2)) * float(sde.sigma(sde.T))
+    path, scaled = chain(key, four_modes, sde, ts, x), chain(key, four_modes, edm, levels, x / alphas[0])
+    alphas = np.append(alphas[:-1], 1.0)  # the last state is x_0 itself
     np.testing.assert_allclose(path, alphas[:, None, None] * scaled, rtol=1e-9, atol=1e-12)
 
 
@@ -122,7 +134,7 @@ def test_presets(x64):
         assert sampler.n_steps == n and not sampler.halved
         np.testing.assert_allclose(sampler.eps / sampler.sigma_L**2, u, rtol=1e-12)
     # NCSNv2's step at its levels leaves the variance that Proposition 3 tells, on data of no extent
-    A, B = coefficients(dj.AnnealedLangevin(6.2e-6, 0.01, 1), dj.EDM(), 3.0, 0.0, lambda key: dj.arrays.fold(key, 0))
+    A, B = coefficients(dj.AnnealedLangevin(6.2e-6, 0.01, 1), dj.EDM(), 3.0, 0.0, inner=True)
     gamma, var = 1.0375591, 1.0375591**2
     for _ in range(5):
         var = A**2 * var + (B / 3) ** 2

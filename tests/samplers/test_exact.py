@@ -1,11 +1,10 @@
 """Samplers against worlds with known answers: orders of convergence, gains, laws, and identities between samplers."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 import diffjax as dj
 from diffjax import times
@@ -16,19 +15,36 @@ EDM_ENDS = [[0.97145849, 0.79720047], [-0.89785703, 1.03361697], [0.75368596, -1
 VP_ENDS = [[0.97553506, 0.79956877], [-0.90112258, 1.03847742], [0.75573684, -1.09511668], [1.33841899, -0.97553506]]
 
 
-def gaussian_denoiser(sde, s2):
+def posterior_mean(sde, s2, x, t, cond=None):
     """E[x_0 | x_t] for data N(0, s2)."""
-
-    def denoise(x, t, cond=None):
-        alpha, sigma = dj.gaussian.curves(sde, t, x)
-        return alpha * s2 * x / (alpha**2 * s2 + sigma**2)
-
-    return denoise
+    alpha, sigma = dj.gaussian.curves(sde, t, x)
+    return alpha * s2 * x / (alpha**2 * s2 + sigma**2)
 
 
-def gain(sde, sampler, ts, s2):
-    """What a deterministic sampler makes of x = 1."""
-    return float(dj.sample(jax.random.key(0), gaussian_denoiser(sde, s2), sde, sampler, ts, jnp.ones((1, 1)))[0, 0])
+def gaussian_denoiser(sde, s2):
+    return Partial(posterior_mean, sde, s2)
+
+
+@jax.jit
+def ends(denoise, sde, sampler, grids, x):
+    """Where the sampler carries x along each of the grids."""
+    return jax.vmap(lambda ts: dj.sample(jax.random.key(0), denoise, sde, sampler, ts, x))(grids)
+
+
+def gains(sde, sampler, grids, s2):
+    """What a deterministic sampler makes of x = 1 along each of the grids."""
+    return ends(gaussian_denoiser(sde, s2), sde, sampler, stretch(grids), jnp.ones((1, 1)))[:, 0, 0]
+
+
+def stretch(grids):
+    """The grids at one length, so that one program serves all: steps of length 0, at the second time, do nothing."""
+    n = max(map(len, grids))
+    return np.stack([np.insert(ts, 1, np.full(n - len(ts), ts[1])) for ts in map(np.asarray, grids)])
+
+
+def every(fine, counts):
+    """Grids of fewer steps: those of the fine one, which is uniform in some scale, at the right distances."""
+    return [fine[:: (len(fine) - 1) // n] for n in counts]
 
 
 def orders(errors):
@@ -41,61 +57,70 @@ def test_euler_and_heun_on_a_gaussian_have_the_known_errors(x64):
         "Euler": [0.146, 0.0759, 0.0387, 0.01954, 0.00982],
         "Heun": [0.04897, 0.01153, 2.798e-3, 6.893e-4, 1.710e-4],
     }
+    to_zero = {"Euler": 0.84607940, "Heun": 1.05526988}  # 18 steps, the last to 0, over the exact 0.006249877933
+    grids = [*every(times.karras(sde, 288, to_zero=False), (18, 36, 72, 144, 288)), times.karras(sde, 18)]
     for sampler in (dj.Euler(), dj.Heun()):
-        measured = [
-            abs(gain(sde, sampler, times.karras(sde, n, to_zero=False), 0.25) / exact - 1)
-            for n in (18, 36, 72, 144, 288)
-        ]
-        np.testing.assert_allclose(measured, errors[type(sampler).__name__], rtol=4e-3)
+        name, measured = type(sampler).__name__, gains(sde, sampler, grids, 0.25)
+        np.testing.assert_allclose(abs(measured[:-1] / exact - 1), errors[name], rtol=4e-3)
+        np.testing.assert_allclose(measured[-1] / 0.006249877933, to_zero[name], rtol=2e-7)
 
 
-def test_18_steps_to_zero(x64):
-    sde, exact = dj.EDM(), 0.006249877933
-    for sampler, ratio in ((dj.Heun(), 1.05526988), (dj.Euler(), 0.84607940)):
-        np.testing.assert_allclose(gain(sde, sampler, times.karras(sde, 18), 0.25) / exact, ratio, rtol=2e-7)
+PROCESSES = (dj.EDM(T=5.0), dj.VP(), dj.VE(sigma_max=5.0, t_min=0.1), dj.Flow(t_min=0.02))
+GRIDS = (*[times.uniform_logsnr] * 3, times.uniform)  # the flow begins at T = 1, where alpha = 0
 
 
-WORLDS = {  # the SDE, its grid, states at T, and where the exact flow carries them, if known
-    "edm": (dj.EDM(T=5.0), times.uniform_logsnr, STARTS, EDM_ENDS),
-    "vp": (dj.VP(), times.uniform_logsnr, VP_STARTS, VP_ENDS),
-    "ve": (dj.VE(sigma_max=5.0, t_min=0.1), times.uniform_logsnr, STARTS, None),
-    "flow": (dj.Flow(t_min=0.02), times.uniform, VP_STARTS, None),  # from T = 1, where alpha = 0
-}
+@pytest.fixture(scope="module")
+def worlds(one_of):
+    """For each process grids of 160 and 320 steps, starts at T, and where the exact flow carries them."""
+    with jax.enable_x64(True):
+        means = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        mixture = dj.GaussianMixture(jnp.full(4, 0.25), means, jnp.tile(0.04 * jnp.eye(2), (4, 1, 1)))
+        fine = [jax.jit(grid, static_argnums=1)(sde, 320) for grid, sde in zip(GRIDS, PROCESSES, strict=True)]
+        grids = np.stack([stretch(every(ts, (160, 320))) for ts in fine])
+        starts = np.stack([STARTS, VP_STARTS, STARTS, VP_STARTS])
+
+        def flow(kind, x, t_start, t_end):
+            sde = one_of(kind, PROCESSES)
+            solution = dj.sample_ode(mixture.denoiser(sde), sde, x, t_start=t_start, t_end=t_end, rtol=1e-9, atol=1e-9)
+            return solution.x
+
+        exact = jax.jit(jax.vmap(flow))(np.arange(4), starts, grids[:, 0, 0], grids[:, 0, -1])
+        np.testing.assert_allclose(exact[:2], [EDM_ENDS, VP_ENDS], atol=2e-7)
+        return mixture, grids, starts, exact
 
 
-@pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize(
     ("sampler", "order"), [(dj.Euler(), 1), (dj.DDIM(), 1), (dj.Heun(), 2)], ids=["Euler", "DDIM", "Heun"]
 )
-def test_orders_of_convergence_on_a_mixture(x64, world, sampler, order, four_modes):
-    sde, grid, x, ends = WORLDS[world]
-    denoise = four_modes.denoiser(sde)
-    exact = dj.sample_ode(denoise, sde, x, rtol=1e-9, atol=1e-9).x
-    if ends is not None:
-        np.testing.assert_allclose(exact, ends, atol=2e-7)
-    errors = [
-        float(jnp.abs(dj.sample(jax.random.key(0), denoise, sde, sampler, grid(sde, n), x) - exact).max())
-        for n in (160, 320)
-    ]
-    assert abs(orders(errors)[0] - order) < 0.12, errors
+def test_orders_of_convergence_on_a_mixture(x64, sampler, order, worlds, one_of):
+    mixture, grids, starts, exact = worlds
+
+    def run(kind, grids, x):
+        sde = one_of(kind, PROCESSES)
+        return ends(mixture.denoiser(sde), sde, sampler, grids, x)
+
+    errors = np.abs(jax.vmap(run)(np.arange(4), grids, starts) - exact[:, None]).max((2, 3))  # [process, steps]
+    measured = np.log2(errors[:, 0] / errors[:, 1])
+    assert np.all(np.abs(measured - order) < 0.12), errors
 
 
 def test_ddim_on_uniform_logsnr_has_the_known_errors(x64, four_modes):
     sde = dj.VP()
     known = [0.182, 0.0790, 0.0371, 0.0180, 8.85e-3, 4.39e-3, 2.19e-3]
-    for n, error in zip([10, 20, 40, 80, 160, 320, 640], known, strict=True):
-        ts = times.uniform_logsnr(sde, n)
-        end = dj.sample(jax.random.key(0), four_modes.denoiser(sde), sde, dj.DDIM(), ts, VP_STARTS)
-        np.testing.assert_allclose(jnp.abs(end - jnp.array(VP_ENDS)).max(), error, rtol=4e-3)
+    grids = every(times.uniform_logsnr(sde, 640), [10, 20, 40, 80, 160, 320, 640])
+    end = ends(four_modes.denoiser(sde), sde, dj.DDIM(), stretch(grids), VP_STARTS)
+    np.testing.assert_allclose(np.abs(end - np.array(VP_ENDS)).max((1, 2)), known, rtol=4e-3)
 
 
 def test_ddim_gains_on_unit_gaussian(x64):
     cosine, linear = dj.Cosine(), dj.BetaTable.linear(1000)
     known = [0, 0.5, 0.72855339, 0.85623212, 0.92567649, 0.96216566, 0.98090614]
-    measured = [gain(cosine, dj.DDIM(), times.uniform(cosine, 2**k, 0.0), 1.0) for k in range(7)]
-    np.testing.assert_allclose(measured, known, atol=1e-8)
-    for n, known in ((10, 0.83169588), (50, 0.96407927), (100, 0.98185083), (1000, 0.99812429)):
-        np.testing.assert_allclose(gain(linear, dj.DDIM(), times.leading(linear, n), 1.0), known, rtol=1e-7)
+    ts = times.uniform(cosine, 64, 0.0)
+    measured = [gains(cosine, dj.DDIM(), every(ts, counts), 1.0) for counts in ([1], [2, 4, 8, 16, 32, 64])]
+    np.testing.assert_allclose(np.concatenate(measured), known, atol=1e-8)
+    grids = [times.leading(linear, n) for n in (10, 50, 100, 1000)]
+    known = [0.83169588, 0.96407927, 0.98185083, 0.99812429]
+    np.testing.assert_allclose(gains(linear, dj.DDIM(), grids, 1.0), known, rtol=1e-7)
 
 
 def test_cfm_euler_gains(x64):
@@ -105,12 +130,12 @@ def test_cfm_euler_gains(x64):
         1.0: [0, 0.5, 0.72, 0.85082176, 0.92270422, 0.96061428, 0.98011433],
         0.25: [0, 0.2, 0.34054054, 0.41478455, 0.45568309, 0.47736357, 0.48855529],
     }
-    for s2, gains in known.items():
-        measured = [gain(sde, dj.Euler(), times.uniform(sde, 2**k), s2) for k in range(7)]
-        np.testing.assert_allclose(measured, gains, atol=1e-8)
+    grids = every(times.uniform(sde, 64), [2**k for k in range(7)])
+    for s2, expected in known.items():
+        np.testing.assert_allclose(gains(sde, dj.Euler(), grids, s2), expected, atol=1e-8)
 
 
-@pytest.mark.parametrize("sampler", [dj.Heun(), dj.PC(dj.EulerMaruyama(), dj.Langevin(n_steps=3))], ids=["Heun", "PC"])
+@pytest.mark.parametrize("sampler", [dj.Heun(), dj.PC(dj.EulerMaruyama(), dj.Langevin(n_steps=2))], ids=["Heun", "PC"])
 def test_number_of_network_evaluations(sampler):
     calls = []
 
@@ -119,11 +144,12 @@ def test_number_of_network_evaluations(sampler):
         return x / 2
 
     sde = dj.EDM()
-    for n in (18, 40, 256):
+    for n in (18, 40):
         calls.clear()
-        dj.sample(jax.random.key(0), denoise, sde, sampler, times.karras(sde, n), jnp.ones((1, 4))).block_until_ready()
+        ts = np.append(np.geomspace(80, 0.002, n, dtype=np.float32), np.float32(0))
+        dj.sample(jax.random.key(0), denoise, sde, sampler, ts, jnp.ones((1, 4))).block_until_ready()
         jax.effects_barrier()
-        assert len(calls) == (2 * n - 1 if isinstance(sampler, dj.Heun) else 4 * n)
+        assert len(calls) == (2 * n - 1 if isinstance(sampler, dj.Heun) else 3 * n)
         assert min(calls) > 0  # the denoiser is never asked at t = 0
 
 
@@ -152,11 +178,12 @@ def linear_coefficients(sde, sampler, s2, t, s):
     return state.mean[0, 0], ((state.x - state.mean) / z)[0, 0]
 
 
+@jax.jit
 def final_variance(sde, sampler, s2, ts, ss, last_noise=False):
     """The exact variance of samples begun at variance 1: v <- A^2 v + B^2, the last step's noise left out or kept."""
-    A, B = jax.jit(jax.vmap(functools.partial(linear_coefficients, sde, sampler, s2)))(ts, ss)
-    B = B if last_noise else B.at[-1].set(0)
-    return float(jax.lax.scan(lambda v, ab: (ab[0] ** 2 * v + ab[1] ** 2, None), 1.0, (A, B))[0])
+    A, B = jax.vmap(linear_coefficients, (None, None, None, 0, 0))(sde, sampler, s2, ts, ss)
+    B = B.at[-1].set(jnp.where(last_noise, B[-1], 0))
+    return jax.lax.scan(lambda v, ab: (ab[0] ** 2 * v + ab[1] ** 2, None), 1.0, (A, B))[0]
 
 
 @pytest.mark.parametrize(
@@ -170,13 +197,12 @@ def test_ddpm_ancestral_final_variance(x64, s2, small, large):
     np.testing.assert_allclose(final_variance(sde, dj.Ancestral(1.0), s2, ts[:-1], ts[1:]), large, rtol=1e-7)
 
 
-@pytest.mark.parametrize("s2", [0.25, 1.0, 4.0])
-def test_ancestral_with_the_optimal_variance_recovers_the_data(x64, s2):
+def test_ancestral_with_the_optimal_variance_recovers_the_data(x64):
     """`large` as a function of the time: all of s2 but the Var(x_0 | x_1) that the last step's mean leaves out."""
     sde = dj.BetaTable.linear(1000)
     ts = times.trailing(sde, 1000)
 
-    def best(x, t, cond):
+    def best(s2, x, t, cond):
         s = jnp.maximum(t - 1, 1e-3)  # the last step's noise is left out
         _, b = dj.gaussian.transition(sde, t, s)
         left = s2 * sde.sigma(t) ** 2 / (sde.alpha(t) ** 2 * s2 + sde.sigma(t) ** 2)  # Var(x_0 | x_t)
@@ -185,9 +211,10 @@ def test_ancestral_with_the_optimal_variance_recovers_the_data(x64, s2):
         return -0.5 * jnp.log1p(extra) / jnp.log(ratio) * jnp.ones_like(x)
 
     abar_1 = 1 - 1e-4
-    left = s2 * (1 - abar_1) / (abar_1 * s2 + 1 - abar_1)
-    variance = final_variance(sde, dj.Ancestral(best), s2, ts[:-1], ts[1:])
-    np.testing.assert_allclose(variance, s2 - left, rtol=1e-7)
+    for s2 in (0.25, 1.0, 4.0):
+        left = s2 * (1 - abar_1) / (abar_1 * s2 + 1 - abar_1)
+        variance = final_variance(sde, dj.Ancestral(Partial(best, s2)), s2, ts[:-1], ts[1:])
+        np.testing.assert_allclose(variance, s2 - left, rtol=1e-7)
 
 
 def test_reverse_diffusion_and_ancestral_on_score_sde_s_table(x64):
@@ -213,10 +240,9 @@ def test_score_sde_s_own_thousand_steps(x64, s2, em, ode):
 def test_euler_maruyama_has_weak_order_1(x64):
     sde, s2 = dj.VP(), 0.25
     exact = float(sde.alpha(1e-3) ** 2 * s2 + sde.sigma(1e-3) ** 2)
-    errors = []
-    for n in (250, 500, 1000, 2000, 4000, 8000):
-        ts = times.uniform(sde, n)
-        errors.append(final_variance(sde, dj.EulerMaruyama(), s2, ts[:-1], ts[1:], last_noise=True) - exact)
+    grids = stretch(every(times.uniform(sde, 8000), (250, 500, 1000, 2000, 4000, 8000)))
+    run = jax.vmap(lambda ts: final_variance(sde, dj.EulerMaruyama(), s2, ts[:-1], ts[1:], last_noise=True))
+    errors = run(grids) - exact
     np.testing.assert_allclose(errors, [1.469e-3, 7.25e-4, 3.60e-4, 1.794e-4, 8.96e-5, 4.47e-5], rtol=2e-3)
     assert np.all(np.abs(orders(errors) - 1) < 0.025)
 
@@ -224,9 +250,10 @@ def test_euler_maruyama_has_weak_order_1(x64):
 def test_langevin_corrector_has_the_known_stationary_variance(key):
     """sigma^2 (1 + snr^2) in many dimensions D; each example's own norms add terms of order 1/D."""
     sde, t, D = dj.VE(), 0.5, 4096
+    denoise = lambda x, t, cond: 0 * x  # noqa: E731
     for snr, factor in ((0.16, 1.0256), (0.17, 1.0289)):
         x = sde.sigma(t) * jax.random.normal(key, (100, D))
-        out = dj.sample(key, lambda x, t, cond: 0 * x, sde, dj.KeepNoise(dj.Langevin(snr)), jnp.full(81, t), x)
+        out = dj.sample(key, denoise, sde, dj.KeepNoise(dj.Langevin(snr)), jnp.full(81, t), x)
         sigma = factor * np.sqrt(2 / out.size)
         assert abs(float(out.var() / sde.sigma(t) ** 2) - factor) < 4 * sigma + 6 / D
 
@@ -240,10 +267,10 @@ def test_identities_between_samplers(x64, key, four_modes):
     # no corrector step: the predictor alone
     none = dj.Langevin(n_steps=0)
     np.testing.assert_array_equal(run(dj.PC(dj.DDIM(), none)), run(dj.DDIM()))
-    state = dj.EulerMaruyama().init(x)
-    keys = dj.arrays.split(dj.arrays.example_keys(key, 6))
-    pc = dj.PC(dj.EulerMaruyama(), none).step(dj.arrays.example_keys(key, 6), denoise, sde, state, 0.5, 0.4, None)
-    np.testing.assert_array_equal(pc.x, dj.EulerMaruyama().step(keys[1], denoise, sde, state, 0.5, 0.4, None).x)
+    keys = dj.arrays.example_keys(key, 6)
+    step = jax.jit(lambda sampler, keys: sampler.step(keys, denoise, sde, sampler.init(x), 0.5, 0.4, None).x)
+    alone = step(dj.EulerMaruyama(), dj.arrays.split(keys)[1])
+    np.testing.assert_array_equal(step(dj.PC(dj.EulerMaruyama(), none), keys), alone)
     # eta = 0 is Euler's method for x/alpha as a function of sigma/alpha
     edm, alphas = dj.EDM(T=1e3), sde.alpha(ts)
     levels = sde.sigma(ts) / alphas
@@ -251,7 +278,10 @@ def test_identities_between_samplers(x64, key, four_modes):
     np.testing.assert_allclose(run(dj.DDIM()), alphas[-1] * end, rtol=1e-9)
 
 
-@pytest.mark.parametrize("sde", [dj.VP(), dj.SubVP(), dj.VE()], ids=lambda s: type(s).__name__)
+PRIORS = (dj.VP(), dj.SubVP(), dj.VE())
+
+
+@pytest.mark.parametrize("kind", range(3), ids=[type(sde).__name__ for sde in PRIORS])
 @pytest.mark.parametrize(
     "sampler",
     [
@@ -262,7 +292,7 @@ def test_identities_between_samplers(x64, key, four_modes):
     ],
     ids=["EulerMaruyama", "ReverseDiffusion", "Ancestral", "PC"],
 )
-def test_every_stochastic_sampler_has_the_mixture_s_law(sde, sampler, key):
+def test_every_stochastic_sampler_has_the_mixture_s_law(kind, sampler, key, one_of):
     """Two modes of weight 0.2 and 0.8: 4000 samples give the weight to 0.0063, and 4 sigma of it.
 
     In two dimensions a Langevin step in proportion to 1/|score| of the example itself is not Langevin dynamics any more
@@ -271,7 +301,8 @@ def test_every_stochastic_sampler_has_the_mixture_s_law(sde, sampler, key):
     mixture = dj.GaussianMixture(
         jnp.array([0.8, 0.2]), jnp.array([[1.0, 1.0], [-1.0, -1.0]]), jnp.tile(0.04 * jnp.eye(2), (2, 1, 1))
     )
-    ts = times.uniform(sde, 500)
+    ts = times.uniform(PRIORS[kind], 500)
+    sde = one_of(kind, PRIORS)
     x = dj.sample(key, mixture.denoiser(sde), sde, sampler, ts, dj.prior_sample(key, sde, (4000, 2)))
     right = x[:, 0] > 0
     assert abs(float(right.mean()) - 0.8) < 4 * np.sqrt(0.16 / 4000)

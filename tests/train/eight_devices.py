@@ -24,7 +24,8 @@ class Net(nn.Module):
 
 net, decays = Net(), (0.9, ema_warmup(0.99))
 tx = adam(1e-2, warmup=5, clip=1.0)
-start = TrainState.create(jax.random.key(1), net.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1))), tx, decays)
+params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
+start = TrainState.create(jax.random.key(1), params, tx, decays)
 data = np.random.default_rng(0).normal(size=(20, 16, 6, 6, 1)).astype(np.float32)
 
 

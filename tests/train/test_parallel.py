@@ -18,7 +18,8 @@ WAYS = ["jit on 8", "jit on 8, 5 steps a call", "pmap on 8"]
 @pytest.fixture(scope="module")
 def eight():
     """What `eight_devices.py` found; XLA reads the number of devices once, hence another process."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"  # compiled fast, run once
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     script = str(Path(__file__).with_name("eight_devices.py"))
     run = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
