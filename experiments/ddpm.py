@@ -23,7 +23,7 @@ from jax.tree_util import Partial
 from tyro.conf import Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, image_run, precondition, times, train
+from diffjax import corrections, data, experiment, guidance, image_run, precondition, times, train
 from diffjax.losses import DSM, Hybrid, weightings
 from diffjax.nn import presets
 from diffjax.typing import PyTree
@@ -49,11 +49,12 @@ def main(config: Config) -> dict[str, Any]:
     apply = config.net.apply
 
     def parts(params: PyTree) -> tuple[Any, Any]:
-        """The denoiser, and the variance's c: learned, or 0 (fixed small)."""
+        """The denoiser, its x_0 clipped to [-1, 1] as in both papers, and the variance's c: learned, or 0 (small)."""
         network, large = Partial(apply, params), 0.0
         if config.learned:
             network, large = precondition.learned_range(sde, network, precondition.label)
-        return from_eps(sde, network), large
+        # without clipping the cosine chain diverges: x_0 = (x - sigma eps)/alpha, and alpha_T = 5e-5
+        return guidance.corrected(from_eps(sde, network), corrections.Clip()), large
 
     if config.learned:
         loss = Hybrid(sde, law, apply, from_eps, weight=config.steps_of_chain / 1e6)  # (T/1000) of the terms' mean
