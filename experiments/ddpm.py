@@ -6,6 +6,12 @@
     python experiments/ddpm.py --preset cifar10-hybrid --dry-run
 
 The bound on the likelihood is the sum of the chain's terms at one noise draw each, in bits per dimension.
+
+Fashion-MNIST, two CPU cores shared with other work, jax 0.10.2, 2026-11-25; 500 samples of 100 steps, distances in 64
+classifier features, floor in brackets; the bound of 32 test images. As in Nichol & Dhariwal, L_hybrid buys likelihood:
+
+    cpu           800 steps, 4 min of training    FD 28.4 (4.5)    4.94 +- 0.21 bits per dimension
+    cpu-hybrid    800 steps, 4 min on idle cores  FD 50.9 (4.5)    4.09 +- 0.18
 """
 
 from __future__ import annotations

@@ -44,8 +44,9 @@ class Config(image_run.ImageRun):
 
 def main(config: Config) -> dict[str, Any]:
     loss = DSM(config.sde, config.law, config.net.apply, config.precondition, config.weight)
-    if config.net.num_classes:
-        loss = DropCondition(loss, {"label": config.net.num_classes}, config.drop)
+    classes = getattr(config.net, "num_classes", 0)
+    if classes:
+        loss = DropCondition(loss, {"label": classes}, config.drop)
 
     def denoiser(params):
         return config.precondition(config.sde, Partial(config.net.apply, params))

@@ -13,7 +13,7 @@ from diffjax.data.image_data import ImageData
 def garments(monkeypatch):
     """In place of Fashion-MNIST, wherever an experiment asks for it."""
     rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (64, 28, 28, 1), np.uint8), np.arange(64) % 10
+    images, labels = rng.integers(0, 256, (200, 28, 28, 1), np.uint8), np.arange(200) % 10
     made = ImageData("fashion_mnist", images, labels, images, labels, tuple("0123456789"))
     monkeypatch.setattr(data, "load", lambda *_, **__: made)
 
@@ -44,7 +44,7 @@ def test_inverse_problems(load, garments, tmp_path):
 @pytest.mark.slow
 def test_sdedit(load, garments, tmp_path):
     sdedit = load("sdedit")
-    summary = sdedit.main(sdedit.Config(images=12, steps=2, t_0=(0.1, 0.5), workdir=tmp_path))
+    summary = sdedit.main(sdedit.Config(images=140, steps=1, t_0=(0.1, 0.5), workdir=tmp_path))
     assert summary["t_0 0.1, distance"] < summary["t_0 0.5, distance"]
     assert (tmp_path / "sdedit.png").is_file()
 

@@ -55,6 +55,7 @@ def test_presets_are_the_papers(score_sde):
     assert list(score_sde.PRESETS) == [
         "cpu",
         "cpu-long",
+        "cpu-classes",
         *(f"cifar10-{sde}{deep}" for sde in ("vp", "subvp", "ve") for deep in ("", "-deep")),
     ]
     ve = score_sde.PRESETS["cifar10-ve-deep"]()
