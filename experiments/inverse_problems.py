@@ -184,7 +184,7 @@ def figure(config: Config, x: np.ndarray, pictures: dict[tuple[str, str], np.nda
             axes.axis("off") if shown is None else axes.imshow(plots.image_grid(shown, rows=1), cmap="gray")
             axes.set_title(problem, fontsize=8) if i == 0 else None
             axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7) if j == 0 else None
-    plot.savefig(config.workdir / "inverse_problems.png", dpi=100)
+    plot.savefig(config.workdir / "inverse_problems.png", dpi=100, bbox_inches="tight")
 
 
 if __name__ == "__main__":

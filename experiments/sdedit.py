@@ -116,7 +116,7 @@ def figure(
         axes = plot.add_subplot(len(rows), 1, i, xticks=[], yticks=[])
         axes.imshow(plots.image_grid(x[:12], rows=1), cmap="gray")
         axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    plot.savefig(config.workdir / "sdedit.png", dpi=110)
+    plot.savefig(config.workdir / "sdedit.png", dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":
