@@ -10,7 +10,7 @@ The bound on the likelihood is the sum of the chain's terms at one noise draw ea
 Fashion-MNIST, two CPU cores shared with other work, jax 0.10.2, 2026-11-25; 500 samples of 100 steps, distances in 64
 classifier features, floor in brackets; the bound of 32 test images. As in Nichol & Dhariwal, L_hybrid buys likelihood:
 
-    cpu           800 steps, 4 min of training    FD 28.4 (4.5)    4.94 +- 0.21 bits per dimension
+    cpu           800 steps, 4 min of training    FD 35.0 (4.5)    4.61 +- 0.21 bits per dimension
     cpu-hybrid    800 steps, 4 min on idle cores  FD 50.9 (4.5)    4.09 +- 0.18
 """
 
