@@ -4,6 +4,9 @@
     python experiments/edm.py --preset cifar10       # the paper's settings, for accelerators
     python experiments/edm.py --s-churn 10           # the stochastic sampler (its Algorithm 2)
 
+Fashion-MNIST, preset cpu, 800 steps, five minutes of CPU time, jax 0.10.2, 2026-11-25: FD 39.7 (floor 2.0), KID
+17.9 +- 2.8 (-0.4 +- 0.3), 4.69 +- 0.11 bits per dimension.
+
 sigma_data is the standard deviation of the data: 0.5 for CIFAR-10, 0.7 for Fashion-MNIST in [-1, 1].
 """
 

@@ -15,6 +15,17 @@ rows above: half of all pixels are black, and the open bin of black costs a deco
 
 `encode n` is the mean squared error of images that were encoded and decoded in n steps, by DDIM (Song et al. 2021,
 DDIM, Table 2) and by DPM-Solver++(2M); the mean and the median over images.
+
+64 test images (128 to encode), two CPU cores, jax 0.10.2, 2026-11-25, six minutes of CPU time; bits per dimension:
+
+    density    elbo, 100 steps 5.37 +- 0.09    1000 steps 4.83 +- 0.12    vdm 4.46 +- 0.12    ode 4.05 +- 0.12
+    8-bit      elbo, 100 steps 4.11 +- 0.13    1000 steps 4.32 +- 0.13    vdm 4.24 +- 0.11
+
+    encode       25                 50                 100                200
+    DDIM         1.9e-2 (6.8e-3)    5.8e-3 (1.9e-3)    3.1e-3 (5.0e-4)    1.8e-3 (1.3e-4)     mean (median)
+    DPM++ 2M     5.2e-4 (7.2e-6)    2.4e-5 (1.2e-7)    4.4e-7 (1.9e-9)    5.0e-9 (3.7e-11)
+
+A few images on which Euler's method errs most make DDIM's means.
 """
 
 from __future__ import annotations
