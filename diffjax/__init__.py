@@ -1,8 +1,9 @@
 """diffjax: diffusion models in JAX and Flax, from score matching to samplers and likelihoods.
 
 A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network -> Denoiser), `samplers` (one solver a
-file and one driver), `losses`, `likelihood`, `annealing` (NCSNv2's choice of levels and steps), `oracle` (exact
-worlds), `train`, `data`, `metrics`.
+file and one driver), `operators` (what a measurement sees), `corrections` (x_0 -> x_0), `guidance` (Denoiser ->
+Denoiser), `constraints` (Sampler -> Sampler), `losses`, `likelihood`, `annealing` (NCSNv2's choice of levels and
+steps), `oracle` (exact worlds), `train`, `data`, `metrics`.
 """
 
 from diffjax import annealing as annealing
