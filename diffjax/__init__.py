@@ -21,7 +21,7 @@ from diffjax import times as times
 from diffjax.constraints import DDRM as DDRM
 from diffjax.constraints import DPS as DPS
 from diffjax.constraints import Churn as Churn
-from diffjax.constraints import KeepNoiseEstimate as KeepNoiseEstimate
+from diffjax.constraints import KeepEps as KeepEps
 from diffjax.constraints import Known as Known
 from diffjax.constraints import TimeTravel as TimeTravel
 from diffjax.constraints import colorize as colorize

@@ -119,7 +119,7 @@ def ways(config: Config, parts: tuple, labels: Array) -> dict[str, tuple[tuple[f
 
     def mpgd(scale: float) -> tuple[Denoiser, Sampler]:
         step = corrections.Gradient(Partial(nll), scale, normalised=True)
-        return free, dj.KeepNoiseEstimate(ddim, step)
+        return free, dj.KeepEps(ddim, step)
 
     noisy_log_prob = guidance.label_log_prob(noisy)
     return {

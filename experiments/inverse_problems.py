@@ -51,7 +51,7 @@ class Method(NamedTuple):
 def mpgd(m: Measurement, denoise: Denoiser) -> tuple[Denoiser, Sampler]:
     steepest = jnp.max(m.operator.s) if hasattr(m.operator, "s") else m.operator.factor
     step = corrections.Gradient(Misfit(m, squared=True), 0.4 / steepest**2)  # 0.5 is a Newton step along the steepest
-    return denoise, dj.KeepNoiseEstimate(dj.DDIM(0.5), step)
+    return denoise, dj.KeepEps(dj.DDIM(0.5), step)
 
 
 def reconstruction(m: Measurement, denoise: Denoiser) -> tuple[Denoiser, Sampler]:

@@ -73,7 +73,7 @@ def methods(m: dj.Measurement, mixture: dj.GaussianMixture, posterior: dj.Gaussi
         "DPS, squared, zeta 0.1": (d, dj.DPS(dj.Ancestral(), square, 0.1)),
         "DPS, norm, zeta 0.1": (d, dj.DPS(dj.Ancestral(), norm, 0.1)),
         "DPS, squared, as a score": (likelihood, dj.Ancestral()),
-        "MPGD, squared": (d, dj.KeepNoiseEstimate(dj.DDIM(0.5), mpgd)),
+        "MPGD, squared": (d, dj.KeepEps(dj.DDIM(0.5), mpgd)),
         "DDNM+": (d, dj.DDRM(m)),
         "DiffPIR": (guidance.corrected(d, corrections.Proximal(m, SDE)), dj.Renoise(0.5)),
     }

@@ -217,7 +217,7 @@ METHODS: dict[str, Method] = {
     "MPGD, squared": Method(
         lambda m, d: (
             d,
-            dj.KeepNoiseEstimate(dj.DDIM(0.5), corrections.Gradient(operators.Misfit(m, squared=True), 0.3)),
+            dj.KeepEps(dj.DDIM(0.5), corrections.Gradient(operators.Misfit(m, squared=True), 0.3)),
         ),
         lambda s, p: mpgd(s, p, 0.3, 0.5),
     ),

@@ -3,8 +3,8 @@
 from diffjax.constraints.churn import Churn as Churn
 from diffjax.constraints.ddrm import DDRM as DDRM
 from diffjax.constraints.dps import DPS as DPS
-from diffjax.constraints.keep_noise_estimate import KeepNoiseEstimate as KeepNoiseEstimate
-from diffjax.constraints.keep_noise_estimate import ddnm as ddnm
+from diffjax.constraints.keep_eps import KeepEps as KeepEps
+from diffjax.constraints.keep_eps import ddnm as ddnm
 from diffjax.constraints.known import Known as Known
 from diffjax.constraints.known import colorize as colorize
 from diffjax.constraints.known import inpaint as inpaint

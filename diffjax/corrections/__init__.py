@@ -1,7 +1,7 @@
 """Corrections `(x_0, t, cond) -> x_0` of a clean estimate: no network of noise levels is differentiated or called.
 
 A correction enters sampling in one of two ways. `guidance.corrected(denoise, correction)` makes a denoiser of it, for
-every solver; `constraints.KeepNoiseEstimate(sampler, correction)` keeps the noise that the uncorrected estimate stands
+every solver; `constraints.KeepEps(sampler, correction)` keeps the noise that the uncorrected estimate stands
 for, as MPGD and DDNM do.
 """
 

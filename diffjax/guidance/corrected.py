@@ -13,7 +13,7 @@ def corrected(denoise: Denoiser, *corrections: Callable) -> Denoiser:
 
     The solver takes the noise from the corrected estimate, so a correction by d moves a step from t to s by
     (alpha_s - alpha_t sigma_s / sigma_t) d: little, if the step is small. MPGD's own step, alpha_s d, is
-    `constraints.KeepNoiseEstimate`.
+    `constraints.KeepEps`.
     """
     return Partial(_corrected, as_partial(denoise), tuple(as_partial(c) for c in corrections))
 

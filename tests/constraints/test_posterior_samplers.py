@@ -31,7 +31,7 @@ def take(m, i):
 
 BUILD = {
     "DPS": lambda m: dj.DPS(dj.Ancestral(), operators.Misfit(m), 0.3),
-    "MPGD": lambda m: dj.KeepNoiseEstimate(dj.DDIM(0.5), corrections.Gradient(operators.Misfit(m), 0.3)),
+    "MPGD": lambda m: dj.KeepEps(dj.DDIM(0.5), corrections.Gradient(operators.Misfit(m), 0.3)),
     "DDNM": dj.ddnm,
     "DDRM": dj.DDRM,
 }
@@ -52,7 +52,7 @@ def test_scale_0_is_the_sampler_alone(problem):
     # to one unit in the last place: the program with the gradient rounds its products in another order
     np.testing.assert_allclose(draw(dj.DPS(dj.Ancestral(), operators.Misfit(m), 0.0), x), plain, atol=2e-7)
     off = corrections.Gradient(operators.Misfit(m), 0.0)
-    np.testing.assert_array_equal(draw(dj.KeepNoiseEstimate(dj.Ancestral(), off), x), plain)
+    np.testing.assert_array_equal(draw(dj.KeepEps(dj.Ancestral(), off), x), plain)
     blind = operators.Measurement(operators.Mask(jnp.zeros((6, 6, 1))), jnp.zeros_like(x), 0.1)
     np.testing.assert_allclose(draw(dj.DDRM(blind), x), draw(dj.Renoise(0.85), x), atol=1e-6)
 

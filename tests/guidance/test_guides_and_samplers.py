@@ -46,7 +46,7 @@ GUIDES = {
 CONSTRAINTS = {
     "Known": lambda sampler: dj.Known(sampler, M),
     "DPS": lambda sampler: dj.DPS(sampler, operators.Misfit(M), 0.1),
-    "KeepNoiseEstimate": lambda sampler: dj.KeepNoiseEstimate(sampler, corrections.Gradient(operators.Misfit(M), 0.1)),
+    "KeepEps": lambda sampler: dj.KeepEps(sampler, corrections.Gradient(operators.Misfit(M), 0.1)),
     "TimeTravel": lambda sampler: dj.TimeTravel(sampler, 3),
 }
 X, COND, TS = (

@@ -2,7 +2,7 @@
 
     x_s = alpha_s x_0' + (noise terms with the eps of the uncorrected x_0) = (the sampler's step) + alpha_s (x_0' - x_0)
 
-`KeepNoiseEstimate(DDIM(eta), Gradient(Misfit(m), scale))` is MPGD (He et al. 2024, Algorithm 1),
+`KeepEps(DDIM(eta), Gradient(Misfit(m), scale))` is MPGD (He et al. 2024, Algorithm 1),
 `ddnm(m)` is the range-null space method (Wang et al. 2023). The network is not differentiated.
 """
 
@@ -20,7 +20,7 @@ from diffjax.typing import Sampler, pytree
 
 
 @pytree
-class KeepNoiseEstimate:
+class KeepEps:
     """`sampler` with `correction`, which is told the time s that the step leads to; one evaluation of the network."""
 
     sampler: Sampler
@@ -37,6 +37,6 @@ class KeepNoiseEstimate:
         return moved(state, alpha * (self.correction(x0, s, cond) - x0))
 
 
-def ddnm(measurement: Measurement, eta: Any = 0.85) -> KeepNoiseEstimate:
+def ddnm(measurement: Measurement, eta: Any = 0.85) -> KeepEps:
     """DDNM (Wang et al. 2023, Algorithm 1): for measurements without noise. With noise `DDRM`, which is DDNM+."""
-    return KeepNoiseEstimate(Renoise(eta), Project(measurement))
+    return KeepEps(Renoise(eta), Project(measurement))
