@@ -5,6 +5,9 @@
     python experiments/flow_matching.py --preset cpu-reflow  # a second flow, on pairs of the first; run cpu before
     python experiments/flow_matching.py --preset cifar10     # for accelerators
 
+Fashion-MNIST, preset cpu, 800 steps, five minutes of CPU time, jax 0.10.2, 2026-11-25: FD 22.8 (floor 2.0), KID
+9.9 +- 1.9 (-0.4 +- 0.3), 4.90 +- 0.10 bits per dimension, straightness 0.084.
+
 `straightness` is the mean square of (velocity - chord) along the sampled paths, by the pixel: 0 for straight ones.
 """
 
