@@ -141,17 +141,18 @@ def exact(config: Config, table: Table) -> None:
         def draw(denoise, sde, sampler, ts):
             return dj.sample(key, denoise, sde, sampler, ts, x)
 
+        def error(name: str, n: int) -> dict[str, float]:
+            return {"max": float(jnp.abs(run(SOLVERS[name], denoise, sde, n, draw) - end).max())}
+
         for name in config.solvers:
             for n in () if SOLVERS[name].stochastic else config.exact_budgets:
-                out = run(SOLVERS[name], denoise, sde, n, draw)
-                if out is not None:
-                    table.measure(f"exact/{name}/{n}", lambda out=out: {"max": float(jnp.abs(out - end).max())})
+                if n >= SOLVERS[name].cost:
+                    table.measure(f"exact/{name}/{n}", lambda name=name, n=n: error(name, n))
 
 
 def run(solver: Solver, denoise: Denoiser, sde: SDE, budget: int, draw: Callable) -> Any:
-    """`draw(denoise, sde, sampler, ts)` with as many steps as the budget allows; None if that is none."""
-    steps = budget // solver.cost
-    return draw(denoise, sde, solver.sampler, solver.grid(sde, steps)) if steps else None
+    """`draw(denoise, sde, sampler, ts)` with as many steps as the budget allows, one at least."""
+    return draw(denoise, sde, solver.sampler, solver.grid(sde, budget // solver.cost))
 
 
 def learned(config: Config, table: Table) -> None:
