@@ -9,14 +9,19 @@ square distance of the images from those of the adaptive ODE solver (determinist
 distance from the ODE's solution on a mixture of four Gaussians whose denoiser is known. A row is measured once: a run
 that was stopped goes on where it was.
 
-FD of 1,000 samples, two CPU cores, jax 0.10.2, 2026-11-25, `--budgets 5 10 20` (20 minutes of CPU time):
+FD of 1,000 samples, two CPU cores, jax 0.10.2, 2026-11-25, half an hour of CPU time; the figure shows the others:
 
-    evaluations        5      10      20       evaluations        5      10      20
-    PNDM            21.9    4.59    4.64       UniPC-3         33.1    5.93    5.07
-    DEIS            11.5    4.84    4.82       DPM++ 3M        25.9    6.73    5.12
-    DPM++ 2M         9.4    5.46    5.15       DDIM, uniform   15.3    7.28    5.27
-    UniPC-2          8.1    5.55    5.07       DPM-Solver-2    1042    7.78    4.97
-    DPM++ 2M SDE    17.9    6.10    4.85       Ancestral       61.3    23.0    11.5
+    evaluations              5      10      20      50
+    PNDM, uniform t       21.9    4.59    4.64    5.04
+    DEIS                  11.5    4.84    4.82    5.14
+    DPM++ 2M              9.40    5.46    5.15    5.19
+    UniPC-2               8.05    5.55    5.07    5.17
+    UniPC-3               33.1    5.93    5.07    5.16
+    DPM++ 3M              25.9    6.73    5.12    5.17
+    DPM++ 2M SDE          17.9    6.10    4.85    4.23
+    DPM-Solver-2          1042    7.78    4.97    5.11
+    DDIM, uniform t       15.3    7.28    5.27    4.93
+    Ancestral             61.3    23.0    11.4    4.75
 
 500 evaluations of DDIM: 5.07; test images: 1.61. At ten evaluations the best solver is 0.90 of the reference.
 """
