@@ -67,9 +67,17 @@ def _draws(key, denoise, sde, sampler, ts, shape, batch_size) -> Iterator[tuple[
 
 
 def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:
-    """What distances are measured in: a classifier's features for Fashion-MNIST, the pixels of images up to 8 x 8."""
+    """What distances are measured in: a classifier's features for Fashion-MNIST, the pixels of images up to 8 x 8.
+
+    RGB images are seen by EfficientNet-Lite0 where it has been fetched.
+    """
     if images.name == "fashion_mnist":
         return metrics.fashion_features()
+    if images.shape[-1] == 3:
+        try:
+            return metrics.lite0_features(images.shape)
+        except FileNotFoundError:
+            return None
     return (lambda x: np.asarray(x).reshape(len(x), -1)) if np.prod(images.shape) <= 64 else None
 
 

@@ -82,6 +82,8 @@ def run(config: ImageRun, model: Model, judge: Judge | None = None) -> dict[str,
         return dry_run(config, model)
     experiment.start(config.workdir, config)
     images = data.load(config.data, config.data_dir, size=config.data_size, path=config.data_path)
+    if images.shape[-1] == 3 and 0 < config.samples <= 112:
+        raise ValueError(f"distances of RGB images, in 112 dimensions, need more samples (or 0), got {config.samples}")
     params = init(config, key, images.shape)
     state = train.TrainState.create(key, params, tx, config.optim.ema)
     step = train.jit_train_steps(model.loss, tx, config.optim.ema)

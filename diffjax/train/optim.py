@@ -31,6 +31,8 @@ class OptimConfig:
     """Largest global norm of the gradient."""
     accumulate: int = 1
     """Batches for each update."""
+    weight_decay: float = 0.0
+    """AdamW's, decoupled from the gradient."""
     ema: tuple[float, ...] = (0.9999,)
     """Decays of the parameters' averages; the first is sampled."""
 
@@ -38,7 +40,7 @@ class OptimConfig:
         lr = self.lr
         if self.lr_end is not None:
             lr = optax.cosine_decay_schedule(self.lr, steps // self.accumulate, self.lr_end / self.lr)
-        return adam(lr, self.warmup, self.clip, self.accumulate)
+        return adam(lr, self.warmup, self.clip, self.accumulate, weight_decay=self.weight_decay)
 
 
 def adam(

@@ -27,7 +27,7 @@ def photographs(package, monkeypatch):
     monkeypatch.setattr(faces, "TEST", 2)
     for i in range(1, 6):
         image = Image.new("RGB", (178, 218))
-        image.paste((40 * i,) * 3, (0, 20, 178, 198))  # the central square
+        image.paste((40 * i,) * 3, (29, 59, 149, 179))  # the face
         image.save(package / "image_batch" / f"{i:06}.jpg", quality=95)
     return package
 

@@ -13,4 +13,5 @@ from diffjax.nn.pretrained.face import load_face_net as load_face_net
 from diffjax.nn.pretrained.minilm import MINILM as MINILM
 from diffjax.nn.pretrained.minilm import Encoding as Encoding
 from diffjax.nn.pretrained.minilm import load_minilm as load_minilm
+from diffjax.nn.pretrained.minilm import sentence_vectors as sentence_vectors
 from diffjax.nn.pretrained.wordpiece import Tokens as Tokens

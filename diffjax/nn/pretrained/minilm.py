@@ -19,7 +19,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,6 +99,17 @@ def encode(params: PyTree, tokens: Tokens) -> Encoding:
         x = _norm(layer["norm2"], x + _dense(layer["dense2"], h))
     total = jnp.einsum("btc,bt->bc", x, mask.astype(x.dtype))  # its direction is that of the mean
     return Encoding(x, mask, total / jnp.linalg.norm(total, axis=-1, keepdims=True))
+
+
+def sentence_vectors(path: str | Path, texts: Sequence[str], batch_size: int = 128) -> np.ndarray:
+    """Unit vectors [N, 384] of N texts, cut at 32 tokens, a batch at a time; raises as `load_minilm`."""
+    tokenize, encode = load_minilm(path)
+    encode, rows = jax.jit(encode), []
+    for i in range(0, len(texts), batch_size):
+        part = list(texts[i : i + batch_size])
+        filled = part + [""] * (batch_size - len(part))  # one shape, compiled once
+        rows.append(np.asarray(encode(tokenize(filled)).pooled)[: len(part)])
+    return np.concatenate(rows)
 
 
 def _dense(p: PyTree, x: Array) -> Array:

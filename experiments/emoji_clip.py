@@ -1,0 +1,140 @@
+"""A tiny CLIP of the captioned emoji: a guide of `mpgd.py`, and a judge that knows nothing of it.
+
+    make data                                           # emoji, MiniLM and EfficientNet-Lite0, once
+    python experiments/emoji_clip.py                    # preset guide: a network of its own, minutes on two CPU cores
+    python experiments/emoji_clip.py --preset judge     # a linear map of EfficientNet-Lite0's features, other seed
+
+Texts are MiniLM's sentence vectors, mapped linearly. The guide has its own convolutions and learns from noisy images
+without being told the noise, so that its gradients are smooth; the judge sees an ImageNet network's features, so that
+what fools one need not fool the other. Weights go to the run's folder as `ema.safetensors`; the committed ones are
+notebooks/emoji_clip_guide.safetensors and notebooks/emoji_clip_judge.safetensors.
+
+`category` is the share of held-out emoji whose nearest category name is their own, `top 1` and `top 5` that of those
+whose caption is among the nearest of all held-out captions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import flax.linen as flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+from tyro.conf import OmitArgPrefixes, Suppress
+
+import diffjax as dj
+from diffjax import data, experiment, metrics, nn, times, train
+from diffjax.data import packages
+from diffjax.losses import InfoNCE
+from diffjax.nn import pretrained
+from diffjax.weights import save_params
+
+
+class Linear(flax.Module):
+    """A linear map of features [B, 1, 1, D], with dropout: the judge's tower."""
+
+    dim: int = 128
+
+    @flax.compact
+    def __call__(self, x: Array, c_noise: Any, train: bool = False) -> Array:
+        x = flax.Dropout(0.5, deterministic=not train)(x.reshape(len(x), -1))
+        return flax.Dense(self.dim)(x)
+
+
+GUIDE = nn.CLIP(nn.Classifier(128, multipliers=(1, 2, 4), dropout=0.1))
+JUDGE = nn.CLIP(Linear())
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    net: Suppress[nn.CLIP] = GUIDE
+    see: Suppress[Callable] = data.to_float  # uint8 images -> what the network sees
+    law: Suppress[Callable] = times.Uniform(0.0, 0.6)  # of the noise's standard deviation
+    optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
+        lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,), weight_decay=0.1
+    )
+    loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
+        steps=2000, log_every=50, checkpoint_every=500, sample_every=0
+    )
+    batch_size: int = 128
+    data_dir: Path | None = None
+    seed: int = 20
+    workdir: Path = Path("runs/emoji_clip_guide")
+
+
+def main(config: Config) -> dict[str, Any]:
+    experiment.start(config.workdir, config)
+    images, key = data.load("emoji", config.data_dir), jax.random.key(config.seed)
+    captions, ids = np.unique([*images.train_captions, *images.test_captions], return_inverse=True)  # pyright: ignore
+    text, n = embed(captions.tolist()), len(images.train_images)
+    x = config.see(images.train_images)
+    params = config.net.init(key, jnp.asarray(x[:1]), jnp.zeros(1), jnp.asarray(text[:1]))
+    tx = config.optim.build(config.loop.steps)
+    loss = InfoNCE(dj.EDM(), config.law, config.net.apply, blind)
+    state = train.TrainState.create(key, params, tx, config.optim.ema)
+
+    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+        for batch in data.batches(x, ids[:n], config.batch_size, seed=config.seed, start_step=start):
+            yield {**batch, "text": text[batch["label"]]}
+
+    step = train.jit_train_steps(loss, tx, config.optim.ema)
+    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    save_params(config.workdir / "ema.safetensors", state.ema[0])
+    towers = Partial(config.net.apply, state.ema[0])
+    summary |= {"parameters": train.count(params), **judge(config, towers, images, text[ids[n:]])}
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+def blind(sde: Any, t: Array) -> Array:
+    """The network is not told the noise level."""
+    return jnp.zeros_like(t)
+
+
+def embed(texts: list[str]) -> np.ndarray:
+    """MiniLM's sentence vectors, [N, 384]."""
+    return pretrained.sentence_vectors(packages.find(*pretrained.MINILM), texts)
+
+
+def lite0(images: np.ndarray) -> np.ndarray:
+    """What the judge is told of uint8 images: [N, 1, 1, 1008]."""
+    return metrics.lite0_features(images.shape[1:], parts=3)(data.to_float(images))[:, None, None]
+
+
+def judge(config: Config, towers: Callable, images: data.ImageData, text: np.ndarray) -> dict[str, float]:
+    """Zero-shot categories, and retrieval of captions, of the held-out emoji."""
+    x = jnp.asarray(config.see(images.test_images))
+    found = np.asarray(jax.jit(lambda x: towers(x, jnp.zeros(()), method="image"))(x))
+    names = np.asarray(towers(embed([name.lower() for name in images.class_names]), method="words"))
+    captions, own = np.unique(text, axis=0, return_inverse=True)
+    order = np.argsort(-found @ np.asarray(towers(captions, method="words")).T, axis=-1)[:, :5]
+    hit = order == own[:, None]
+    return {
+        "category": float(np.mean((found @ names.T).argmax(-1) == images.test_labels)),
+        "top 1": float(hit[:, 0].mean()),
+        "top 5": float(hit.any(-1).mean()),
+        "captions": len(captions),
+    }
+
+
+def linear() -> Config:
+    return Config(
+        net=JUDGE,
+        see=lite0,
+        law=times.Fixed(0.0),
+        optim=train.OptimConfig(lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,), weight_decay=1.0),
+        loop=train.LoopConfig(steps=1500, log_every=50, checkpoint_every=500, sample_every=0),
+        batch_size=256,
+        seed=21,
+        workdir=Path("runs/emoji_clip_judge"),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment.configure({"guide": Config, "judge": linear}, __doc__))

@@ -1,0 +1,84 @@
+"""MPGD's experiments and their judges end to end, with made-up pictures, and stand-ins for the pretrained networks."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from diffjax import data, metrics
+from diffjax.data import packages
+from diffjax.data.image_data import ImageData
+from diffjax.nn import pretrained
+
+
+def maps(x):
+    class Seen:
+        stages = (x, x[:, ::2, ::2], jnp.tanh(x), x, x, x)
+
+    return Seen
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Forty pictures of twenty captions, networks that need no weights, features that need no network."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.integers(0, 256, (40, 32, 32, 3), np.uint8), np.arange(40) % 2
+    captions = tuple(f"thing {i % 20}" for i in range(40))
+    made = ImageData("emoji", x, labels, x, labels, ("odd", "even"), captions, captions)
+    people = ImageData("olivetti", x[..., :1], np.arange(40), x[..., :1], np.arange(40), tuple(map(str, range(40))))
+    monkeypatch.setattr(data, "load", lambda name, *_, **__: people if name == "olivetti" else made)
+    monkeypatch.setattr(packages, "find", lambda *_: None)
+    monkeypatch.setattr(
+        metrics, "lite0_features", lambda *_, **__: lambda x: np.asarray(x).reshape(len(x), -1)[:, :1008]
+    )
+    vectors = rng.normal(size=(100, 384)).astype(np.float32)
+    monkeypatch.setattr(pretrained, "sentence_vectors", lambda path, texts: vectors[: len(texts)])
+    monkeypatch.setattr(pretrained, "load_face_net", lambda _: Partial(lambda x: x[:, ::8, ::8].reshape(len(x), -1)))
+    monkeypatch.setattr(pretrained, "load_efficientnet_lite0", lambda _: Partial(maps))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["identity", "style"])
+def test_mpgd(load, world, task, tmp_path, monkeypatch):
+    mpgd = load("mpgd")
+    monkeypatch.setattr(mpgd, "model", lambda _: lambda x, t, cond: 0.5 * x)
+    small = dict(scales=(0.0, 0.1), samples=4, steps=3, batch_size=2, workdir=tmp_path)
+    summary = mpgd.main(dataclasses.replace(mpgd.PRESETS[task](), **small))
+    key = {"identity": "distance", "style": "style"}[task]
+    assert summary[f"scale 0.1, {key}"] < summary[f"scale 0, {key}"]  # guided towards the reference
+    assert (tmp_path / "mpgd.png").is_file() and np.isfinite(list(summary.values())).all()
+
+
+def test_mpgd_says_what_is_missing(load, world, tmp_path):
+    mpgd = load("mpgd")
+    with pytest.raises(SystemExit, match="choose one of: identity, text, style"):
+        mpgd.main(mpgd.Config(task="colour"))
+    with pytest.raises(SystemExit, match="--preset cpu-faces"):
+        mpgd.model(tmp_path / "no.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, preset", [("emoji_clip", "linear"), ("face_judge", "Config")])
+def test_judges(load, world, name, preset, tmp_path):
+    module = load(name)
+    config = getattr(module, preset)()
+    loop = dataclasses.replace(config.loop, steps=2, log_every=2, checkpoint_every=2)
+    config = dataclasses.replace(config, loop=loop, batch_size=8, workdir=tmp_path)
+    config = dataclasses.replace(config, versions=2) if name == "face_judge" else config
+    summary = module.main(config)
+    assert summary["steps"] == 2 and (tmp_path / "ema.safetensors").is_file()
+    assert 0 <= summary["top 5" if name == "emoji_clip" else "people, rate"] <= 1
+
+
+def test_arcface_by_hand(load):
+    """Two classes, centres at right angles: the own angle grows by the margin, the logits by the scale."""
+    judge = load("face_judge")
+    y = jnp.array([[0.8, 0.6]])
+    loss = judge.ArcFace(lambda params, x, **_: (y, jnp.eye(2)), scale=3.0, margin=0.1)
+    values, aux = loss(None, jax.random.key(0), {"image": y, "label": jnp.array([0])})
+    own, other = 3 * np.cos(np.arccos(0.8) + 0.1), 3 * 0.6
+    np.testing.assert_allclose(values, np.log1p(np.exp(other - own)), atol=1e-6)
+    assert aux["hit"] == 1
