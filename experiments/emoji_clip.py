@@ -4,10 +4,11 @@
     python experiments/emoji_clip.py                    # preset guide: a network of its own, minutes on two CPU cores
     python experiments/emoji_clip.py --preset judge     # a linear map of EfficientNet-Lite0's features, other seed
 
-Texts are MiniLM's sentence vectors, mapped linearly. The guide has its own convolutions and learns from noisy images
-without being told the noise, so that its gradients are smooth; the judge sees an ImageNet network's features, so that
-what fools one need not fool the other. Weights go to the run's folder as `ema.safetensors`; the committed ones are
-notebooks/emoji_clip_guide.safetensors and notebooks/emoji_clip_judge.safetensors.
+Texts are MiniLM's sentence vectors, mapped linearly. The guide has its own convolutions and learns from what guidance
+will show it, the clean estimates E[x_0 | x_t] of the model of emoji at all times, blurred and uncertain as they are.
+The judge sees an ImageNet network's features of whole images, so that what fools one need not fool the other. Weights
+go to the run's folder as `ema.safetensors`; the committed ones are notebooks/emoji_clip_guide.safetensors and
+notebooks/emoji_clip_judge.safetensors.
 
 `category` is the share of held-out emoji whose nearest category name is their own, `top 1` and `top 5` that of those
 whose caption is among the nearest of all held-out captions.
@@ -29,11 +30,11 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, metrics, nn, times, train
+from diffjax import data, experiment, metrics, nn, precondition, times, train
 from diffjax.data import packages
 from diffjax.losses import InfoNCE
-from diffjax.nn import pretrained
-from diffjax.weights import save_params
+from diffjax.nn import presets, pretrained
+from diffjax.weights import load_params, save_params
 
 
 class Linear(flax.Module):
@@ -47,6 +48,7 @@ class Linear(flax.Module):
         return flax.Dense(self.dim)(x)
 
 
+SDE, EMOJI = dj.VP(), Path(__file__).parents[1] / "notebooks" / "emoji.safetensors"
 GUIDE = nn.CLIP(nn.Classifier(128, multipliers=(1, 2, 4), dropout=0.1))
 JUDGE = nn.CLIP(Linear())
 
@@ -55,14 +57,15 @@ JUDGE = nn.CLIP(Linear())
 class Config:
     net: Suppress[nn.CLIP] = GUIDE
     see: Suppress[Callable] = data.to_float  # uint8 images -> what the network sees
-    law: Suppress[Callable] = times.Uniform(0.0, 0.6)  # of the noise's standard deviation
+    estimates: bool = True
+    """Whether to learn from the clean estimates of noisy images."""
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
         lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,), weight_decay=0.1
     )
     loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
         steps=2000, log_every=50, checkpoint_every=500, sample_every=0
     )
-    batch_size: int = 128
+    batch_size: int = 64
     data_dir: Path | None = None
     seed: int = 20
     workdir: Path = Path("runs/emoji_clip_guide")
@@ -76,7 +79,7 @@ def main(config: Config) -> dict[str, Any]:
     x = config.see(images.train_images)
     params = config.net.init(key, jnp.asarray(x[:1]), jnp.zeros(1), jnp.asarray(text[:1]))
     tx = config.optim.build(config.loop.steps)
-    loss = InfoNCE(dj.EDM(), config.law, config.net.apply, blind)
+    loss = estimated(config.net) if config.estimates else InfoNCE(SDE, times.Fixed(0.0), config.net.apply)
     state = train.TrainState.create(key, params, tx, config.optim.ema)
 
     def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
@@ -92,9 +95,15 @@ def main(config: Config) -> dict[str, Any]:
     return summary
 
 
-def blind(sde: Any, t: Array) -> Array:
-    """The network is not told the noise level."""
-    return jnp.zeros_like(t)
+def estimated(clip: nn.CLIP) -> InfoNCE:
+    """The loss of E[x_0 | x_t]; the tower is not told t, for it will not know how sure an estimate is."""
+    net = presets.small(multipliers=(1, 2, 3), dropout=0.1)
+    denoise = precondition.from_v(SDE, Partial(net.apply, load_params(EMOJI)))
+
+    def network(params: Any, x: Array, t: Array, text: Array, **options: Any) -> Any:
+        return clip.apply(params, denoise(x, t), jnp.zeros(()), text, **options)
+
+    return InfoNCE(SDE, times.Uniform(), network, precondition.time)
 
 
 def embed(texts: list[str]) -> np.ndarray:
@@ -127,7 +136,7 @@ def linear() -> Config:
     return Config(
         net=JUDGE,
         see=lite0,
-        law=times.Fixed(0.0),
+        estimates=False,
         optim=train.OptimConfig(lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,), weight_decay=1.0),
         loop=train.LoopConfig(steps=1500, log_every=50, checkpoint_every=500, sample_every=0),
         batch_size=256,

@@ -48,28 +48,36 @@ class Method(NamedTuple):
     linear: bool = True  # needs the operator's decomposition
 
 
+def steepest(m: Measurement) -> Any:
+    """The largest singular value: how strongly y answers to a change of x_0."""
+    return jnp.max(m.operator.s) if hasattr(m.operator, "s") else m.operator.factor
+
+
+def dps(m: Measurement, denoise: Denoiser) -> tuple[Denoiser, Sampler]:
+    return denoise, dj.DPS(dj.Ancestral(), Misfit(m), 0.6 / steepest(m))
+
+
 def mpgd(m: Measurement, denoise: Denoiser) -> tuple[Denoiser, Sampler]:
-    steepest = jnp.max(m.operator.s) if hasattr(m.operator, "s") else m.operator.factor
-    step = corrections.Gradient(Misfit(m, squared=True), 0.4 / steepest**2)  # 0.5 is a Newton step along the steepest
-    return denoise, dj.KeepEps(dj.DDIM(0.5), step)
+    step = corrections.Gradient(Misfit(m, squared=True), 0.4 / steepest(m) ** 2)  # 0.5 is a Newton step
+    return denoise, dj.KeepEps(dj.Renoise(0.85), step)
 
 
 def reconstruction(m: Measurement, denoise: Denoiser) -> tuple[Denoiser, Sampler]:
-    # y ~ N(A x_0, v), v the noise's variance and that of x_0 given x_t, kept from dividing by its square
+    # y ~ N(A x_0, v), v the noise's variance and that of A x_0 given x_t, kept from dividing by its square
     def weight(t):
-        return 0.5 / (m.noise_std**2 + 0.3 * SDE.sigma(t) ** 2)
+        return 0.5 / (m.noise_std**2 + 0.3 * (steepest(m) * SDE.sigma(t)) ** 2)
 
     return guidance.reconstruction(denoise, SDE, Misfit(m, squared=True), weight), dj.DDIM(0.5)
 
 
 METHODS: dict[str, Method] = {
-    "DPS": Method(lambda m, d: (d, dj.DPS(dj.Ancestral(), Misfit(m), 0.3)), linear=False, steps=250),
+    "DPS": Method(dps, linear=False),
     "MPGD": Method(mpgd, linear=False),
     "reconstruction": Method(reconstruction, linear=False),
-    "PiGDM": Method(lambda m, d: (guidance.pigdm(d, SDE, m), dj.DDIM(0.5))),
+    "PiGDM": Method(lambda m, d: (guidance.pigdm(d, SDE, m), dj.Renoise(0.85))),
     "DDRM": Method(lambda m, d: (d, dj.DDRM(m, eta_b=0.9))),
     "DDNM+": Method(lambda m, d: (d, dj.DDRM(m))),
-    "DiffPIR": Method(lambda m, d: (guidance.corrected(d, corrections.Proximal(m, SDE, 5.0)), dj.Renoise(0.5))),
+    "DiffPIR": Method(lambda m, d: (guidance.corrected(d, corrections.Proximal(m, SDE, 1.0)), dj.Renoise(0.85))),
     "RePaint": Method(lambda m, d: (d, dj.TimeTravel(dj.Known(dj.Ancestral(), m), 4)), steps=50),
 }
 

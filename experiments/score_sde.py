@@ -137,7 +137,7 @@ PRESETS: dict[str, Callable[[], Config]] = (
     {"cpu": cpu, "cpu-long": cpu_long, "cpu-classes": cpu_classes}
     | {
         "cpu-emoji": partial(pictures, "emoji", 6000),
-        "cpu-faces": partial(pictures, "faces", 4000, flip=True),
+        "cpu-faces": partial(pictures, "faces", 3000, flip=True),
     }
     | {
         f"cifar10-{type(sde).__name__.lower()}{'-deep' * deep}": partial(cifar10, sde, deep)
