@@ -7,13 +7,14 @@
     python experiments/mpgd.py --preset identity                   # faces of the person in a photograph
 
 The models are unconditional and know nothing of the task. Each step of a sampler moves its clean estimate down the
-gradient of a loss, which never passes through the model: `KeepEps(sampler, Gradient(Misfit(measurement), scale))`; the
-measurement is what a network sees of the image (`diffjax.operators.perceptual`). Scale 0 is the model by itself.
+gradient of a loss, by MPGD without the model, `KeepEps(sampler, Gradient(Misfit(measurement), scale))`, where the
+measurement is what a network sees of the image (`diffjax.operators.perceptual`); or with `--through` through the model,
+three times as dear. Scale 0 is the model by itself.
 
-    task      what is measured                     who judges
-    identity  dlib's face network                  `face_judge.py`: ArcFace on EfficientNet-Lite0's features
-    text      the guide of `emoji_clip.py`         the judge of `emoji_clip.py`: EfficientNet-Lite0's features
-    style     Gram matrices of EfficientNet-Lite0  the style loss itself, and the judge of text
+    task      the loss                                               who judges
+    identity  distance of dlib's face network                        `face_judge.py`: ArcFace on EfficientNet-Lite0
+    text      -log p(text | x_0) by the guide of `emoji_clip.py`     its judge, on EfficientNet-Lite0
+    style     distance of Gram matrices of EfficientNet-Lite0        the loss itself, and the judge of text
 """
 
 from __future__ import annotations
@@ -22,27 +23,30 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 from jax.tree_util import Partial
 from matplotlib.figure import Figure
 
 import diffjax as dj
-from diffjax import corrections, data, experiment, metrics, nn, operators, plots, precondition, times
+from diffjax import corrections, data, experiment, guidance, metrics, nn, operators, plots, precondition, times
 from diffjax.data import packages
+from diffjax.data.pictures import read_square
 from diffjax.nn import presets, pretrained
 from diffjax.operators import Measurement, Misfit
 from diffjax.typing import Denoiser, Sampler
 from diffjax.weights import load_params
 
 ROOT = Path(__file__).parents[1]
-WEIGHTS = ROOT / "notebooks"
-STYLE = 500
-SDE, SHAPE = dj.VP(), (32, 32, 3)
+CLIP = nn.CLIP(nn.Classifier(128, multipliers=(1, 2, 4), dropout=0.1))  # the guide
+WEIGHTS, FACES = ROOT / "notebooks", ROOT / "runs/score_sde_faces/ema.safetensors"
+unit = lambda y: y / np.linalg.norm(y, axis=-1, keepdims=True)  # noqa: E731
+SDE, SHAPE, STYLES = dj.VP(), (32, 32, 3), (261, 377, 1131)  # a peacock, yin and yang, a heart: held-out emoji
 PROMPTS = (
     "flag", "clock face one oclock", "cat face", "family", "couple with heart",
     "automobile", "runner", "house building", "flower", "raised hand",
@@ -51,18 +55,21 @@ PROMPTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    task: str = "text"
-    """identity, text or style."""
-    scales: tuple[float, ...] = (0.0, 0.02, 0.05)
-    """Steps of the clean estimate, in root mean square units of [-1, 1]."""
+    task: Literal["identity", "text", "style"] = "text"
+    scales: tuple[float, ...] = (0.0, 0.05, 0.15)
+    """Steps of the clean estimate, in root mean square units of [-1, 1]; with `through`, factors of the loss."""
     samples: int = 200
     steps: int = 100
     eta: float = 0.5
     """Share of fresh noise in every step."""
-    passes: int = 1
-    """How often each step is taken (time travel)."""
-    first: float = 0.02
-    """For style: the scale of the text."""
+    through: bool = False
+    """Whether the gradient goes through the model too (reconstruction guidance); then eta is DDIM's."""
+    prompts: tuple[str, ...] = PROMPTS
+    """For text and style."""
+    references: tuple[Path, ...] = ()
+    """Your own pictures: of people, for identity, or one of a style; by default held-out ones of the set."""
+    first: float = 10.0
+    """For style: the scale of the text, which is felt through the model."""
     low: float = 0.1
     """The time below which nothing is guided."""
     model: Path = WEIGHTS / "emoji.safetensors"
@@ -75,24 +82,22 @@ class Config:
 class Task(NamedTuple):
     """What to guide by, the last of it at the scales; who judges the images; and what they should be like."""
 
-    measurements: tuple[Measurement, ...]
+    losses: Callable[[slice], Sequence[Callable]]  # of the samples in a slice, (x_0, cond) -> [B]
     judge: Callable[[np.ndarray], dict[str, float]]
-    references: np.ndarray
+    references: np.ndarray | None = None
 
 
 def main(config: Config) -> dict[str, Any]:
-    if config.task not in TASKS:
-        raise SystemExit(f"unknown task {config.task!r}; choose one of: {', '.join(TASKS)}")
     experiment.start(config.workdir, config)
     task, denoise = TASKS[config.task](config), model(config.model)
-    summary, pictures = {}, {"reference": task.references}
+    summary, drawn = {}, {} if task.references is None else {"reference": task.references}
     for scale in config.scales:
         x = draw(config, task, denoise, scale)
         row = task.judge(x)
         print(f"scale {scale:<6g}" + "".join(f"  {k} {v:.3f}" for k, v in row.items()), flush=True)
         summary |= {f"scale {scale:g}, {key}": value for key, value in row.items()}
-        pictures[f"{scale:g}"] = x
-    figure(config, pictures)
+        drawn[f"{scale:g}"] = x
+    figure(config, drawn)
     experiment.finish(config.workdir, summary)
     return summary
 
@@ -105,7 +110,7 @@ def model(path: Path) -> Denoiser:
     """
     if not path.exists():
         raise SystemExit(f"there is no {path}: train the model by `python experiments/score_sde.py --preset cpu-faces`")
-    net = presets.small(multipliers=(1, 2, 3), dropout=0.1)
+    net = presets.small(multipliers=(1, 2, 3))
     return precondition.from_v(SDE, Partial(net.apply, load_params(path)))
 
 
@@ -116,83 +121,102 @@ def draw(config: Config, task: Task, denoise: Denoiser, scale: float) -> np.ndar
     found = []
     for i in range(0, config.samples, config.batch_size):
         part = slice(i, i + config.batch_size)
+        guided, sampler = guide(config, task.losses(part), denoise, scale)
         x = dj.prior_sample(k_prior[part], SDE, (len(k_prior[part]), *SHAPE))
-        found.append(np.asarray(dj.sample(k_steps[part], denoise, SDE, sampler(config, task, scale, part), ts, x)))
+        found.append(np.asarray(dj.sample(k_steps[part], guided, SDE, sampler, ts, x)))
     return np.clip(np.concatenate(found), -1, 1)
 
 
-def sampler(config: Config, task: Task, scale: float, part: slice) -> Sampler:
-    """The guided sampler of the examples in `part`."""
-    guided: Sampler = dj.Renoise(config.eta)
-    scales = [config.first] * (len(task.measurements) - 1) + [scale]
-    for m, c in zip(task.measurements, scales, strict=True):
-        own = dataclasses.replace(m, y=m.y[part])
-        step = corrections.Gradient(Misfit(own), c, normalised=True)
-        guided = dj.KeepEps(guided, corrections.Window(step, config.low, SDE.T))
-    return dj.TimeTravel(guided, config.passes, config.low, 0.7) if config.passes > 1 else guided
+def guide(config: Config, losses: Sequence[Callable], denoise: Denoiser, scale: float) -> tuple[Denoiser, Sampler]:
+    """All losses but the last are felt through the model, at the scale `first`."""
+    *others, last = losses
+    for loss in others:
+        denoise = guidance.reconstruction(denoise, SDE, loss, config.first)
+    if config.through:
+        return guidance.reconstruction(denoise, SDE, last, scale), dj.DDIM(config.eta)
+    step = corrections.Window(corrections.Gradient(last, scale, normalised=True), config.low, SDE.T)
+    return denoise, dj.KeepEps(dj.Renoise(config.eta), step)
+
+
+def pictures(config: Config, default: np.ndarray) -> np.ndarray:
+    """The user's references, or the default, [n, 32, 32, 3] in [-1, 1]."""
+    own = [read_square(path, SHAPE[0]) for path in config.references]
+    return data.to_float(np.stack(own)) if own else default
 
 
 def identity(config: Config, people: int = 10) -> Task:
-    """The first held-out faces, each a reference for equally many samples."""
+    """The references, or the first held-out faces, each for equally many samples."""
     faces = data.to_float(data.load("faces", config.data_dir).test_images)
-    who = np.arange(config.samples) % people
+    references = pictures(config, faces[:people])
+    who = np.arange(config.samples) % len(references)
     net = pretrained.load_face_net(packages.find(*pretrained.FACE_NET))
-    measurement = Measurement(net, net(jnp.asarray(faces[:people]))[who])
+    y = net(jnp.asarray(references))[who]
     see, head = metrics.lite0_features(SHAPE, parts=3), load_params(WEIGHTS / "face_judge.safetensors")["params"]
 
     def embed(x: np.ndarray) -> np.ndarray:
         return unit(see(x) @ head["embed"]["kernel"] + head["embed"]["bias"])
 
-    y = embed(faces)
-    limit = np.quantile((y @ y.T)[~np.eye(len(y), dtype=bool)], 0.99)  # 1 % of the pairs of two people are above
+    own, others = embed(references)[who], embed(faces)
+    limit = np.quantile((others @ others.T)[~np.eye(len(faces), dtype=bool)], 0.99)  # 1 % of pairs of two are above
 
     def judge(x: np.ndarray) -> dict[str, float]:
-        cosine = np.sum(embed(x) * y[who], axis=-1)
+        cosine = np.sum(embed(x) * own, axis=-1)
         return {
-            "distance": distance(measurement, x),
+            "distance": distance(net, y, x),
             "cosine": float(cosine.mean()),
             "accepted": float((cosine > limit).mean()),
             "spread": float(np.mean([x[who == i].std(0).mean() for i in np.unique(who)])),
         }
 
-    return Task((measurement,), judge, faces[who])
+    return Task(lambda part: (Misfit(Measurement(net, y[part])),), judge, references[who])
 
 
-def text(config: Config) -> Task:
-    """The prompts, each for equally many samples."""
-    want = np.arange(config.samples) % len(PROMPTS)
-    vectors = pretrained.sentence_vectors(packages.find(*pretrained.MINILM), PROMPTS)
-    clip = nn.CLIP(nn.Classifier(128, multipliers=(1, 2, 4), dropout=0.1))
+def text(config: Config, others: int = 400) -> Task:
+    """The prompts, each for equally many samples, told from one another and from other captions of the set.
+
+    A CLIP is a classifier of whatever texts it is given: the loss is -log p(prompt | x_0) among them all.
+    """
+    captions = np.unique(data.load("emoji", config.data_dir).train_captions)  # pyright: ignore
+    texts = [*config.prompts, *np.random.default_rng(config.seed).choice(captions, min(others, len(captions)), False)]
+    vectors = pretrained.sentence_vectors(packages.find(*pretrained.MINILM), texts)
     params = load_params(WEIGHTS / "emoji_clip_guide.safetensors")
-    targets = clip.apply(params, vectors, method="words")
-    measurement = Measurement(Partial(partial(clip.apply, method="image"), params), jnp.asarray(targets)[want])
+    words = CLIP.apply(params, vectors, method="words")
+    want = jnp.arange(config.samples) % len(config.prompts)
+    loss = Partial(caption_loss, params, words)
     see, head = metrics.lite0_features(SHAPE, parts=3), load_params(WEIGHTS / "emoji_clip_judge.safetensors")["params"]
-    words = unit(vectors @ head["text"]["kernel"])
+    named = unit(vectors[: len(config.prompts)] @ head["text"]["kernel"])
 
     def judge(x: np.ndarray) -> dict[str, float]:
         tower = head["tower"]["Dense_0"]
-        cosines = unit(see(x) @ tower["kernel"] + tower["bias"]) @ words.T
+        cosines = unit(see(x) @ tower["kernel"] + tower["bias"]) @ named.T
         return {
             "accuracy": float(np.mean(cosines.argmax(-1) == want)),
             "cosine": float(cosines[np.arange(len(x)), want].mean()),
         }
 
-    return Task((measurement,), judge, np.ones((len(PROMPTS), *SHAPE)))
+    return Task(lambda part: (Partial(loss, want[part]),), judge)
+
+
+def caption_loss(params: Any, words: Array, want: Array, x0: Array, cond: Any = None) -> Array:
+    """-log p(text | x_0), [B]; `want` [B] counts the words [N, D]."""
+    cosines: Any = CLIP.apply(params, x0, method="image") @ words.T  # pyright: ignore[reportOperatorIssue]
+    logits = jnp.exp(params["params"]["log_scale"]) * cosines
+    return optax.softmax_cross_entropy_with_integer_labels(logits, want)
 
 
 def style(config: Config) -> Task:
-    """The prompts, drawn like one held-out picture of another thing."""
+    """The prompts, drawn like the references in turn, by default pictures of other things."""
     captioned = text(config)
-    images = data.load("emoji", config.data_dir)
-    reference = data.to_float(images.test_images[[STYLE]])
+    styles = pictures(config, data.to_float(data.load("emoji", config.data_dir).test_images[[*STYLES]]))
+    references = styles[np.arange(config.samples) % len(styles)]
     net = pretrained.load_efficientnet_lite0(packages.find(*pretrained.EFFICIENTNET_LITE0))
     gram = operators.Gram(Partial(maps, net))
-    measurement = Measurement(gram, jnp.repeat(gram(jnp.asarray(reference)), config.samples, axis=0))
+    y = gram(jnp.asarray(references))
 
     def judge(x: np.ndarray) -> dict[str, float]:
-        return {"style": distance(measurement, x), **captioned.judge(x)}
+        return {"style": distance(gram, y, x), **captioned.judge(x)}
 
-    return Task((*captioned.measurements, measurement), judge, reference)
+    return Task(lambda part: (*captioned.losses(part), Misfit(Measurement(gram, y[part]))), judge, references)
 
 
 def maps(net: Callable, x: Array) -> Sequence[Array]:
@@ -200,20 +224,16 @@ def maps(net: Callable, x: Array) -> Sequence[Array]:
     return net(jax.image.resize(x, (len(x), 64, 64, 3), "linear")).stages[:3]
 
 
-def distance(measurement: Measurement, x: np.ndarray) -> float:
-    """The mean misfit."""
-    return float(jax.jit(lambda x: Misfit(measurement)(x))(x).mean())
+def distance(see: Callable, y: Array, x: np.ndarray) -> float:
+    """The mean of |y - see(x)|."""
+    return float(jax.jit(lambda x: Misfit(Measurement(see, y))(x))(x).mean())
 
 
-def unit(y: np.ndarray) -> np.ndarray:
-    return y / np.linalg.norm(y, axis=-1, keepdims=True)
-
-
-def figure(config: Config, pictures: dict[str, np.ndarray]) -> None:
+def figure(config: Config, rows: dict[str, np.ndarray]) -> None:
     """Rows of twenty: the references, and each scale."""
-    plot = Figure(figsize=(12, 1.2 * len(pictures)), layout="constrained")
-    for i, (name, x) in enumerate(pictures.items(), start=1):
-        axes = plot.add_subplot(len(pictures), 1, i, xticks=[], yticks=[])
+    plot = Figure(figsize=(12, 0.8 * len(rows)), layout="constrained")
+    for i, (name, x) in enumerate(rows.items(), start=1):
+        axes = plot.add_subplot(len(rows), 1, i, xticks=[], yticks=[])
         axes.imshow(plots.image_grid(x[:20], rows=1))
         axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     plot.savefig(config.workdir / "mpgd.png", dpi=110, bbox_inches="tight")
@@ -221,14 +241,9 @@ def figure(config: Config, pictures: dict[str, np.ndarray]) -> None:
 
 TASKS = {"identity": identity, "text": text, "style": style}
 PRESETS: dict[str, Callable[[], Config]] = {
-    "text": Config,
-    "style": partial(Config, task="style", workdir=Path("runs/mpgd_style")),
-    "identity": partial(
-        Config,
-        task="identity",
-        model=ROOT / "runs/score_sde_faces/ema.safetensors",
-        workdir=Path("runs/mpgd_identity"),
-    ),
+    "text": partial(Config, through=True, scales=(0.0, 4.0, 10.0, 20.0)),
+    "style": partial(Config, task="style", scales=(0.0, 0.03, 0.1, 0.15), workdir=Path("runs/mpgd_style")),
+    "identity": partial(Config, task="identity", model=FACES, workdir=Path("runs/mpgd_identity")),
 }
 
 if __name__ == "__main__":

@@ -96,11 +96,11 @@ def cpu_classes() -> Config:
     )
 
 
-def pictures(name: str, steps: int, **changes: Any) -> Config:
+def pictures(name: str, steps: int, dropout: float, **changes: Any) -> Config:
     """RGB pictures of 32 x 32, a level of 4 x 4 more: the models of `mpgd.py`; the faces must not be published."""
     return dataclasses.replace(
         cpu_long(),
-        net=presets.small(multipliers=(1, 2, 3), dropout=0.1),
+        net=presets.small(multipliers=(1, 2, 3), dropout=dropout),
         loop=train.LoopConfig(steps=steps, log_every=100, checkpoint_every=500, sample_every=0),
         data=name,
         samples=0,
@@ -136,8 +136,8 @@ def cifar10(sde: dj.VP | dj.SubVP | dj.VE, deep: bool) -> Config:
 PRESETS: dict[str, Callable[[], Config]] = (
     {"cpu": cpu, "cpu-long": cpu_long, "cpu-classes": cpu_classes}
     | {
-        "cpu-emoji": partial(pictures, "emoji", 6000),
-        "cpu-faces": partial(pictures, "faces", 3000, flip=True),
+        "cpu-emoji": partial(pictures, "emoji", 6000, 0.1),
+        "cpu-faces": partial(pictures, "faces", 4000, 0.0, flip=True),
     }
     | {
         f"cifar10-{type(sde).__name__.lower()}{'-deep' * deep}": partial(cifar10, sde, deep)
