@@ -133,14 +133,18 @@ def cifar10(sde: dj.VP | dj.SubVP | dj.VE, deep: bool) -> Config:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"cpu": cpu, "cpu-long": cpu_long, "cpu-classes": cpu_classes} | {
-    "cpu-emoji": partial(pictures, "emoji", 6000),
-    "cpu-faces": partial(pictures, "faces", 4000, flip=True),
-} | {
-    f"cifar10-{type(sde).__name__.lower()}{'-deep' * deep}": partial(cifar10, sde, deep)
-    for sde in (dj.VP(), dj.SubVP(), dj.VE())
-    for deep in (False, True)
-}
+PRESETS: dict[str, Callable[[], Config]] = (
+    {"cpu": cpu, "cpu-long": cpu_long, "cpu-classes": cpu_classes}
+    | {
+        "cpu-emoji": partial(pictures, "emoji", 6000),
+        "cpu-faces": partial(pictures, "faces", 4000, flip=True),
+    }
+    | {
+        f"cifar10-{type(sde).__name__.lower()}{'-deep' * deep}": partial(cifar10, sde, deep)
+        for sde in (dj.VP(), dj.SubVP(), dj.VE())
+        for deep in (False, True)
+    }
+)
 
 if __name__ == "__main__":
     main(experiment.configure(PRESETS, __doc__))
