@@ -97,7 +97,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def estimated(clip: nn.CLIP) -> InfoNCE:
     """The loss of E[x_0 | x_t]; the tower is not told t, for it will not know how sure an estimate is."""
-    net = presets.small(multipliers=(1, 2, 3), dropout=0.1)
+    net = presets.small(multipliers=(1, 2, 3))
     denoise = precondition.from_v(SDE, Partial(net.apply, load_params(EMOJI)))
 
     def network(params: Any, x: Array, t: Array, text: Array, **options: Any) -> Any:

@@ -46,6 +46,7 @@ class Method(NamedTuple):
     build: Callable[[Measurement, Denoiser], tuple[Denoiser, Sampler]]
     steps: int = 100
     linear: bool = True  # needs the operator's decomposition
+    r: int = 1  # how often each step is taken
 
 
 def steepest(m: Measurement) -> Any:
@@ -78,7 +79,7 @@ METHODS: dict[str, Method] = {
     "DDRM": Method(lambda m, d: (d, dj.DDRM(m, eta_b=0.9))),
     "DDNM+": Method(lambda m, d: (d, dj.DDRM(m))),
     "DiffPIR": Method(lambda m, d: (guidance.corrected(d, corrections.Proximal(m, SDE, 1.0)), dj.Renoise(0.85))),
-    "RePaint": Method(lambda m, d: (d, dj.TimeTravel(dj.Known(dj.Ancestral(), m), 4)), steps=50),
+    "RePaint": Method(lambda m, d: (d, dj.TimeTravel(dj.Known(dj.Ancestral(), m))), steps=50, r=4),
 }
 
 
@@ -139,17 +140,18 @@ def results(config: Config, m: Measurement, denoise: Denoiser, x: Array) -> dict
         method = METHODS[name]
         if linear or not method.linear:
             guided, sampler = method.build(m, denoise)
-            found[name] = draw(config, guided, sampler, times.uniform(SDE, method.steps), x.shape)
+            ts = times.repaint(times.uniform(SDE, method.steps), 1, method.r)
+            found[name] = draw(config, guided, sampler, ts, x.shape)
     return found
 
 
 def draw(config: Config, denoise: Denoiser, sampler: Sampler, ts: Array, shape: tuple[int, ...]):
     x = dj.prior_sample(jax.random.key(config.seed + 1), SDE, shape)
     args = jax.random.key(config.seed + 2), denoise, SDE, sampler
-    out = np.asarray(jnp.clip(dj.sample(*args, ts, x), -1, 1))
-    jax.block_until_ready(dj.sample(*args, ts[:6], x))  # compiles
+    out, few = np.asarray(jnp.clip(dj.sample(*args, ts, x), -1, 1)), times.uniform(SDE, 5)
+    jax.block_until_ready(dj.sample(*args, few, x))  # compiles
     start = time.perf_counter()
-    jax.block_until_ready(dj.sample(*args, ts[:6], x))
+    jax.block_until_ready(dj.sample(*args, few, x))
     return out, 1e3 * (time.perf_counter() - start) / len(x) / 5
 
 

@@ -106,15 +106,14 @@ def replacement(config: Config) -> dict[str, float]:
         prior = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.array([[[1.0, rho], [rho, 1.0]]]))
         inpaint = dj.inpaint(dj.Ancestral(), known, jnp.array([1.0, 0.0]))
         summary[f"E[x_2], rho {rho}, exact"] = 1.5 * rho
-        for name, steps, sampler in (
-            ("replacement, 100 steps", 100, inpaint),
-            ("replacement, 1000 steps", 1000, inpaint),
-            ("RePaint, 100 x 10", 100, dj.TimeTravel(inpaint, 10)),
+        coarse, fine = times.uniform(SDE, 100), times.uniform(SDE, 1000)
+        for name, ts, sampler in (
+            ("replacement, 100 steps", coarse, inpaint),
+            ("replacement, 1000 steps", fine, inpaint),
+            ("RePaint, 100 x 10", times.repaint(coarse, 1, 10), dj.TimeTravel(inpaint)),
         ):
             x = dj.prior_sample(jax.random.key(config.seed), SDE, (n, 2))
-            out = dj.sample(
-                jax.random.key(config.seed + 1), prior.denoiser(SDE), SDE, sampler, times.uniform(SDE, steps), x
-            )
+            out = dj.sample(jax.random.key(config.seed + 1), prior.denoiser(SDE), SDE, sampler, ts, x)
             summary[f"E[x_2], rho {rho}, {name}"] = float(out[:, 1].mean())
             print(f"rho {rho}, {name:<26}{out[:, 1].mean():.3f}", flush=True)
     return summary

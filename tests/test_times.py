@@ -49,6 +49,38 @@ def test_simple_grids():
     np.testing.assert_allclose(np.diff(np.log((1 - ts) / ts)), np.full(5, np.log(81) / 5), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("n", "j", "r"), [(250, 10, 10), (20, 1, 3), (20, 3, 2), (7, 6, 4), (5, 2, 1)])
+def test_repaint_nodes_are_those_of_the_papers_schedule(n, j, r):
+    """Its bookkeeping: at every j-th of the labels n - 1, ..., 0 and -1 (clean) there are r - 1 jumps to be spent."""
+    jumps, label, labels = dict.fromkeys(range(0, n - j, j), r - 1), n - 1, [n - 1]
+    while label >= 0:
+        label -= 1
+        labels.append(label)
+        if jumps.get(label, 0) > 0:
+            jumps[label] -= 1
+            labels += range(label + 1, label + j + 1)
+            label += j
+    grid = times.uniform(dj.VP(), n)
+    ts = times.repaint(grid, j, r)
+    np.testing.assert_array_equal(ts, grid[n - 1 - np.array(labels)])
+    down = int((jnp.diff(ts) < 0).sum())
+    assert down == n + (r - 1) * j * len(jumps) and (n != 250 or down == 2410)
+
+
+def test_repaint_in_a_window_under_jit_and_its_errors():
+    grid = times.uniform(dj.VP(), 10, 0.0)
+    ts = times.repaint(grid, 2, 3, window=(0.45, 0.75))
+    up = np.asarray(ts[1:])[np.diff(ts) > 0]
+    np.testing.assert_allclose(up, [0.6, 0.7, 0.6, 0.7, 0.4, 0.5, 0.4, 0.5], atol=1e-6)
+    np.testing.assert_array_equal(jax.jit(lambda ts: times.repaint(ts, 2, 3))(grid), times.repaint(grid, 2, 3))
+    with pytest.raises(ValueError, match="a jump length j and a number of times r of at least 1, got 0 and 3"):
+        times.repaint(grid, 0, 3)
+    with pytest.raises(ValueError, match="of at least 1, got 2 and 0"):
+        times.repaint(grid, 2, 0)
+    with pytest.raises(ValueError, match="a grid of 10 steps is too short for jumps of 10"):
+        times.repaint(grid)
+
+
 def test_integer_grids_of_a_table():
     sde = dj.BetaTable.linear(1000)
     assert times.trailing(sde, 4).tolist() == [1000, 750, 500, 250, 0]

@@ -5,7 +5,8 @@
 For a mask these are the known pixels (inpainting), for colour to grey the grey part of every pixel (colorization), in
 any orthonormal basis (Song et al. 2021, Appendix I). Wrap the predictor and the corrector each:
 `PC(Known(predictor, m), Known(corrector, m))`. Replacement does not condition the unknown part on the known one, and so
-is biased however many steps there are; `TimeTravel(Known(...))` is RePaint, which repairs it (Lugmayr et al. 2022).
+is biased however many steps there are; RePaint repairs it (Lugmayr et al. 2022): `TimeTravel(Known(...))` on the grid
+`times.repaint(ts)`.
 
 The mean, which `sample` returns at the end, gets the known part itself, and keeps its own unknown part: the original
 code took that part from the noisy x, so that its final denoising did not reach the unknown pixels.

@@ -1,47 +1,44 @@
-"""Time travel: after a step from t to s the noise between them is added again, and the step repeated.
+"""Time travel: where the grid climbs, noise is added instead of taken away, and the steps below are taken again.
 
-With `Known` this is RePaint (Lugmayr et al. 2022, Algorithm 1, jump length 1), with a guide the resampling of FreeDoM,
-MPGD and DDNM: the unknown part gets the time to agree with what is known.
+    x_s = (alpha_s / alpha_t) x_t + b z   where s > t, with b^2 = sigma_s^2 - (alpha_s sigma_t / alpha_t)^2
+
+The grid says where and how often: `times.repaint(ts, j, r)` goes back over j steps, r - 1 times. With `Known` this is
+RePaint (Lugmayr et al. 2022, Algorithm 1 and Appendix B), with a guide the resampling of FreeDoM, MPGD and DDNM: the
+unknown part gets the time to agree with what is known.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jax import Array
 
-from diffjax.arrays import bcast, fold, normal, split
+from diffjax.arrays import bcast, normal
 from diffjax.sde import gaussian
-from diffjax.typing import Sampler, pytree, static
+from diffjax.typing import Sampler, pytree
 
 
 @pytree
 class TimeTravel:
-    """`sampler` with every step taken `n` times where low <= t <= high, once elsewhere (n - 1 returns to t).
+    """`sampler`, on grids that climb too; put it outside of every other constraint, which would act on climbs as well.
 
-    Raises:
-      ValueError: n is less than 1.
+    A climb begins the sampler anew: what a multistep solver remembers belongs to another path, whose noise is gone.
     """
 
     sampler: Sampler
-    n: int = static(default=10)
-    low: Any = 0.0
-    high: Any = float("inf")
-
-    def __post_init__(self):
-        if self.n < 1:
-            raise ValueError(f"a step is taken at least once, got n = {self.n}")
+    climbs: ClassVar[bool] = True  # the driver lets its grid rise
 
     def init(self, x: Array) -> Any:
         return self.sampler.init(x)
 
     def step(self, key, denoise, sde, state, t, s, cond):
-        def again(i, state):
-            k_step, k_back = split(fold(key, i))
-            state = self.sampler.step(k_step, denoise, sde, state, t, s, cond)
-            a, b = gaussian.transition(sde, t, s)
-            back = bcast(a, state.x) * state.x + bcast(b, state.x) * normal(k_back, state.x)
-            return state._replace(x=back.astype(state.x.dtype))
+        def climb():
+            a, b = gaussian.transition(sde, s, t)
+            return self.sampler.init(bcast(a, state.x) * state.x + bcast(b, state.x) * normal(key, state.x))
 
-        inside = (self.low <= t) & (t <= self.high)
-        state = jax.lax.cond(inside, lambda: jax.lax.fori_loop(1, self.n, again, state), lambda: state)
-        return self.sampler.step(fold(key, 0), denoise, sde, state, t, s, cond)
+        def fall():
+            return self.sampler.step(key, denoise, sde, state, t, s, cond)
+
+        def typed(branch):  # the branches agree, whatever the grid's dtype
+            return lambda: jax.tree.map(lambda new, old: new.astype(old.dtype), branch(), state)
+
+        return jax.lax.cond(s > t, typed(climb), typed(fall))

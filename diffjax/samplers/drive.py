@@ -50,7 +50,7 @@ def sample(
       key: one key, or one key for each example [B]; example i of a single key uses it folded with i, so that seeds
         give the same samples however they are batched.
       denoise: `(x, t, cond) -> x_0`.
-      ts: times [n + 1] that do not increase, within [0, sde.T]; see `diffjax.times`.
+      ts: times [n + 1] that do not increase, within [0, sde.T]; see `diffjax.times`. Under `TimeTravel` they may.
       x: the state at ts[0], [B, ...]; `prior_sample` draws it.
       trajectory: return the states at all times of ts, [n + 1, B, ...].
 
@@ -61,7 +61,7 @@ def sample(
     Raises:
       ValueError: the grid, the shape of x or the number of keys is unfit, or the denoiser changes the shape.
     """
-    x = _checked(ts, sde, x)
+    x = _checked(ts, sde, x, getattr(sampler, "climbs", False))
     keys = example_keys(key, x.shape[0])
     return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory)
 
@@ -98,12 +98,12 @@ def encode(
     return _sample(keys, as_partial(denoise), sde, sampler, ts[::-1], x, cond, trajectory)
 
 
-def _checked(ts: Array, sde: SDE, x: Array) -> Array:
+def _checked(ts: Array, sde: SDE, x: Array, climbs: bool = False) -> Array:
     """x in the precision of the steps' arithmetic, never below float32, once it and the grid are found fit."""
     x = jnp.asarray(x)
     if x.ndim < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
-    check_grid(ts, sde)
+    check_grid(ts, sde, climbs)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -127,12 +127,20 @@ def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
     return last if xs is None else jnp.concatenate([x[None], xs[:-1], last[None]])
 
 
-def check_grid(ts: Array, sde: SDE) -> None:
-    """Raise a ValueError unless ts is a grid for the SDE. What is traced cannot be looked at, and passes."""
+def check_grid(ts: Array, sde: SDE, climbs: bool = False) -> None:
+    """Raise a ValueError unless ts is a grid for the SDE. What is traced cannot be looked at, and passes.
+
+    A grid that `climbs` may rise on its way, but not as a whole.
+    """
     if np.ndim(ts) != 1 or len(ts) < 2:
         raise ValueError(f"ts must be [n + 1] times for n >= 1 steps, got shape {np.shape(ts)}")
-    if not isinstance(ts, Tracer) and not np.all(np.diff(np.asarray(ts)) <= 0):
-        raise ValueError("ts must fall from noise (ts[0]) to data (ts[-1]); reverse the grid if it rises")
+    if not isinstance(ts, Tracer):
+        nodes = np.asarray(ts)
+        if not np.all(np.diff(nodes[[0, -1]] if climbs else nodes) <= 0):
+            raise ValueError(
+                "ts must fall from noise (ts[0]) to data (ts[-1]); reverse the grid if it rises. "
+                "Only TimeTravel(sampler), outside of all other constraints, goes up and down"
+            )
     check_times(ts, sde)
 
 

@@ -1,12 +1,13 @@
 """Times to sample at.
 
 A grid is an array ts [n + 1] that falls from noise to data; n is the number of steps. Where a grid is defined by noise
-levels, times are found by inverting logsnr(t), so it serves every SDE.
+levels, times are found by inverting logsnr(t), so it serves every SDE. `tail` and `repaint` make grids of grids.
 """
 
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from diffjax.sde.gaussian import logsnr, time_of_logsnr
@@ -99,6 +100,36 @@ def tail(ts: Array, strength: float) -> Array:
         raise ValueError(f"the strength must lie in [0, 1], got {strength}")
     n = len(ts) - 1
     return ts[n - int(n * strength + 1e-6) :]
+
+
+def repaint(ts: Array, j: int = 10, r: int = 10, window: tuple[float, float] | None = None) -> Array:
+    """RePaint's way down the grid ts [n + 1]: after j steps back up over them, r - 1 times.
+
+    Lugmayr et al. 2022, Appendix B; for `TimeTravel`. Counted from the data, the climbs start at the nodes 1, 1 + j,
+    1 + 2j, ..., and so never from the data themselves; with j = 1 it is the paper's Algorithm 1. A climb costs no
+    evaluation of the network, and there are n + (r - 1) j c steps down for c climbing nodes: 2410 with the paper's
+    n = 250, j = 10, r = 10.
+
+    Args:
+      j: jump length, the number of steps.
+      r: how often the steps of a jump are taken; 1 is the grid itself.
+      window: (low, high): climb only to times that lie in it (MPGD's code: 200 to 700 of 1000).
+
+    Raises:
+      ValueError: j or r is less than 1, or the grid is too short for a single jump.
+    """
+    n = len(ts) - 1
+    if j < 1 or r < 1:
+        raise ValueError(f"RePaint needs a jump length j and a number of times r of at least 1, got {j} and {r}")
+    if n <= j:
+        raise ValueError(f"a grid of {n} steps is too short for jumps of {j}")
+    inside = np.ones(n + 1, bool) if window is None else (window[0] <= np.asarray(ts)) & (np.asarray(ts) <= window[1])
+    path = [n]  # node k from the data is ts[n - k]
+    for k in range(n - 1, -1, -1):
+        path.append(k)
+        if 1 <= k <= n - j and k % j == 1 % j and inside[n - k - j]:
+            path += [*range(k + 1, k + j + 1), *range(k + j - 1, k - 1, -1)] * (r - 1)
+    return jnp.asarray(ts)[n - np.array(path)]
 
 
 def _pinned(sde: SDE, logsnrs: Array, t_max: Any, t_min: Any) -> Array:

@@ -1,5 +1,6 @@
 """Replacement, RePaint and SDEdit: what is known is kept to the bit, and the known bias and its repair."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,17 +46,14 @@ def test_colorization_keeps_the_grey_part(images, key):
 
 @pytest.fixture(scope="module")
 def gaussian():
-    """E[x_2 | x_1 = 1.5] by replacement, with n passes a step, for a Gaussian of correlation rho."""
+    """E[x_2 | x_1 = 1.5] by replacement, with jumps of j taken r times, for a Gaussian of correlation rho."""
     n, known = 5000, jnp.array([1.5, 0.0])
 
-    def run(rho, passes):
+    def run(rho, j, r):
         prior = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.array([[[1.0, rho], [rho, 1.0]]]))
         sampler = dj.inpaint(dj.Ancestral(), jnp.tile(known, (n, 1)), jnp.array([1.0, 0.0]))
-        sampler = sampler if passes == 1 else dj.TimeTravel(sampler, passes)
-        x = dj.prior_sample(jax.random.key(1), SDE, (n, 2))
-        return float(
-            dj.sample(jax.random.key(2), prior.denoiser(SDE), SDE, sampler, times.uniform(SDE, 100), x)[:, 1].mean()
-        )
+        ts, x = times.repaint(times.uniform(SDE, 100), j, r), dj.prior_sample(jax.random.key(1), SDE, (n, 2))
+        return float(dj.sample(jax.random.key(2), prior.denoiser(SDE), SDE, dj.TimeTravel(sampler), ts, x)[:, 1].mean())
 
     return run
 
@@ -64,17 +62,47 @@ def gaussian():
 def test_replacement_is_biased_and_repaint_repairs_it(gaussian, rho, biased, repaired):
     """conditional.md, section 1: 0.41 and 0.94 where 0.75 and 1.35 are right; 0.69 and 1.31 with ten passes."""
     sigma = 1 / np.sqrt(5000)  # the conditional's standard deviation is below 1
-    assert abs(gaussian(rho, 1) - biased) < 4 * sigma
-    assert abs(gaussian(rho, 10) - repaired) < 4 * sigma
+    assert abs(gaussian(rho, 1, 1) - biased) < 4 * sigma
+    assert abs(gaussian(rho, 1, 10) - repaired) < 4 * sigma
+    assert gaussian(rho, 5, 10) > repaired - 4 * sigma  # longer jumps repair no less
 
 
-def test_time_travel_of_one_pass_or_outside_its_window_is_the_sampler(images, key):
-    ts = times.uniform(SDE, 4)
-    plain = dj.sample(key, DENOISE, SDE, dj.TimeTravel(dj.Ancestral(), 1), ts, images)
-    for never in (dj.TimeTravel(dj.Ancestral(), 5, 2.0), dj.TimeTravel(dj.Ancestral(), 5, 0.0, -1.0)):
-        np.testing.assert_array_equal(dj.sample(key, DENOISE, SDE, never, ts, images), plain)
-    inside = dj.sample(key, DENOISE, SDE, dj.TimeTravel(dj.Ancestral(), 5), ts, images)
-    assert jnp.abs(inside - plain).max() > 0.05
+def test_time_travel_adds_the_noise_of_the_climb_and_begins_a_multistep_solver_anew(images, key):
+    """Down two steps, up one, down one, against the same by hand: the noise is that of the third step's keys."""
+    ts, keys = jnp.array([0.9, 0.7, 0.5, 0.7, 0.5]), dj.arrays.example_keys(key, 4)
+    got = dj.sample(key, DENOISE, SDE, dj.TimeTravel(dj.DPMpp2M()), ts, images, trajectory=True)
+    down = dj.sample(key, DENOISE, SDE, dj.DPMpp2M(), ts[:3], images)
+    np.testing.assert_allclose(got[2], down, atol=1e-6)
+    a = SDE.alpha(0.7) / SDE.alpha(0.5)
+    noise = jnp.stack([jax.random.normal(jax.random.fold_in(k, 2), images.shape[1:]) for k in keys])
+    up = a * down + jnp.sqrt(SDE.sigma(0.7) ** 2 - a**2 * SDE.sigma(0.5) ** 2) * noise
+    np.testing.assert_allclose(got[3], up, atol=1e-6)
+    np.testing.assert_allclose(got[4], dj.sample(key, DENOISE, SDE, dj.DPMpp2M(), ts[3:], up), atol=1e-6)
+
+
+def test_time_travel_on_a_falling_grid_is_the_sampler(images, key):
+    for sampler in (dj.Ancestral(), dj.PC(dj.DDIM(), dj.Langevin(0.1))):
+        plain = dj.sample(key, DENOISE, SDE, sampler, times.uniform(SDE, 4), images)
+        travel = dj.sample(key, DENOISE, SDE, dj.TimeTravel(sampler), times.uniform(SDE, 4), images)
+        np.testing.assert_allclose(travel, plain, atol=1e-6)
+
+
+def test_repaint_is_one_program_and_an_example_does_not_depend_on_its_batch(images, key):
+    mask = jnp.zeros((6, 6, 1)).at[:3].set(1)
+
+    @chex.assert_max_traces(n=2)  # for the batch of 4 and the batch of 1
+    def denoise(gain, x, t, cond=None):
+        return gain * x / (1 + jnp.asarray(t))
+
+    def repaint(image, key, eta=1.0, gain=0.5):
+        sampler = dj.TimeTravel(dj.inpaint(dj.DDIM(eta), image, mask))
+        return dj.sample(key, Partial(denoise, gain), SDE, sampler, times.repaint(times.uniform(SDE, 6), 2, 3), image)
+
+    together = repaint(images, key)
+    assert jnp.abs(repaint(images, key, 0.5, 0.6) - together).max() > 0.01  # in the same program
+    np.testing.assert_array_equal(together[:, :3], images[:, :3])
+    keys = dj.arrays.example_keys(key, 4)
+    np.testing.assert_allclose(repaint(images[2:3], keys[2:3]), together[2:3], atol=1e-6)
 
 
 def test_sdedit(images, key):
@@ -113,8 +141,12 @@ def test_errors(images, key):
         dj.sdedit(key, DENOISE, SDE, dj.DDIM(), times.uniform(SDE, 3), images, repeats=0)
     with pytest.raises(ValueError, match=r"the strength must lie in \[0, 1\], got 1.2"):
         times.tail(times.uniform(SDE, 3), 1.2)
-    with pytest.raises(ValueError, match="at least once, got n = 0"):
-        dj.TimeTravel(dj.DDIM(), 0)
+    climbing = times.repaint(times.uniform(SDE, 4), 2, 2)
+    for sampler in (dj.DDIM(), dj.KeepEps(dj.TimeTravel(dj.DDIM()), lambda x0, s, cond: x0)):
+        with pytest.raises(ValueError, match=r"Only TimeTravel\(sampler\), outside of all other constraints"):
+            dj.sample(key, DENOISE, SDE, sampler, climbing, images)
+    with pytest.raises(ValueError, match="reverse the grid if it rises"):
+        dj.sample(key, DENOISE, SDE, dj.TimeTravel(dj.DDIM()), climbing[::-1], images)
     with pytest.raises(TypeError, match="HDR lacks s"):
         dj.Known(dj.DDIM(), dj.Measurement(operators.HDR(), images))
     with pytest.raises(ValueError, match=r"expected grey images \[B, H, W, 1\]"):

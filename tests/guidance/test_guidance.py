@@ -1,5 +1,7 @@
 """Guided denoisers against exact conditional denoisers and their own identities."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,6 +109,60 @@ def test_an_exact_classifier_gives_the_exact_conditional_denoiser(x, x64):
         guided(x, 0.4)
     with pytest.raises(ValueError, match="one value per example"):
         guidance.classifier(gm.denoiser(SDE), SDE, lambda x, t, cond: x.sum())(x, 0.4)
+
+
+def test_a_classifier_of_constant_logits_changes_nothing(x):
+    constant = guidance.label_log_prob(lambda x, t: jnp.tile(jnp.array([0.3, -1.0, 2.0]), (len(x), 1)))
+    for scale in (1.0, 10.0):
+        guided = guidance.classifier(DENOISE, SDE, constant, scale)
+        np.testing.assert_array_equal(guided(x, 0.4, {"label": 1}), DENOISE(x, 0.4, {"label": 1}))
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small variance", "large variance"])
+def test_both_forms_of_classifier_guidance_agree_as_steps_grow(x64, large):
+    """Dhariwal & Nichol's Algorithm 1 adds scale Sigma grad to DDPM's mean (NumPy); ours is the score's, Algorithm 2.
+
+    Sigma is of the order of beta, and the forms differ by the order of beta^2 in a step, so of 1/n after n steps. What
+    is known is y = u^T x_0 + noise, whose p(y | x_t) a Gaussian x_0 makes Gaussian.
+    """
+    C, u, y, noise, scale = np.array([[1.0, 0.3], [0.3, 0.5]]), np.array([1.0, -0.7]), 0.8, 0.3, 2.0
+    gm = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.asarray(C)[None])
+
+    def log_prob(x, t, cond):
+        V = SDE.alpha(t) ** 2 * C + SDE.sigma(t) ** 2 * jnp.eye(2)
+        K = SDE.alpha(t) * C @ jnp.linalg.inv(V)  # E[x_0 | x_t] = K x_t, Cov[x_0 | x_t] = C - alpha K C
+        return -0.5 * (y - x @ K.T @ u) ** 2 / (u @ (C - SDE.alpha(t) * K @ C) @ u + noise**2)
+
+    guided = guidance.classifier(gm.denoiser(SDE), SDE, log_prob, scale)
+
+    def by_score(x, t, s):
+        ts = jnp.array([t, s])
+        return np.asarray(dj.sample(jax.random.key(0), guided, SDE, dj.Ancestral(), ts, jnp.asarray(x)))  # its mean
+
+    def by_mean(x, t, s):
+        bar, bar_s = (np.exp(-0.1 * t - 9.95 * t**2) for t in (t, s))
+        beta = 1 - bar / bar_s
+        K = np.sqrt(bar) * C @ np.linalg.inv(bar * C + (1 - bar) * np.eye(2))
+        x0 = x @ K.T
+        mean = (np.sqrt(bar_s) * beta * x0 + np.sqrt(1 - beta) * (1 - bar_s) * x) / (1 - bar)
+        grad = (y - x0 @ u)[:, None] * (u @ K) / (u @ (C - np.sqrt(bar) * K @ C) @ u + noise**2)
+        variance = beta if large else beta * (1 - bar_s) / (1 - bar)
+        return mean, scale * variance * grad
+
+    start, one, moved, end = np.array([[0.5, -1.0], [-1.2, 0.4]]), [], [], []
+    for n in (100, 200, 400):
+        mean, shift = by_mean(start, 0.5, 0.5 - 1 / n)
+        moved.append(np.linalg.norm(shift))
+        one.append(np.linalg.norm(by_score(start, 0.5, 0.5 - 1 / n) - mean - shift))
+    for n in (40, 80, 160):
+        ts, a, b = np.linspace(0.8, 0.1, n + 1), start, start
+        for t, s in itertools.pairwise(ts):
+            a, b = by_score(a, t, s), sum(by_mean(b, t, s))
+        end.append(np.linalg.norm(a - b))
+    order = lambda errors: np.log2(np.array(errors[:-1]) / errors[1:])  # noqa: E731
+    np.testing.assert_allclose(order(moved), 1, atol=0.1)
+    np.testing.assert_allclose(order(one), 2, atol=0.1)
+    np.testing.assert_allclose(order(end), 1, atol=0.15)
 
 
 def problem():

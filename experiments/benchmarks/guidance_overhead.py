@@ -1,0 +1,146 @@
+"""What guidance and constraints cost beyond the network calls that they cannot do without.
+
+    python experiments/benchmarks/guidance_overhead.py             # about three minutes on two idle CPU cores
+    python experiments/benchmarks/guidance_overhead.py 4 10 9      # batch, steps, rounds
+
+For each method `sample` with the small U-Net of Fashion-MNIST runs in turn with the bare, jitted calls that its steps
+need (columns: forward passes, forward and backward passes of the network, gradients of a classifier), in one process.
+`wall` and `CPU` are the medians over the rounds of the ratio of the two times, of the clock's and of the process's own;
+where other work shares the cores the latter says more. At most 1.10 is good.
+
+Two CPU cores that other work kept busy, so that the clock says little (1.03 to 1.53) and only the CPU's ratios are
+given; jax 0.10.2, 2026-11-25, batch 8, 6 steps, 7 rounds, in brackets batch 16, 20 steps, 5 rounds:
+
+    no guidance 1.05   CFG 1.01          classifier 1.03   reconstruction 1.05   PiGDM 1.04    DPS 1.00
+    MPGD 1.07 (1.02)   MPGD + CFG 1.02   DDRM 1.11 (1.06)  inpaint 1.09 (1.07)   inpaint, PC 1.05
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+import diffjax as dj
+from diffjax import corrections, guidance, nn, operators, precondition, times
+from diffjax.nn import presets
+
+SDE = dj.VP()
+
+
+class Case(NamedTuple):
+    """A guided denoiser and a sampler, and what a step of theirs takes at least."""
+
+    denoise: Any
+    sampler: Any
+    forward: int = 1
+    backward: int = 0  # each with its forward pass
+    classifier: int = 0
+
+
+class World(NamedTuple):
+    """Networks with random weights; they cost what trained ones do."""
+
+    forward: Callable  # jitted (x, c_noise) -> F
+    backward: Callable  # jitted (x, c_noise) -> F and a pull-back
+    classifier: Callable  # jitted (x, c_noise) -> a gradient
+    denoise: Any
+    logits: Any
+    x: Array  # [B, 28, 28, 1]
+    labels: dict[str, Array]
+
+
+def world(batch: int) -> World:
+    net, classes, key = presets.small(num_classes=10), nn.Classifier(10), jax.random.key(0)
+    x, labels = dj.prior_sample(key, SDE, (batch, 28, 28, 1)), {"label": jnp.arange(batch) % 10}
+    params, weights = jax.jit(net.init)(key, x, 0.0, labels), jax.jit(classes.init)(key, x, 0.0)
+
+    def forward(params, x, c):
+        return net.apply(params, x, c, labels)
+
+    def backward(params, x, c):
+        out, pull_back = jax.vjp(lambda x: forward(params, x, c), x)
+        return out, pull_back(x)
+
+    def log_prob(weights, x, c):
+        logits: Any = classes.apply(weights, x, c)
+        return jax.nn.log_softmax(logits)[:, 0].sum()
+
+    def logits(weights, x, t):
+        return classes.apply(weights, x, precondition.scaled_time(SDE, t))
+
+    calls = Partial(jax.jit(forward), params), Partial(jax.jit(backward), params)
+    gradient = Partial(jax.jit(jax.grad(log_prob, 1)), weights)
+    denoise = precondition.from_v(SDE, Partial(net.apply, params))
+    return World(*calls, gradient, denoise, Partial(Partial(logits), weights), x, labels)
+
+
+def cases(w: World) -> dict[str, Case]:
+    m = operators.measure(jax.random.key(1), operators.average_pool((28, 28, 1), 4), w.x, 0.05)
+    mask, misfit = jnp.ones((28, 28, 1)).at[14:].set(0.0), operators.Misfit(m, squared=True)
+    step = corrections.Gradient(misfit, 0.1)
+
+    def keep(sampler):
+        return dj.inpaint(sampler, w.x, mask)
+
+    noisy = guidance.label_log_prob(w.logits)
+    return {
+        "no guidance": Case(w.denoise, dj.DDIM()),
+        "CFG": Case(guidance.cfg(w.denoise, 2.0), dj.DDIM(), forward=2),
+        "classifier": Case(guidance.classifier(w.denoise, SDE, noisy, 2.0), dj.DDIM(), classifier=1),
+        "reconstruction": Case(guidance.reconstruction(w.denoise, SDE, misfit), dj.DDIM(), 0, 1),
+        "PiGDM": Case(guidance.pigdm(w.denoise, SDE, m), dj.DDIM(), 0, 1),
+        "DPS": Case(w.denoise, dj.DPS(dj.Ancestral(), misfit), 0, 1),
+        "MPGD": Case(w.denoise, dj.KeepEps(dj.DDIM(0.5), step)),
+        "MPGD + CFG": Case(guidance.cfg(w.denoise, 2.0), dj.KeepEps(dj.DDIM(0.5), step), forward=2),
+        "DDRM": Case(w.denoise, dj.DDRM(m)),
+        "inpaint": Case(w.denoise, keep(dj.Ancestral())),
+        "inpaint, PC": Case(w.denoise, dj.PC(keep(dj.Ancestral()), keep(dj.Langevin(0.16))), forward=2),
+    }
+
+
+def seconds(fn: Callable[[], Any]) -> tuple[float, float]:
+    """By the clock, and of this process on all cores."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    jax.block_until_ready(fn())
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def ratios(w: World, case: Case, n: int, rounds: int) -> tuple[float, float]:
+    """Medians over the rounds of sample / bare calls."""
+    ts = times.uniform(SDE, n)
+    levels = [jnp.float32(999 * t) for t in ts[:-1]]
+    calls = [w.forward] * case.forward + [w.backward] * case.backward + [w.classifier] * case.classifier
+
+    def bare():
+        return [[call(w.x, level) for call in calls] for level in levels][-1]
+
+    def whole():
+        return dj.sample(jax.random.key(2), case.denoise, SDE, case.sampler, ts, w.x, w.labels)
+
+    for fn in (bare, whole):  # compile
+        seconds(fn)
+    pairs = [(seconds(whole), seconds(bare)) for _ in range(rounds)]
+    wall, cpu = (statistics.median(a[i] / b[i] for a, b in pairs) for i in range(2))
+    return wall, cpu
+
+
+def main(batch: int = 16, n: int = 20, rounds: int = 5) -> dict[str, tuple[float, float]]:
+    w, found = world(batch), {}
+    print(f"{'method':<16}forward  backward  classifier   wall    CPU")
+    for name, case in cases(w).items():
+        wall, cpu = found[name] = ratios(w, case, n, rounds)
+        calls = f"{case.forward:>7}  {case.backward:>8}  {case.classifier:>10}"
+        print(f"{name:<16}{calls}  {wall:5.2f}  {cpu:5.2f}", flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:4]))

@@ -1,0 +1,62 @@
+"""Inpainting and colorization end to end, on made-up pictures and untrained networks, at a size of seconds."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from diffjax import data
+from diffjax.data.image_data import ImageData
+from diffjax.weights import save_params
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """Grey garments and colourful emoji, of noise."""
+    rng = np.random.default_rng(0)
+
+    def made(name, *_, **__):
+        shape, labels = (28, 28, 1) if name == "fashion_mnist" else (32, 32, 3), np.arange(40) % 10
+        images = rng.integers(0, 256, (40, *shape), np.uint8)
+        return ImageData(name, images, labels, images, labels, tuple("0123456789"))
+
+    monkeypatch.setattr(data, "load", made)
+
+
+@pytest.fixture
+def inpainting(load, pixelwise, monkeypatch, tmp_path):
+    """The experiment with a network of one linear map, and its configuration."""
+    module = load("inpainting")
+    monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(module.presets, "small", lambda **changes: pixelwise(3 if changes else 1))
+    for name, shape in (("fashion_vp", (1, 28, 28, 1)), ("emoji", (1, 32, 32, 3))):
+        params = pixelwise(shape[-1]).init(jax.random.key(0), np.zeros(shape, np.float32), 0.0)
+        save_params(tmp_path / f"{name}.safetensors", params)
+    weights, methods = tmp_path / "emoji.safetensors", ("PC", "RePaint, j = 5")
+    problems = ("upper half", "grey")
+    return module, module.Config(12, methods, problems, emoji_weights=weights, workdir=tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_inpainting(inpainting, pictures):
+    module, config = inpainting
+    summary = module.main(config)
+    assert np.isfinite(list(summary.values())).all() and (config.workdir / "inpainting.png").is_file()
+    assert summary["upper half, original, agreement"] == 1
+    assert {f"upper half, {name}, psnr" for name in (*config.methods, "unconditional")} <= set(summary)
+    assert summary["grey, grey, chroma"] < 1e-6 < summary["grey, original, chroma"]
+    for name in config.methods:
+        assert summary[f"grey, {name}, grey"] < 1e-5, name
+    with pytest.raises(SystemExit, match=r"unknown: \['RePant'\]"):
+        module.main(dataclasses.replace(config, methods=("RePant",)))
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        module.main(dataclasses.replace(config, problems=("grey",), emoji_weights=config.workdir / "none"))
+
+
+def test_every_method_but_ddrm_costs_about_fifty_evaluations(load):
+    module = load("inpainting")
+    for name, method in module.METHODS.items():
+        ts = module.times.repaint(module.times.uniform(module.SDE, method.n), method.j, method.r)
+        evaluations = int((np.diff(ts) < 0).sum()) * (1 + (name == "PC"))
+        assert evaluations in (49, 50) or name == "DDRM"
