@@ -6,11 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.tree_util import Partial
 
-from diffjax.arrays import fold, normal
+from diffjax.losses.classification import of_noisy
 from diffjax.precondition import scaled_time
-from diffjax.sde import gaussian
 from diffjax.typing import SDE, Key, PyTree, pytree, static
 
 
@@ -31,13 +29,8 @@ class InfoNCE:
     train: bool = static(default=True)
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        k_time, k_noise, k_dropout = (fold(key, i) for i in range(3))
-        x0, label = batch["image"], batch["label"]
-        t = self.law(k_time, len(x0))
-        x = gaussian.perturb(self.sde, x0, t, normal(k_noise, x0))
-        rngs = {"dropout": k_dropout if k_dropout.ndim == 0 else k_dropout[0]}
-        network = Partial(self.network, params, train=self.train, rngs=rngs)
-        image, text, scale = network(x, self.c_noise(self.sde, t), batch["text"])
+        label = batch["label"]
+        t, (image, text, scale) = of_noisy(self, params, key, batch["image"], batch["text"])
         cosines, same = image @ text.T, label[:, None] == label[None]
         value = contrast(scale * cosines, same)
         nearest = label[jax.lax.stop_gradient(cosines).argmax(-1)]
