@@ -101,14 +101,14 @@ def encode(params: PyTree, tokens: Tokens) -> Encoding:
     return Encoding(x, mask, total / jnp.linalg.norm(total, axis=-1, keepdims=True))
 
 
-def sentence_vectors(path: str | Path, texts: Sequence[str], batch_size: int = 128) -> np.ndarray:
-    """Unit vectors [N, 384] of N texts, cut at 32 tokens, a batch at a time; raises as `load_minilm`."""
+def sentence_vectors(path: str | Path, texts: Sequence[str], batch_size: int = 128, length: int = 32) -> np.ndarray:
+    """Unit vectors [N, 384] of N texts, cut at `length` tokens, a batch at a time; raises as `load_minilm`."""
     tokenize, encode = load_minilm(path)
     encode, rows = jax.jit(encode), []
     for i in range(0, len(texts), batch_size):
         part = list(texts[i : i + batch_size])
         filled = part + [""] * (batch_size - len(part))  # one shape, compiled once
-        rows.append(np.asarray(encode(tokenize(filled)).pooled)[: len(part)])
+        rows.append(np.asarray(encode(tokenize(filled, length)).pooled)[: len(part)])
     return np.concatenate(rows)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from diffjax.nn.pretrained import Tokens, load_minilm, minilm
+from diffjax.nn.pretrained import Tokens, load_minilm, minilm, sentence_vectors
 
 CONFIG = {
     "hidden_size": 12,
@@ -150,3 +150,10 @@ def test_damaged_and_missing_files(tmp_path, arrays):
         archive.writestr("config.json", "{}")
     with pytest.raises(ValueError, match=r"tokenizer\.json"):
         load_minilm(path)
+
+
+def test_sentence_vectors_in_batches(loaded, arrays, tmp_path):
+    tokenize, encode = loaded
+    texts = ["red car", "dog", "red red dogs"]
+    found = sentence_vectors(package(tmp_path / "model.zip", arrays), texts, batch_size=2, length=6)
+    np.testing.assert_allclose(found, encode(tokenize(texts, 6)).pooled, atol=1e-5)
