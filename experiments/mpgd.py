@@ -63,7 +63,7 @@ class Config:
     eta: float = 0.5
     """Share of fresh noise in every step."""
     through: bool = False
-    """Whether the gradient goes through the model too (reconstruction guidance); then eta is DDIM's."""
+    """Whether the gradient goes through the model too (reconstruction guidance)."""
     prompts: tuple[str, ...] = PROMPTS
     """For text and style."""
     references: tuple[Path, ...] = ()
@@ -133,7 +133,7 @@ def guide(config: Config, losses: Sequence[Callable], denoise: Denoiser, scale: 
     for loss in others:
         denoise = guidance.reconstruction(denoise, SDE, loss, config.first)
     if config.through:
-        return guidance.reconstruction(denoise, SDE, last, scale), dj.DDIM(config.eta)
+        return guidance.reconstruction(denoise, SDE, last, scale), dj.Renoise(config.eta)
     step = corrections.Window(corrections.Gradient(last, scale, normalised=True), config.low, SDE.T)
     return denoise, dj.KeepEps(dj.Renoise(config.eta), step)
 
