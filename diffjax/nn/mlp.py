@@ -13,7 +13,7 @@ from diffjax.typing import Cond
 
 
 class MLP(nn.Module):
-    """x [B, D], c_noise [] or [B] -> F [B, D], float32; the last layer starts at zero.
+    """x [B, D], c_noise [] or [B] or a pair -> F [B, D], float32; the last layer starts at zero.
 
     Attributes:
       width: size of the hidden layers.
@@ -31,7 +31,7 @@ class MLP(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, c_noise: Array, cond: Cond = None, train: bool = False) -> Array:
+    def __call__(self, x: Array, c_noise: Any, cond: Cond = None, train: bool = False) -> Array:
         if x.ndim != 2:
             raise ValueError(f"the MLP takes x [B, D], got shape {x.shape}")
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)

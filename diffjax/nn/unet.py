@@ -63,7 +63,7 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """x [B, H, W, C], c_noise [] or [B] -> F [B, H, W, out_channels], float32.
+    """x [B, H, W, C], c_noise [] or [B] or a pair -> F [B, H, W, out_channels], float32.
 
     Attributes:
       features: the embedding of c_noise, [B] -> [B, D].
@@ -100,7 +100,7 @@ class UNet(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, c_noise: Array, cond: Cond = None, train: bool = False) -> Array:
+    def __call__(self, x: Array, c_noise: Any, cond: Cond = None, train: bool = False) -> Array:
         self._check(x)
         label, attend = read_cond(cond)
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
