@@ -13,7 +13,8 @@ al. (2025), X = x + (s - t) phi with phi = u. As s -> t, u becomes v. Both satis
 
 A consistency function maps to the end of the flow only; it is shaped like a Denoiser, and so lives in `precondition`:
 `consistency` with the boundary at eps, `edm` with that at 0. `denoiser(flow_map)` is one, and at s = 0 gives multistep
-consistency sampling by `Renoise(1.0)`. A flow map stands in the denoiser's place in `sample` with the sampler `Jump`.
+consistency sampling by `Renoise(1.0)`; `to_end` is the way back. A flow map stands in the denoiser's place in `sample`
+with the sampler `Jump`.
 
 A network of two times is told a pair of noise levels, c_noise = (c_t, c_s) (see `nn.embed`).
 """
@@ -110,6 +111,11 @@ def denoiser(flow_map: FlowMap, s: Time = 0.0) -> Denoiser:
     return Partial(_to, as_partial(flow_map), s)
 
 
+def to_end(consistency: Denoiser) -> FlowMap:
+    """A consistency function as the map it is: to its own end, whatever s. For `Jump(1.0, end)` with that end alone."""
+    return Partial(_to_end, as_partial(consistency))
+
+
 def velocity(flow_map: FlowMap) -> Callable:
     """dX/ds at s = t, `(x, t, cond) -> v` (Eq. 1)."""
     return Partial(_velocity, as_partial(flow_map))
@@ -194,6 +200,11 @@ def _guided(flow_map, scale, null, x: Array, t: Time, s: Time, cond: Cond = None
 
 def _to(flow_map, s, x: Array, t: Time, cond: Cond = None) -> Array:
     return flow_map(x, t, s, cond)
+
+
+def _to_end(consistency, x: Array, t: Time, s: Time, cond: Cond = None) -> Array:
+    check_order(t, s)
+    return consistency(x, t, cond)
 
 
 def _velocity(flow_map, x: Array, t: Time, cond: Cond = None) -> Array:

@@ -43,7 +43,8 @@ def test_with_all_noise_it_is_multistep_consistency(key):
     renoised = dj.sample(key, flow_maps.denoiser(flow), sde, dj.Renoise(1.0), ts, 80 * X)
     np.testing.assert_allclose(dj.sample(key, flow, sde, dj.Jump(1.0), ts, 80 * X), renoised, rtol=1e-6)
     eps, x = 0.4, 80 * X.astype(np.float64)
-    path = dj.sample(key, flow, sde, dj.Jump(1.0, eps), ts, 80 * X, trajectory=True)
+    f = flow_maps.to_end(flow_maps.denoiser(flow, eps))  # a consistency function with its end at eps
+    path = dj.sample(key, f, sde, dj.Jump(1.0, eps), ts, 80 * X, trajectory=True)
     keys = dj.arrays.example_keys(key, 5)
     for i, s in enumerate(ts[1:-1]):
         x0 = 0.4 + (x - 0.4) * np.sqrt((eps**2 + 0.09) / (ts[i] ** 2 + 0.09))

@@ -200,10 +200,6 @@ def test_shortcuts_and_progressive_self_distillation_in_numpy(world):
 
 def test_lagrangian_and_eulerian_residuals_in_numpy(world):
     """X = x - (t - s) u, so d/ds X = u - (t - s) u_s, d/dt X = -u - (t - s) u_t, grad X = 1 - (t - s) u_x."""
-
-    def average(sde, network):
-        return flow_maps.average_velocity(sde, network, TIMES)
-
     t, s, w = 0.8, 0.3, 0.7
     x, b = (1 - t) * X0 + t * EPS, t - s
     th = np.tanh(w * x)
@@ -212,7 +208,7 @@ def test_lagrangian_and_eulerian_residuals_in_numpy(world):
     lsd = (u - b * th * t) - (np.tanh(w * X) * (1 + s * s) + s**2)
     esd = -u - b * (th * s + 2 * t) + (1 - b * w * (1 - th**2) * (1 + t * s)) * v
     for residual, expected in ((d.lagrangian, lsd), (d.eulerian, esd)):
-        loss = d.SelfDistillation(FLOW, world.At((t, s)), residual, u_net, average)
+        loss = d.SelfDistillation(FLOW, world.At((t, s)), residual, u_net, MAP)
         np.testing.assert_allclose(values(loss, w), mean(expected), rtol=1e-4)
 
 
@@ -305,6 +301,29 @@ def test_train_step_tells_a_loss_the_step_and_the_averages(world):
         state, metrics = step(state)
         np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
     assert abs(state.ema[1] - state.params) > 1e-4  # the target is another
+
+
+def test_an_example_has_its_own_loss():
+    """The keys of the second and third example alone give their losses; times, noise and parts are their own."""
+    pairs, ts = times.Sorted(times.Uniform(0.1), 0.3), np.linspace(1, 0, 5, dtype=np.float32)
+    teacher = flow_maps.step(FLOW, lambda x, t, cond=None: jnp.tanh(x))
+    off = d.SelfDistillation(FLOW, pairs, d.uniform, u_net, MAP)
+    on = losses.DSM(FLOW, times.Uniform(0.1), u_net, Partial(flow_maps.diagonal_of, MAP))
+    run = jax.jit(lambda loss, keys, x: loss(0.7, keys, x)[0])
+    keys, x = dj.arrays.example_keys(jax.random.key(3), 3), jnp.asarray(X0, jnp.float32)
+    for loss in (
+        losses.Sum((off, on), (0.5, 0.5)),
+        d.MeanFlow(FLOW, pairs, u_net, TIMES),
+        d.Trajectory(FLOW, times.Stops(ts), teacher, u_net, TRAJECTORY),
+        d.Progressive(FLOW, ts, lambda x, t, cond=None: jnp.tanh(x), x_student, TIMED["x0"]),
+    ):
+        whole = run(loss, keys, x)
+        assert np.isfinite(whole).all()
+        np.testing.assert_allclose(run(loss, keys[1:], x[1:]), whole[1:], rtol=1e-4)
+
+
+def MAP(sde, network):
+    return flow_maps.average_velocity(sde, network, TIMES)
 
 
 def test_errors(world):
