@@ -15,7 +15,7 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.arrays import example_keys, fold
-from diffjax.typing import SDE, Cond, Denoiser, Key, Sampler, as_partial
+from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Sampler, as_partial
 
 
 class State(NamedTuple):
@@ -31,7 +31,7 @@ class State(NamedTuple):
 
 def sample(
     key: Key,
-    denoise: Denoiser,
+    denoise: Denoiser | FlowMap,
     sde: SDE,
     sampler: Sampler,
     ts: Array,
