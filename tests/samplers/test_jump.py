@@ -79,3 +79,14 @@ def test_one_trace_batch_independence_and_a_network(key):
     keys = dj.arrays.example_keys(key, 5)
     alone = [dj.sample(keys[i : i + 1], flow, sde, dj.Jump(1.0, 0.002), 80 * TS, 80 * X[i : i + 1]) for i in (0, 3)]
     np.testing.assert_allclose(np.concatenate(alone), out[np.array([0, 3])], rtol=1e-4, atol=1e-5)
+
+
+def test_vmap_over_gamma_and_gradients_at_its_ends(key):
+    sde, gammas = dj.VP(), np.array([0.0, 0.5, 1.0], np.float32)
+
+    def end(gamma):
+        return dj.sample(key, GAUSS.flow_map(sde), sde, dj.Jump(gamma), TS, X).sum()
+
+    values, grads = jax.jit(jax.vmap(jax.value_and_grad(end)))(gammas)
+    np.testing.assert_allclose(values, [end(g) for g in gammas], rtol=1e-4)
+    assert np.isfinite(grads).all()

@@ -7,12 +7,13 @@
 In (3) the pair's mean slope given x_t is the velocity, so that as s -> t the two have one gradient. The papers are
 choices of pairs, distance, weight and target; f is a boundary's `precondition`:
 
-            pairs                                      metric          weight   target   f
-    CD      Neighbours(karras(sde, 17, t_min))         squared, LPIPS  1        EMA      consistency   teacher: heun
-    CT      KarrasNeighbours(sde, Rising())            squared, LPIPS  1        EMA      consistency
-    iCT     KarrasNeighbours(sde, Doubling(), (-1.1, 2))  PseudoHuber  rate     student  consistency
-    ECT     Tightening(sde, LogNormal(sde), every)     PseudoHuber(0)  rate     student  edm
+           pairs                                           metric            weight  target   f
+    CD     Neighbours(karras(sde, 17, to_zero=False))      squared           even    EMA      consistency
+    CT     KarrasNeighbours(sde, Rising())                 squared           even    EMA      consistency
+    iCT    KarrasNeighbours(sde, Doubling(), (-1.1, 2.0))  PseudoHuber()     rate    student  consistency
+    ECT    Tightening(sde, LogNormal(sde, -1.1, 2), n)     PseudoHuber(0.0)  rate    student  edm
 
+CD's teacher is `flow_maps.heun`; the papers' best metric is LPIPS, any function of two batches is accepted.
 CT's target follows the student with the decay of `train.levels_ema(Rising())`. iCT's (Song & Dhariwal 2024) and ECT's
 (Geng et al. 2025) is the student itself. With s = 0 the target is x_0, as the boundary condition at 0 says.
 """
