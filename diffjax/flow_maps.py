@@ -6,9 +6,9 @@
     (4) X = alpha_s g + sigma_s (x - alpha_t g)/sigma_t                     consistency trajectory (CTM), g(x, t, s)
     (5) X = x - (t - s) u                                                   average velocity u(x, t, s)
 
-(4) is DDIM's step with g in the denoiser's place: in y = x/alpha and r = sigma/alpha it is Kim et al. (2024, Eq. 7),
+(4) is DDIM's step with g in the denoiser's place: in y = x/alpha and r = sigma/alpha Kim et al. (2024) write it as
 (r_s/r_t) y + (1 - r_s/r_t) g. At s = 0 it is g, and as s -> t, g becomes the denoiser. (5) is at once MeanFlow's map
-(Geng et al. 2025, Eq. 3), that of shortcut models (Frans et al. 2024, told t - s in place of s) and that of Boffi et
+(Geng et al. 2025), that of shortcut models (Frans et al. 2024, told t - s in place of s) and that of Boffi et
 al. (2025), X = x + (s - t) phi with phi = u. As s -> t, u becomes v. Both satisfy X(x, t, t) = x by construction.
 
 A consistency function maps to the end of the flow only; it is shaped like a Denoiser, and so lives in `precondition`:
@@ -52,7 +52,7 @@ class Duration:
     """The noise level at t, and t - s in its units: c_noise must be linear, as 999 t/T is.
 
     A duration up to `least` is told as 0, so that one smallest step and the velocity are one output (Frans et al. 2024,
-    Section 4, with 1/128).
+    with 1/128).
     """
 
     c_noise: CNoise = scaled_time

@@ -76,7 +76,7 @@ def test_a_flow_map_starts_at_x_whatever_the_network(one_of):
 
 
 def test_ctm_is_the_papers_formula_on_edm():
-    """G = (s/t) x + (1 - s/t) g, g = c_skip x + c_out F(c_in x, ln(t)/4, ln(s)/4) (Kim et al. 2024, Eq. 7)."""
+    """G = (s/t) x + (1 - s/t) g, g = c_skip x + c_out F(c_in x, ln(t)/4, ln(s)/4) (Kim et al. 2024)."""
     t, s, sd = T[:, None], S[:, None], 0.5
     F = 0.7 * np.tanh(X / np.sqrt(t**2 + sd**2)) + 0.1 * (np.sin(np.log(t) / 4) + np.sin(np.log(s) / 4))
     g = sd**2 / (t**2 + sd**2) * X + t * sd / np.sqrt(t**2 + sd**2) * F

@@ -1,4 +1,4 @@
-"""Steps of a flow map: CTM's gamma-sampling (Kim et al. 2024, Section 4.3 and Algorithm 3), for every Gaussian process.
+"""Steps of a flow map: CTM's gamma-sampling (Kim et al. 2024), for every Gaussian process.
 
     x_u = X(x_t, t, u),   x_s = a x_u + b z,   sigma_u/alpha_u = sqrt(1 - gamma^2) sigma_s/alpha_s              (1)
 

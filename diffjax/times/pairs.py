@@ -7,7 +7,7 @@ Noise levels are r = sigma/alpha; their times are found by inverting logsnr(t), 
     (1) N(k) = ceil(sqrt(k/K ((s1 + 1)^2 - s0^2) + s0^2) - 1) + 1        `Rising` (Song et al. 2023, App. C)
     (2) N(k) = min(s0 2^floor(k/K'), s1) + 1,  K' = floor(K / (log2 floor(s1/s0) + 1))    `Doubling` (Song & Dhariwal)
     (3) r_i^(1/rho) = r_min^(1/rho) + i/(N - 1) (r_max^(1/rho) - r_min^(1/rho)),  i = 0, ..., N - 1
-    (4) p(i) proportional to erf((log r_(i+1) - m)/(sqrt 2 d)) - erf((log r_i - m)/(sqrt 2 d))      (S & D 2024, Eq. 10)
+    (4) p(i) proportional to erf((log r_(i+1) - m)/(sqrt 2 d)) - erf((log r_i - m)/(sqrt 2 d))      (S & D 2024)
     (5) r_s = r_t max(1 - q^-(stage + 1) (1 + k sigmoid(-b r_t)), 0)                      (Geng et al. 2025, ECT)
 """
 
@@ -151,7 +151,7 @@ class Dyadic:
 
 @pytree
 class Stops:
-    """Three times t > u >= s of a falling grid ts [N + 1]: CTM's (Kim et al. 2024, Section 3.2), all on the grid.
+    """Three times t > u >= s of a falling grid ts [N + 1]: CTM's (Kim et al. 2024), all on the grid.
 
     u lies up to `most` intervals below t, the teacher's steps, and s anywhere from there to the grid's end.
     """

@@ -56,7 +56,7 @@ def test_with_all_noise_it_is_multistep_consistency(key):
 
 
 def test_one_gamma_step_is_the_papers(key):
-    """Kim et al. 2024, Algorithm 3: down to sqrt(1 - gamma^2) s, then up by gamma s z."""
+    """Kim et al. 2024: down to sqrt(1 - gamma^2) s, then up by gamma s z."""
     gamma, ts = 0.6, np.array([80.0, 2.0, 0.0], np.float32)
     path = dj.sample(key, GAUSS.flow_map(dj.EDM()), dj.EDM(), dj.Jump(gamma), ts, 80 * X, trajectory=True)
     z = np.asarray(dj.arrays.normal(dj.arrays.fold(dj.arrays.example_keys(key, 5), 0), X))

@@ -38,7 +38,7 @@ def even(sde: SDE, t: Time, s: Time) -> Array:
 
 
 def rate(sde: SDE, t: Time, s: Time) -> Array:
-    """1/(r_t - r_s) at r = sigma/alpha: the distance as a rate of change (Song & Dhariwal 2024, Section 3.1)."""
+    """1/(r_t - r_s) at r = sigma/alpha: the distance as a rate of change (Song & Dhariwal 2024)."""
     return 1 / (sde.sigma(t) / sde.alpha(t) - sde.sigma(s) / sde.alpha(s))
 
 

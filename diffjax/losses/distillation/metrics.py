@@ -19,7 +19,7 @@ def absolute(a: Array, b: Array) -> Array:
 
 @pytree
 class PseudoHuber:
-    """sqrt(|a - b|^2 + c^2) - c, the norm over all D entries; c = `scale` sqrt(D) (Song & Dhariwal 2024, Section 3.3).
+    """sqrt(|a - b|^2 + c^2) - c, the norm over all D entries; c = `scale` sqrt(D) (Song & Dhariwal 2024).
 
     c = 0 is the norm itself, with the slope 0 at 0.
     """

@@ -213,7 +213,7 @@ def test_lagrangian_and_eulerian_residuals_in_numpy(world):
 
 
 def test_trajectories_in_numpy(world):
-    """Kim et al. 2024, Eq. 8: both jumps on to time 0 by the student as it stands; the gradient is the first jump's."""
+    """Kim et al. 2024: both jumps on to time 0 by the student as it stands; the gradient is the first jump's."""
     t, u, s, w, target = 0.9, 0.7, 0.3, 0.4, 0.6
     teacher = flow_maps.step(FLOW, lambda x, t, cond=None: jnp.tanh(x))
     loss = d.Trajectory(FLOW, world.At((t, u, s)), teacher, u_net, TRAJECTORY, target=0)
