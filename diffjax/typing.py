@@ -22,7 +22,7 @@ T = TypeVar("T")
 PyTree = Any
 Key = Array  # a new-style PRNG key, [] or [B] (one per example)
 Time = Array | float  # [] or [B]
-Cond = Any  # any pytree; our networks read a dict with the optional entries "label" [B] and "attend"
+Cond = Any  # any pytree; our networks read a dict with the optional entries "label", "scale" [B] and "attend"
 
 
 def static(**kwargs: Any) -> Any:

@@ -116,14 +116,15 @@ def load_params(path: str | Path, like: PyTree | None = None, dtype: Any = np.fl
 def graft(params: PyTree, teacher: PyTree) -> PyTree:
     """`params` with every weight that the teacher has taken from it: a student that begins as its teacher.
 
-    Only the matrix "target" of a network of two noise levels may be the student's alone; it stays. The arrays are
-    copies in the student's types.
+    Only the matrices "target" and "guidance", by which a student is told more (see `nn.embed`), may be its alone; they
+    stay. The arrays are copies in the student's types.
 
     Raises:
       ValueError: the networks differ in another weight, or in its shape (the first one is named).
     """
     flat, taken = flatten(params), flatten(teacher)
-    compare("the teacher", taken, {name: x for name, x in flat.items() if name in taken or "/target/" not in name})
+    alone = {name for name in flat if "/target/" in name or "/guidance/" in name}
+    compare("the teacher", taken, {name: x for name, x in flat.items() if name in taken or name not in alone})
     return unflatten(
         {name: jnp.array(taken.get(name, x), jax.dtypes.canonicalize_dtype(x.dtype)) for name, x in flat.items()}
     )

@@ -6,6 +6,30 @@ The data are eight Gaussians on a circle, and the teacher is their exact denoise
 the teacher's own flow is the method, its schedule and the network, and no teacher's error. Methods without a teacher
 see data. Each student is an MLP trained for the same number of steps. The rows give the sliced W2 distance between the
 data and 1-step and 2-step samples, beside that of the teacher's DDIM with as many steps on the same process.
+
+13 minutes in two processes on two busy CPU cores, jax 0.10.2, 2026-11-25; one seed:
+
+    sliced W2       1 step   teacher   2 steps   teacher     floor
+    PD              0.0496    0.9981    0.0497    0.3994    0.0246
+    CD              0.0589    0.9505    0.0719    0.3860    0.0246
+    CT              0.1850    0.9505    0.1269    0.3860    0.0246
+    iCT             0.2340    0.9505    0.1511    0.3860    0.0246
+    ECT             0.2342    0.9505    0.1951    0.3860    0.0246
+    sCD             0.1492    0.9981    0.0937    0.3994    0.0246
+    sCT             0.1336    0.9981    0.2044    0.3994    0.0246
+    CTM             0.0712    0.9505    0.0710    0.3860    0.0246
+    LMD             0.0563    0.9981    0.0661    0.3994    0.0246
+    EMD             0.0764    0.9981    0.0577    0.3994    0.0246
+    LSD             0.0495    0.9981    0.0504    0.3994    0.0246
+    ESD             0.0607    0.9981    0.0545    0.3994    0.0246
+    PSD             0.0701    0.9981    0.0631    0.3994    0.0246
+    shortcut        0.0877    0.9981    0.0597    0.3994    0.0246
+    MeanFlow        0.0876    0.9981    0.1114    0.3994    0.0246
+    iMF             0.0726    0.9981    0.1200    0.3994    0.0246
+
+All are far ahead of the teacher at as many steps. Behind the others are the consistency models trained on pairs of data
+and noise, whose variance stays in every gradient, and those in continuous time. LSD is ahead of PSD in one step, as
+Boffi et al. find on a checkerboard; MeanFlow gains nothing by a second step here.
 """
 
 from __future__ import annotations
@@ -158,7 +182,7 @@ class Config:
     methods: tuple[str, ...] = ("PD", *METHODS)
     """PD (progressive distillation) and the names in METHODS."""
     lr: float = 2e-3
-    batch_size: int = 512
+    batch_size: int = 128
     teacher_steps: int = 16
     """Where progressive distillation begins; its rounds share the training steps."""
     loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(

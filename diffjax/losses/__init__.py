@@ -4,6 +4,7 @@ from diffjax.losses import couplings as couplings
 from diffjax.losses import distillation as distillation
 from diffjax.losses import weightings as weightings
 from diffjax.losses.classification import CrossEntropy as CrossEntropy
+from diffjax.losses.condition import DrawScale as DrawScale
 from diffjax.losses.condition import DropCondition as DropCondition
 from diffjax.losses.dsm import DSM as DSM
 from diffjax.losses.score_matching import ScoreMatching as ScoreMatching

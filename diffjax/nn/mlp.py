@@ -35,9 +35,9 @@ class MLP(nn.Module):
         if x.ndim != 2:
             raise ValueError(f"the MLP takes x [B, D], got shape {x.shape}")
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        label, _ = read_cond(cond)
+        label, _, scale = read_cond(cond)
         embedding = Embedding(Sinusoidal(64), self.width, self.num_classes, name="embedding", **types)
-        emb = embedding(c_noise, label, x.shape[0])
+        emb = embedding(c_noise, label, x.shape[0], scale)
         h = nn.Dense(self.width, name="in", **types)(x.astype(self.dtype))
         for i in range(self.depth):
             conditioned = nn.silu(h + nn.Dense(self.width, name=f"emb{i}", **types)(emb))

@@ -102,10 +102,10 @@ class UNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, c_noise: Any, cond: Cond = None, train: bool = False) -> Array:
         self._check(x)
-        label, attend = read_cond(cond)
+        label, attend, scale = read_cond(cond)
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         embedding = Embedding(self.features, 4 * self.width, self.num_classes, name="embedding", **types)
-        emb = embedding(c_noise, label, x.shape[0])
+        emb = embedding(c_noise, label, x.shape[0], scale)
         pyramid = resample.space_to_depth(x, self.patch).astype(self.dtype)
         out_channels = (self.out_channels or x.shape[-1]) * self.patch**2
         make = partial(Block, dropout=self.dropout, skip_scale=self.skip_scale, **types)

@@ -39,6 +39,14 @@ def test_a_network_of_two_levels_begins_as_its_teacher_of_one(key):
     assert not np.allclose(apply(moved, x, (t, s)), apply(moved, x, (t, 0 * s)))
     # scalars, and one example alone
     np.testing.assert_allclose(apply(moved, x[:1], (1.0, 0.5)), apply(moved, x, (t, s))[:1], rtol=1e-5)
+    # a guidance scale is told in the same way
+    cond = {"scale": jnp.array([2.0, 7.0])}
+    told = graft(jax.jit(net.init)(key, x, (t, s), cond), student)
+    np.testing.assert_allclose(apply(told, x, (t, s), cond), apply(teacher, x, t), rtol=1e-6)
+    told["params"]["embedding"]["guidance"]["kernel"] = jnp.ones((64, 16))
+    assert not np.allclose(apply(told, x, (t, s), cond), apply(told, x, (t, s), {"scale": 3.0}))
+    with pytest.raises(ValueError, match='must have a "scale"'):
+        net.apply(told, x, (t, s))
     with pytest.raises(ValueError, match="must be a pair"):
         net.apply(student, x, t)
     with pytest.raises(ValueError, match="one per example"):

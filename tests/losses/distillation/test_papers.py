@@ -303,6 +303,27 @@ def test_train_step_tells_a_loss_the_step_and_the_averages(world):
     assert abs(state.ema[1] - state.params) > 1e-4  # the target is another
 
 
+def test_one_student_for_all_guidance_scales():
+    """Meng et al. 2023: told the scale it was drawn for, the guided step itself has the loss 0; told another, not.
+
+    The denoiser is x + label, so that guidance shifts x_0 by scale times label, and so do two DDIM steps.
+    """
+    shift = lambda x, t, cond: x + 0 * t[:, None] + (0 if cond is None else cond["label"][:, None])  # noqa: E731
+    teacher = dj.guidance.cfg_of_scale(shift)
+
+    def student(params, x, c_noise, cond, *, train, rngs):
+        told = {"label": cond["label"], "scale": params * cond["scale"]}
+        return d.progressive.two_steps(FLOW, teacher, x, c_noise, c_noise - 0.25, c_noise - 0.5, told)
+
+    loss = d.Progressive(FLOW, np.array([1.0, 0.75, 0.5]), teacher, student, TIMED["x0"], losses.weightings.x0)
+    batch = BATCH | {"cond": {"label": jnp.array([1.0, -2.0, 3.0])}}
+    scaled = losses.DrawScale(loss)
+    np.testing.assert_allclose(values(scaled, 1.0, batch), 0, atol=1e-9)
+    assert values(scaled, 0.5, batch).min() > 0.1
+    with pytest.raises(ValueError, match="must be an entry of the condition"):
+        loss(1.0, jax.random.key(0), batch)
+
+
 def test_an_example_has_its_own_loss():
     """The keys of the second and third example alone give their losses; times, noise and parts are their own."""
     pairs, ts = times.Sorted(times.Uniform(0.1), 0.3), np.linspace(1, 0, 5, dtype=np.float32)
