@@ -1,15 +1,16 @@
 """diffjax: diffusion models in JAX and Flax, from score matching to samplers and likelihoods.
 
-A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network -> Denoiser), `samplers` (one solver a
-file and one driver), `operators` (what a measurement sees), `corrections` (x_0 -> x_0), `guidance` (Denoiser ->
-Denoiser), `constraints` (Sampler -> Sampler), `losses`, `likelihood`, `annealing` (NCSNv2's choice of levels and
-steps), `oracle` (exact worlds), `train`, `data`, `metrics`.
+A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network -> Denoiser), `flow_maps` (Network ->
+FlowMap), `samplers` (one solver a file and one driver), `operators` (what a measurement sees), `corrections` (x_0 ->
+x_0), `guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `losses`, `likelihood`, `annealing`
+(NCSNv2's choice of levels and steps), `oracle` (exact worlds), `train`, `data`, `metrics`.
 """
 
 from diffjax import annealing as annealing
 from diffjax import arrays as arrays
 from diffjax import constraints as constraints
 from diffjax import corrections as corrections
+from diffjax import flow_maps as flow_maps
 from diffjax import guidance as guidance
 from diffjax import likelihood as likelihood
 from diffjax import losses as losses
@@ -50,6 +51,7 @@ from diffjax.samplers import DPMSolver as DPMSolver
 from diffjax.samplers import Euler as Euler
 from diffjax.samplers import EulerMaruyama as EulerMaruyama
 from diffjax.samplers import Heun as Heun
+from diffjax.samplers import Jump as Jump
 from diffjax.samplers import KeepNoise as KeepNoise
 from diffjax.samplers import Langevin as Langevin
 from diffjax.samplers import ODESolution as ODESolution

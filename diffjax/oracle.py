@@ -6,6 +6,9 @@ If x_0 is a Gaussian mixture, so is x_t = alpha x_0 + sigma eps:
     (2) E[x_0 | x_t] = sum_k r_k(x) (m_k + alpha C_k (alpha^2 C_k + sigma^2 I)^-1 (x - alpha m_k)),   r_k = p(k | x_t)
     (3) y = A x_0 + s n:  C' = C - K A C,  m' = m + K (y - A m),  w' ~ w N(y; A m, S)
                           with K = C A^T S^-1 and S = A C A^T + s^2 I
+    (4) x_s = alpha_s m + (alpha_s^2 C + sigma_s^2 I)^1/2 (alpha_t^2 C + sigma_t^2 I)^-1/2 (x_t - alpha_t m)
+
+(4) is the probability-flow ODE's solution if there is one component: each principal axis keeps its standard score.
 
 A data set is the mixture with C = 0 and equal weights; its ideal denoiser is what a network would learn that memorised
 it (Karras et al. 2022, App. B.3).
@@ -19,7 +22,7 @@ from jax.tree_util import Partial
 
 from diffjax.arrays import bcast, example_keys
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Cond, Denoiser, Key, Time, pytree
+from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Time, pytree
 
 
 @pytree
@@ -64,6 +67,23 @@ class GaussianMixture:
     def denoiser(self, sde: SDE) -> Denoiser:
         """`denoise` bound to an SDE: the Denoiser `(x, t, cond) -> x_0`."""
         return Partial(GaussianMixture.denoise, self, sde)
+
+    def flow(self, sde: SDE, x: Array, t: Time, s: Time, cond: Cond = None) -> Array:
+        """x at time t carried to time s by the probability-flow ODE, [B, D] (Eq. 4); the law must be a single Gaussian.
+
+        Raises:
+          ValueError: there are several components, whose flow has no closed form (see `flow_maps.along`).
+        """
+        if len(self.means) != 1:
+            raise ValueError(f"the flow is known in closed form for one Gaussian, not for {len(self.means)} components")
+        _, z, _, basis, var_t = self._joint(x, sde.alpha(t), sde.sigma(t))
+        var_s = self._joint(x, sde.alpha(s), sde.sigma(s))[-1]
+        gain = jnp.sqrt(var_s / jnp.where(var_t == 0, 1, var_t))
+        return bcast(sde.alpha(s), x) * self.means + jnp.einsum("kde,bke->bd", basis, gain * z)
+
+    def flow_map(self, sde: SDE) -> FlowMap:
+        """`flow` bound to an SDE: the FlowMap `(x, t, s, cond) -> x_s`."""
+        return Partial(GaussianMixture.flow, self, sde)
 
     def posterior(self, A: Array, y: Array, noise_std: Time) -> "GaussianMixture":
         """The law of x_0 given y [M] = A x_0 + noise_std n, with A [M, D] (Eq. 3): a mixture again."""

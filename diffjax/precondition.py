@@ -94,6 +94,23 @@ def edm(sde: SDE, network: Callable, sigma_data: float = 0.5) -> Denoiser:
     return Partial(_edm, sde, as_partial(network), sigma_data)
 
 
+def consistency(
+    sde: SDE, network: Callable, sigma_data: float = 0.5, eps: Time | None = None, c_noise: CNoise = quarter_log_sigma
+) -> Denoiser:
+    """A consistency function: x at t carried to time eps, and x itself at t = eps (Song et al. 2023, App. C).
+
+    With r = sigma/alpha, and e = r(eps), the network's input and output are scaled in x/alpha by
+
+        c_skip = sd^2/((r - e)^2 + sd^2),   c_out = sd (r - e)/sqrt(r^2 + sd^2),   c_in = 1/sqrt(r^2 + sd^2)
+
+    for any SDE; finite at alpha = 0, if c_noise is. `edm` is the same with e = 0.
+
+    Args:
+      eps: where the trajectories end; the SDE's t_min by default.
+    """
+    return Partial(_consistency, sde, as_partial(network), sigma_data, eps, as_partial(c_noise))
+
+
 def learned_range(sde: SDE, network: Callable, c_noise: CNoise = scaled_time) -> tuple[Callable, Callable]:
     """The two halves of a network with 2C output channels (Nichol & Dhariwal 2021, Section 3.1).
 
@@ -156,6 +173,16 @@ def _edm(sde, network, sigma_data, x: Array, t: Time, cond: Cond = None) -> Arra
     c_skip, c_out, c_in = sigma_data**2 / total, sigma * sigma_data / jnp.sqrt(total), 1 / jnp.sqrt(total)
     F = network(c_in * x, quarter_log_sigma(sde, t), cond)
     return c_skip * x + c_out * F.astype(x.dtype)
+
+
+def _consistency(sde, network, sigma_data, eps, c_noise, x: Array, t: Time, cond: Cond = None) -> Array:
+    eps = sde.t_min if eps is None else eps
+    alpha, sigma = gaussian.curves(sde, t, x)
+    rest = sigma - alpha * sde.sigma(eps) / sde.alpha(eps)  # alpha (r - e): all is written so that alpha may be 0
+    norm = jnp.sqrt(sigma**2 + (alpha * sigma_data) ** 2)
+    F = network(x / norm, c_noise(sde, t), cond).astype(x.dtype)
+    skip = sigma_data**2 * alpha / (rest**2 + (alpha * sigma_data) ** 2)
+    return sde.alpha(eps) * (skip * x + sigma_data * rest / norm * F)
 
 
 def _identity(sde, x, t, x0):

@@ -22,7 +22,7 @@ T = TypeVar("T")
 PyTree = Any
 Key = Array  # a new-style PRNG key, [] or [B] (one per example)
 Time = Array | float  # [] or [B]
-Cond = Any  # any pytree; our networks read a dict with the optional entries "label" [B] and "attend"
+Cond = Any  # any pytree; our networks read a dict with the optional entries "label", "scale" [B] and "attend"
 
 
 def static(**kwargs: Any) -> Any:
@@ -89,10 +89,13 @@ class SDE(Protocol):
 
 
 class Network(Protocol):
-    """Any pure function of its parameters; `c_noise` `[B]` tells the noise level, `train` and `rngs` govern dropout."""
+    """Any pure function of its parameters; `c_noise` `[B]` tells the noise level, `train` and `rngs` govern dropout.
+
+    The network of a flow map is told two: c_noise is then a pair, that of t and that of s (see `flow_maps`).
+    """
 
     def __call__(
-        self, params: PyTree, x: Array, c_noise: Array, cond: Cond = None, *, train: bool = False, rngs: Any = None
+        self, params: PyTree, x: Array, c_noise: Any, cond: Cond = None, *, train: bool = False, rngs: Any = None
     ) -> Array: ...
 
 
@@ -127,6 +130,16 @@ class Loss(Protocol):
     """The loss of each example `[B]`, and a dict of further per-example figures; the mean is taken in `train`."""
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]: ...
+
+
+class Progress(NamedTuple):
+    """How far training is. `train_step` puts it into a loss's field `progress`, if there is one, also of inner losses.
+
+    So a loss may follow a schedule or compare with an average of the student, and stays a pure function.
+    """
+
+    step: Array  # [] the number of steps before this one
+    ema: tuple[PyTree, ...]  # the averages of the parameters, one for each decay
 
 
 class Site(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
@@ -110,6 +111,23 @@ def load_params(path: str | Path, like: PyTree | None = None, dtype: Any = np.fl
     if dtype is not None:
         flat = {name: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for name, x in flat.items()}
     return unflatten(flat)
+
+
+def graft(params: PyTree, teacher: PyTree) -> PyTree:
+    """`params` with every weight that the teacher has taken from it: a student that begins as its teacher.
+
+    Only the matrices "target" and "guidance", by which a student is told more (see `nn.embed`), may be its alone; they
+    stay. The arrays are copies in the student's types.
+
+    Raises:
+      ValueError: the networks differ in another weight, or in its shape (the first one is named).
+    """
+    flat, taken = flatten(params), flatten(teacher)
+    alone = {name for name in flat if "/target/" in name or "/guidance/" in name}
+    compare("the teacher", taken, {name: x for name, x in flat.items() if name in taken or name not in alone})
+    return unflatten(
+        {name: jnp.array(taken.get(name, x), jax.dtypes.canonicalize_dtype(x.dtype)) for name, x in flat.items()}
+    )
 
 
 def compare(path: str | Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ FLOORS = {
     "probes": 1,
     "precondition": 2,
     "oracle": 2,
+    "flow_maps": 2,
     "control": 2,
     "operators": 2,
     "samplers": 3,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from diffjax.weights import load_params, replacing, save_params
+from diffjax.weights import graft, load_params, replacing, save_params
 
 PARAMS = {"params": {"conv": {"kernel": np.arange(6.0).reshape(2, 3) / 8, "bias": np.float32(0.5)}, "n": np.arange(3)}}
 
@@ -102,3 +102,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         raise RuntimeError("power cut")
     assert same(load_params(path), PARAMS)
     assert [p.name for p in tmp_path.iterdir()] == ["p.safetensors"]
+
+
+def test_a_student_takes_its_teachers_weights_and_keeps_what_it_has_alone():
+    student = jax.tree.map(lambda x: np.zeros_like(x), PARAMS) | {"embedding": {"target": {"kernel": np.ones(2)}}}
+    taken = graft(student, PARAMS)
+    assert same(taken, PARAMS | {"embedding": student["embedding"]})
+    with pytest.raises(
+        ValueError, match=r"'params/conv/kernel' has the shape \(2, 3\), but the network needs \(3, 3\)"
+    ):
+        graft({"params": {**PARAMS["params"], "conv": {"kernel": np.ones((3, 3)), "bias": np.float32(0)}}}, PARAMS)
+    with pytest.raises(ValueError, match="the teacher lacks 'other'"):
+        graft(PARAMS | {"other": np.ones(2)}, PARAMS)
+    with pytest.raises(ValueError, match=r"'params/n', of shape .*, which the network does not have"):
+        graft({"params": {"conv": PARAMS["params"]["conv"]}}, PARAMS)

@@ -2,6 +2,7 @@
 
 from diffjax.guidance.cfg import autoguide as autoguide
 from diffjax.guidance.cfg import cfg as cfg
+from diffjax.guidance.cfg import cfg_of_scale as cfg_of_scale
 from diffjax.guidance.cfg import compose as compose
 from diffjax.guidance.classifier import classifier as classifier
 from diffjax.guidance.classifier import label_log_prob as label_log_prob

@@ -36,6 +36,14 @@ def cfg(denoise: Denoiser, scale: Any, null: Cond = None, *, rescale: Any = None
     return Partial(_batched if batched else _cfg, as_partial(denoise), as_child(scale), null, rescale)
 
 
+def cfg_of_scale(denoise: Denoiser, null: Cond = None) -> Denoiser:
+    """Classifier-free guidance whose scale is an entry of the condition, {"scale": [B], ...}; `denoise` gets the rest.
+
+    The teacher of a student that is told the scale (Meng et al. 2023, "On distillation of guided diffusion models").
+    """
+    return Partial(_cfg_of_scale, as_partial(denoise), null)
+
+
 def compose(denoise: Denoiser, conds: Sequence[Cond], scales: Sequence[Any], null: Cond = None) -> Denoiser:
     """Several conditions at once (Eq. 2), one evaluation each and one more; scales below 0 lead away.
 
@@ -60,6 +68,13 @@ def _at(scale: Any, x: Array, t: Time) -> Array:
 
 def _cfg(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) -> Array:
     return _lerp(denoise(x, t, null), denoise(x, t, cond), _at(scale, x, t), rescale)
+
+
+def _cfg_of_scale(denoise, null, x: Array, t: Time, cond: Cond = None) -> Array:
+    if not isinstance(cond, dict) or "scale" not in cond:
+        raise ValueError('the guidance scale must be an entry of the condition, {"scale": [B], ...}')
+    rest = {name: value for name, value in cond.items() if name != "scale"}
+    return _cfg(denoise, cond["scale"], null, None, x, t, rest)
 
 
 def _batched(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) -> Array:

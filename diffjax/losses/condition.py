@@ -1,7 +1,7 @@
 """Condition dropout: one network learns p(x | c) and p(x), as classifier-free guidance needs (Ho & Salimans 2022).
 
 Each example of a batch trades its condition for the null condition with probability p, independently (their
-Algorithm 1; p = 0.1 to 0.2 works best there).
+Algorithm 1; p = 0.1 to 0.2 works best there). A student of a guided teacher draws its guidance scale instead.
 """
 
 from typing import Any
@@ -37,6 +37,30 @@ class DropCondition:
         keys = example_keys(fold(key, 1 << 20), len(batch["image"]))  # apart from what the loss folds in
         dropped = jax.vmap(lambda k: jax.random.bernoulli(k, self.p))(keys)
         return self.loss(params, key, {**batch, "cond": drop(cond, self.null, dropped)})
+
+
+@pytree
+class DrawScale:
+    """`loss` on batches with a guidance scale for each example, cond["scale"] uniform on [low, high].
+
+    With `guidance.cfg_of_scale` as the teacher one student learns all scales (Meng et al. 2023).
+
+    Raises:
+      ValueError: the batch's condition is no dict.
+    """
+
+    loss: Any
+    low: Any = 1.0
+    high: Any = 8.0
+
+    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+        batch = batch if isinstance(batch, dict) else {"image": batch}
+        cond = batch.get("cond", {"label": batch["label"]} if "label" in batch else {})
+        if not isinstance(cond, dict):
+            raise ValueError(f"a guidance scale is an entry of a condition that is a dict, got {type(cond).__name__}")
+        keys = example_keys(fold(key, (1 << 20) + 1), len(batch["image"]))  # apart from what the loss folds in
+        scale = self.low + (self.high - self.low) * jax.vmap(jax.random.uniform)(keys)
+        return self.loss(params, key, {**batch, "cond": {**cond, "scale": scale}})
 
 
 def drop(cond: Cond, null: Cond, dropped: Array) -> Cond:

@@ -7,6 +7,7 @@ All objectives of one Gaussian process are this loss with another weight (Kingma
     |score error|^2 = (alpha/sigma^2)^2 |x_0 error|^2
 """
 
+import jax.numpy as jnp
 from jax import Array
 
 from diffjax.sde import gaussian
@@ -16,6 +17,11 @@ from diffjax.typing import SDE, Time
 def simple(sde: SDE, t: Time) -> Array:
     """The error in eps: DDPM's L_simple, and Score-SDE's |sigma score + z|^2 (Ho et al. 2020, Eq. 14)."""
     return (sde.alpha(t) / sde.sigma(t)) ** 2
+
+
+def truncated_snr(sde: SDE, t: Time) -> Array:
+    """max(alpha^2/sigma^2, 1): the larger of the errors in x_0 and eps (Salimans & Ho 2022, Section 4)."""
+    return jnp.maximum(simple(sde, t), 1)
 
 
 def likelihood(sde: SDE, t: Time) -> Array:

@@ -5,6 +5,11 @@ A feature map turns c_noise [B] into [B, dim]: `Sinusoidal` (Vaswani et al. 2017
 adds a row of a class table to the features and sends the sum through the two-layer MLP all our networks share. Adding
 before the MLP is the way of Karras et al. (2022), whose linear layer on scaled one-hot labels spans the same functions
 as a table: row c is W_c + b, and the null row is b.
+
+The network of a flow map is told two levels, c_noise = (c_t, c_s). The features of the second enter the first layer of
+the MLP through a matrix of their own, "target", which starts at zero: a new network of two levels with the weights of
+one of one level (`weights.graft`) is the same function, whatever c_s, and learns from there. A student of a guided
+teacher is told the guidance scale, cond["scale"], in the same way by a matrix "guidance" (Meng et al. 2023).
 """
 
 from __future__ import annotations
@@ -69,6 +74,9 @@ class Embedding(nn.Module):
       features: the map from c_noise [B] to [B, D].
       width: size of both layers.
       num_classes: 0, or the number of classes; the table has one row more, the null label `num_classes`.
+
+    Raises:
+      ValueError: the labels do not fit, or a network initialised with a pair of levels is given one.
     """
 
     features: Callable[[Array], Array]
@@ -78,7 +86,14 @@ class Embedding(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, c_noise: Array, label: Array | None, batch: int) -> Array:
+    def __call__(
+        self, c_noise: Array | tuple[Array, Array], label: Array | None, batch: int, scale: Array | None = None
+    ) -> Array:
+        c_noise, target = c_noise if isinstance(c_noise, tuple) else (c_noise, None)
+        if target is None and self.has_variable("params", "target"):
+            raise ValueError("this network was initialised for a flow map: c_noise must be a pair (c_t, c_s)")
+        if scale is None and self.has_variable("params", "guidance"):
+            raise ValueError('this network was initialised with a guidance scale: cond must have a "scale"')
         h = self.features(per_example(c_noise, batch))
         if self.num_classes:
             init = variance_scaling(self.num_classes, "fan_avg", "uniform")  # Karras et al.: rows of W times sqrt(K)
@@ -90,7 +105,12 @@ class Embedding(nn.Module):
         for i in range(2):
             init = variance_scaling(1.0, "fan_avg", "uniform")
             types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-            h = nn.silu(nn.Dense(self.width, kernel_init=init, name=f"dense{i}", **types)(h))
+            h = nn.Dense(self.width, kernel_init=init, name=f"dense{i}", **types)(h)
+            for name, level in (("target", target), ("guidance", scale)):
+                if i == 0 and level is not None:
+                    to_zero = nn.Dense(self.width, False, kernel_init=nn.initializers.zeros, name=name, **types)
+                    h = h + to_zero(self.features(per_example(level, batch)))
+            h = nn.silu(h)
         return h
 
 
@@ -98,22 +118,26 @@ def per_example(c_noise: Array, batch: int) -> Array:
     """c_noise [] or [B] -> [B], float32: in bfloat16 neighbouring levels would coincide.
 
     Raises:
-      ValueError: it has another shape.
+      ValueError: it has another shape, or is a pair.
     """
+    if isinstance(c_noise, tuple):
+        raise ValueError("this network is told one noise level, but c_noise is a pair: it cannot be a flow map's")
     c_noise = jnp.asarray(c_noise, jnp.float32)
     if c_noise.shape not in ((), (batch,)):
         raise ValueError(f"c_noise must be a scalar or have shape ({batch},), one per example; got {c_noise.shape}")
     return jnp.broadcast_to(c_noise, (batch,))
 
 
-def read_cond(cond: Cond) -> tuple[Array | None, Any]:
-    """The entries (label, attend) of a condition, None where absent.
+def read_cond(cond: Cond) -> tuple[Array | None, Any, Array | None]:
+    """The entries (label, attend, scale) of a condition, None where absent.
 
     Raises:
       ValueError: `cond` is not a dict, or has an entry that no network here reads.
     """
     cond = {} if cond is None else cond
-    if not isinstance(cond, dict) or not set(cond) <= {"label", "attend"}:
+    if not isinstance(cond, dict) or not set(cond) <= {"label", "attend", "scale"}:
         got = sorted(cond) if isinstance(cond, dict) else type(cond).__name__
-        raise ValueError(f'cond must be None or a dict with the optional entries "label" and "attend"; got {got}')
-    return cond.get("label"), cond.get("attend")
+        raise ValueError(
+            f'cond must be None or a dict with the optional entries "label", "attend" and "scale"; got {got}'
+        )
+    return cond.get("label"), cond.get("attend"), cond.get("scale")

@@ -13,7 +13,7 @@ from diffjax.typing import Cond
 
 
 class MLP(nn.Module):
-    """x [B, D], c_noise [] or [B] -> F [B, D], float32; the last layer starts at zero.
+    """x [B, D], c_noise [] or [B] or a pair -> F [B, D], float32; the last layer starts at zero.
 
     Attributes:
       width: size of the hidden layers.
@@ -31,13 +31,13 @@ class MLP(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, c_noise: Array, cond: Cond = None, train: bool = False) -> Array:
+    def __call__(self, x: Array, c_noise: Any, cond: Cond = None, train: bool = False) -> Array:
         if x.ndim != 2:
             raise ValueError(f"the MLP takes x [B, D], got shape {x.shape}")
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        label, _ = read_cond(cond)
+        label, _, scale = read_cond(cond)
         embedding = Embedding(Sinusoidal(64), self.width, self.num_classes, name="embedding", **types)
-        emb = embedding(c_noise, label, x.shape[0])
+        emb = embedding(c_noise, label, x.shape[0], scale)
         h = nn.Dense(self.width, name="in", **types)(x.astype(self.dtype))
         for i in range(self.depth):
             conditioned = nn.silu(h + nn.Dense(self.width, name=f"emb{i}", **types)(emb))

@@ -63,7 +63,7 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """x [B, H, W, C], c_noise [] or [B] -> F [B, H, W, out_channels], float32.
+    """x [B, H, W, C], c_noise [] or [B] or a pair -> F [B, H, W, out_channels], float32.
 
     Attributes:
       features: the embedding of c_noise, [B] -> [B, D].
@@ -100,12 +100,12 @@ class UNet(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, c_noise: Array, cond: Cond = None, train: bool = False) -> Array:
+    def __call__(self, x: Array, c_noise: Any, cond: Cond = None, train: bool = False) -> Array:
         self._check(x)
-        label, attend = read_cond(cond)
+        label, attend, scale = read_cond(cond)
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         embedding = Embedding(self.features, 4 * self.width, self.num_classes, name="embedding", **types)
-        emb = embedding(c_noise, label, x.shape[0])
+        emb = embedding(c_noise, label, x.shape[0], scale)
         pyramid = resample.space_to_depth(x, self.patch).astype(self.dtype)
         out_channels = (self.out_channels or x.shape[-1]) * self.patch**2
         make = partial(Block, dropout=self.dropout, skip_scale=self.skip_scale, **types)

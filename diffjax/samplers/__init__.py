@@ -15,6 +15,7 @@ from diffjax.samplers.drive import sample as sample
 from diffjax.samplers.euler import Euler as Euler
 from diffjax.samplers.euler_maruyama import EulerMaruyama as EulerMaruyama
 from diffjax.samplers.heun import Heun as Heun
+from diffjax.samplers.jump import Jump as Jump
 from diffjax.samplers.keep_noise import KeepNoise as KeepNoise
 from diffjax.samplers.langevin import Langevin as Langevin
 from diffjax.samplers.ode import ODESolution as ODESolution

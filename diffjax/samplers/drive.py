@@ -1,8 +1,8 @@
 """The one driver of all samplers: a `lax.scan` over the steps of a time grid.
 
 A sampler is a noun with `init(x) -> state` and `step(key, denoise, sde, state, t, s, cond) -> state`. The step gets the
-denoiser as a function, so that a solver may evaluate it where it likes. The state is a NamedTuple with a field `x`, and
-of stochastic samplers also `mean`: x before the step's noise was added.
+denoiser as a function, so that a solver may evaluate it where it likes; `Jump` wants a flow map in its place. The state
+is a NamedTuple with a field `x`, and of stochastic samplers also `mean`: x before the step's noise was added.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.arrays import example_keys, fold
-from diffjax.typing import SDE, Cond, Denoiser, Key, Sampler, as_partial
+from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Sampler, as_partial
 
 
 class State(NamedTuple):
@@ -31,7 +31,7 @@ class State(NamedTuple):
 
 def sample(
     key: Key,
-    denoise: Denoiser,
+    denoise: Denoiser | FlowMap,
     sde: SDE,
     sampler: Sampler,
     ts: Array,
@@ -49,7 +49,7 @@ def sample(
     Args:
       key: one key, or one key for each example [B]; example i of a single key uses it folded with i, so that seeds
         give the same samples however they are batched.
-      denoise: `(x, t, cond) -> x_0`.
+      denoise: `(x, t, cond) -> x_0`; for `Jump` a flow map `(x, t, s, cond) -> x_s`.
       ts: times [n + 1] that do not increase, within [0, sde.T]; see `diffjax.times`. Under `TimeTravel` they may.
       x: the state at ts[0], [B, ...]; `prior_sample` draws it.
       trajectory: return the states at all times of ts, [n + 1, B, ...].
@@ -109,8 +109,8 @@ def _checked(ts: Array, sde: SDE, x: Array, climbs: bool = False) -> Array:
 
 @partial(jax.jit, static_argnames="trajectory")
 def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
-    def checked(x, t, cond=None):
-        x0 = denoise(x, t, cond)
+    def checked(x, *times_and_cond):
+        x0 = denoise(x, *times_and_cond)
         if x0.shape != x.shape:
             raise ValueError(f"the denoiser maps x of shape {x.shape} to {x0.shape}; it must keep the shape")
         return x0.astype(x.dtype)

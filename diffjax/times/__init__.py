@@ -1,4 +1,4 @@
-"""Times to sample at (grids), and times to train at (laws)."""
+"""Times to sample at (grids), and times to train at: laws of one time, and of pairs."""
 
 from diffjax.times.grids import geometric as geometric
 from diffjax.times.grids import karras as karras
@@ -20,3 +20,11 @@ from diffjax.times.laws import LowDiscrepancy as LowDiscrepancy
 from diffjax.times.laws import OneOf as OneOf
 from diffjax.times.laws import Uniform as Uniform
 from diffjax.times.laws import importance as importance
+from diffjax.times.pairs import Doubling as Doubling
+from diffjax.times.pairs import Dyadic as Dyadic
+from diffjax.times.pairs import KarrasNeighbours as KarrasNeighbours
+from diffjax.times.pairs import Neighbours as Neighbours
+from diffjax.times.pairs import Rising as Rising
+from diffjax.times.pairs import Sorted as Sorted
+from diffjax.times.pairs import Stops as Stops
+from diffjax.times.pairs import Tightening as Tightening

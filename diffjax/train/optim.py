@@ -80,6 +80,16 @@ def warmed(lr: float | optax.Schedule, warmup: int) -> optax.Schedule:
     return lambda count: rate(count) * jnp.minimum((count + 1) / warmup, 1.0)
 
 
+def levels_ema(
+    levels: Callable[[Array], Array], s0: float = 2.0, mu0: float = 0.9, *, paper: bool = False
+) -> Callable[[Array], Array]:
+    """The decay of a consistency model's target, mu0^(s0/(N - 1)) with N = levels(k) after k updates.
+
+    N - 1, the number of intervals, is what both codes of Song et al. (2023) have; their App. C has N (`paper`).
+    """
+    return lambda n: mu0 ** (s0 / (levels(n - 1) - (0 if paper else 1)))
+
+
 def ema_warmup(decay: float) -> Callable[[Array], Array]:
     """The decay min(decay, (1 + n) / (10 + n)) at update n = 1, 2, ...: a short memory while the network is new."""
     return lambda n: jnp.minimum(decay, (1 + n) / (10 + n))

@@ -10,6 +10,9 @@ With per-example losses l_i(theta) of a batch of B examples, a step is
 Example i draws its randomness from `fold_in(fold_in(key, step), i)`, where i counts the whole batch. Under `jit` with
 sharded arrays the batch is whole by definition; under `pmap` with `axis="batch"` each device adds its offset to i, and
 the gradient is averaged over the axis. All give the same parameters, up to the order of floating-point sums.
+
+A loss with a field `progress`, or an inner loss with one, is given the step and the averages before it
+(`typing.Progress`): for schedules, and for targets that are averages of the student.
 """
 
 import dataclasses
@@ -25,7 +28,7 @@ from jax import Array
 from diffjax.arrays import example_keys
 from diffjax.train.optim import updates
 from diffjax.train.state import EmaDecay, TrainState
-from diffjax.typing import Loss, PyTree
+from diffjax.typing import Loss, Progress, PyTree
 
 Metrics = dict[str, Array]
 
@@ -58,6 +61,7 @@ def train_step(
     keys = example_keys(jax.random.fold_in(state.key, state.step), n, first)
     if state.law is not None:
         loss = _with_law(loss, state.law)
+    loss = _with_progress(loss, Progress(state.step, state.ema))
     grads, (metrics, seen) = jax.grad(partial(_mean, loss), has_aux=True)(state.params, keys, batch)  # (1)
     if axis is not None:
         grads, metrics = jax.lax.pmean((grads, metrics), axis)
@@ -122,6 +126,18 @@ def _with_law(loss: Any, law: Any) -> Loss:
     if not hasattr(loss, "law"):
         raise ValueError(f"the state holds a law of times, but {loss} has no field `law` to put it in")
     return dataclasses.replace(loss, law=law)
+
+
+def _with_progress(loss: Any, progress: Progress) -> Loss:
+    """The loss, or the losses inside it, told how far training is where they have a field for that."""
+
+    def takes(noun: Any) -> bool:
+        return dataclasses.is_dataclass(noun) and hasattr(noun, "progress")
+
+    def told(noun: Any) -> Any:
+        return dataclasses.replace(noun, progress=progress) if takes(noun) else noun
+
+    return jax.tree.map(told, loss, is_leaf=takes)
 
 
 def _updated(law: Any, seen: Metrics, axis: str | None) -> Any:

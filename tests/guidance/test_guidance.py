@@ -47,6 +47,14 @@ def test_classifier_free_guidance_is_linear_in_its_scale(x):
     np.testing.assert_allclose(ours, 2.5 * eps[1] - 1.5 * eps[0], atol=1e-5)
 
 
+def test_a_scale_in_the_condition_is_each_examples_own(x):
+    scale = jnp.array([0.0, 1.0, 2.5, 7.0])
+    told = guidance.cfg_of_scale(DENOISE)(x, 0.4, {**COND, "scale": scale})
+    np.testing.assert_array_equal(told, guidance.cfg(DENOISE, scale)(x, 0.4, COND))
+    with pytest.raises(ValueError, match="must be an entry of the condition"):
+        guidance.cfg_of_scale(DENOISE)(x, 0.4, COND)
+
+
 def test_rescaling_restores_the_standard_deviation(x):
     plain, full = (guidance.cfg(DENOISE, 6.0, rescale=phi)(x, 0.3, COND) for phi in (None, 1.0))
     np.testing.assert_allclose(full.std(1), DENOISE(x, 0.3, COND).std(1), rtol=1e-4)

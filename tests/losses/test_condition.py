@@ -57,6 +57,22 @@ def test_the_null_row_is_trained(key):
     assert jnp.all(grad(0.0)[:3] != 0) and grad(0.0)[3] == 0
 
 
+def test_scales_are_drawn_for_each_example_and_joined_to_its_condition(key):
+    """Uniform on [2, 5]: mean 3.5, variance 9/12; 4 sigma of 10,000."""
+    n = 10_000
+    batch = {"image": jnp.zeros((n, 1)), "label": jnp.arange(n)}
+    keys = dj.arrays.example_keys(key, n)
+    loss = losses.DrawScale(lambda p, k, b: (b["cond"]["scale"], {"label": b["cond"]["label"]}), 2.0, 5.0)
+    scale, aux = loss({}, keys, batch)
+    assert scale.min() >= 2 and scale.max() <= 5 and abs(scale.mean() - 3.5) < 4 * np.sqrt(0.75 / n)
+    np.testing.assert_array_equal(aux["label"], batch["label"])
+    np.testing.assert_array_equal(loss({}, keys[5:9], jax.tree.map(lambda a: a[5:9], batch))[0], scale[5:9])
+    alone = losses.DrawScale(lambda p, k, b: (b["cond"]["scale"], {}))
+    assert alone({}, key, jnp.zeros((2, 1)))[0].shape == (2,)
+    with pytest.raises(ValueError, match="a condition that is a dict"):
+        alone({}, key, {"image": jnp.zeros((2, 1)), "cond": jnp.zeros(2)})
+
+
 def test_errors(key):
     loss = losses.DropCondition(seen, NULL)
     with pytest.raises(ValueError, match='needs a batch with an entry "cond" or "label"'):

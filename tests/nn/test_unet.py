@@ -164,3 +164,22 @@ def test_bad_input(x, cond, message):
 def test_wrong_number_of_levels():
     with pytest.raises(ValueError, match="one per example"):
         jax.eval_shape(UNet(**TINY, attention=()).init, jax.random.key(0), jnp.zeros((2, 8, 8, 1)), jnp.zeros(3))
+
+
+def test_a_flow_maps_slopes_through_attention_in_float32_and_bfloat16():
+    """The jvp that flow maps are trained by, along x and both times, against a difference; and its gradient exists."""
+    net = UNet(width=8, multipliers=(1,), blocks=1, attention=(8,), dropout=0.0)
+    t, s, dx = 10 * T, 3 * T, np.ones_like(X)
+    params = draw_params(net, X, (t, s))
+    at = lambda net, params, h: net.apply(params, X + h * dx, (t + h, s - 2 * h))  # noqa: E731
+    slope = lambda net, params: jax.jvp(lambda h: at(net, params, h), (0.0,), (1.0,))[1]  # noqa: E731
+    exact, low = (jax.jit(slope, static_argnums=0)(n, params) for n in (net, net.clone(dtype=jnp.bfloat16)))
+    moved = [apply(net, params, X + h * dx, (t + h, s - 2 * h)) for h in np.array([1e-2, -1e-2], np.float32)]
+    size = float(jnp.abs(exact).max())
+    np.testing.assert_allclose(exact, (moved[0] - moved[1]) / 2e-2, atol=0.01 * size)
+    assert low.dtype == jnp.float32 and size > 0.01
+    np.testing.assert_allclose(low, exact, atol=0.15 * size)
+    assert not np.allclose(moved[0], apply(net, params, X, (t, s + 5)), atol=0.02)  # the second level is heard
+    for n in (net, net.clone(dtype=jnp.bfloat16)):
+        grads = jax.eval_shape(jax.grad(lambda p, n=n: (slope(n, p) ** 2).mean()), params)
+        assert jax.tree.structure(grads) == jax.tree.structure(params)

@@ -1,0 +1,104 @@
+"""Continuous-time consistency models with TrigFlow (Lu & Song 2025, sCM): the pair of times has become a derivative.
+
+On the unit circle, alpha = cos phi and sigma = sin phi, and with dx/dphi = v = alpha eps - sigma x_0,
+
+    (1) f(x, t) = cos phi x - sin phi F(x, t)
+    (2) df/dphi = -cos phi (F - v) - sin phi (x + dF/dphi),   along (v, dt/dphi), by one jvp
+    (3) g = cos phi df/dphi;   g <- g / (|g| + c),  c = 0.1                                    tangent normalisation
+    (4) w(t) |F - sg(F + g)|^2
+
+The gradient of (4) is that of the discrete loss with the same f as s -> t, but for the factor that (3) sets: f moves
+against its own slope along the trajectory. v is the teacher's (sCD), or the pair's alpha eps - sigma x_0 (sCT), whose
+mean given x is the former. Terms of (2) that grow with dF/dphi, the second ones, are multiplied by min(1, k/warmup).
+
+f is `precondition.from_v` with the same network: the paper's F for data of standard deviation sigma_d = 1, to which
+images are to be scaled. (1) needs alpha^2 + sigma^2 = 1 only: `Cosine` is the paper's process, its time 2 phi/pi.
+The paper draws t by `times.LogNormal(sde, -1, 1.4)` and learns w(t) (`LearnedWeight`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from diffjax.arrays import bcast, flat_mean, flat_norm
+from diffjax.losses import weightings
+from diffjax.losses.distillation.draws import bound, check_teacher, read, training_step
+from diffjax.precondition import CNoise, scaled_time
+from diffjax.sde import gaussian
+from diffjax.typing import SDE, Denoiser, Key, Progress, PyTree, pytree, static
+
+
+@pytree
+class ContinuousConsistency:
+    """`loss(params, key, batch) -> ([B], {"t": [B], "tangent": [B]})`, Eq. 4; "tangent" is |g| before normalisation.
+
+    Sampling is `Renoise(1.0)` on `from_v(sde, network, c_noise)`. A batch is as in `DSM`.
+
+    Raises:
+      ValueError: the process is not variance-preserving, the teacher was made for another one, or there is a warm-up
+        and the training step is not known (it comes with `progress`).
+    """
+
+    sde: SDE
+    law: Callable  # (key, n) -> t [n]
+    network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
+    teacher: Denoiser | None = None  # None: consistency training
+    c_noise: CNoise = scaled_time
+    weight: Callable = static(default=weightings.x0)  # (sde, t) -> w [B]; this default is 1
+    c: Any = 0.1  # of Eq. 3; None: the tangent as it is
+    warmup: Any = None  # training steps (the paper's: 10,000); None: no warm-up
+    train: bool = static(default=True)
+    progress: Progress | None = None  # given by `train_step`
+
+    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+        _check_circle(self.sde)
+        draw = read(key, batch)
+        t = self.law(draw.k_time, len(draw.x0))
+        x = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
+        if self.teacher is None:
+            alpha, sigma = gaussian.curves(self.sde, t, x)
+            v = alpha * draw.eps - sigma * draw.x0
+        else:
+            check_teacher(self.teacher, self.sde)
+            v = gaussian.v_from_x0(self.sde, x, t, self.teacher(x, t, draw.cond))
+
+        def F(params: Any, x: Array, t: Array) -> Array:
+            return bound(self, params, draw)(x, self.c_noise(self.sde, t), draw.cond).astype(x.dtype)
+
+        frozen = jax.lax.stop_gradient(params)
+        still, g = self._tangent(lambda x, t: F(frozen, x, t), x, t, v)
+        norm = flat_norm(g)
+        if self.c is not None:
+            g = g / bcast(norm + self.c, g)
+        error = F(params, x, t) - jax.lax.stop_gradient(still + g)
+        return self.weight(self.sde, t) * flat_mean(error**2), {"t": t, "tangent": norm}
+
+    def _tangent(self, F: Callable, x: Array, t: Array, v: Array) -> tuple[Array, Array]:
+        """F and g of Eq. 3, not normalised; cos sin goes into the jvp, as sin alone would meet a large dF/dphi."""
+        (alpha, sigma), (d_alpha, d_sigma) = gaussian.rates(self.sde, t)
+        cos, both = bcast(alpha, x), bcast(alpha * sigma, x)
+        dt = alpha * sigma / (alpha * d_sigma - sigma * d_alpha)
+        still, slope = jax.jvp(F, (x, t), ((both * v).astype(x.dtype), dt.astype(t.dtype)))
+        return still, -(cos**2) * (still - v) - self._warm() * (both * x + slope)
+
+    def _warm(self) -> Any:
+        if self.warmup is None:
+            return 1.0
+        step = training_step(self)
+        if step is None:
+            raise ValueError("the warm-up of the tangent needs the training step: see `typing.Progress`")
+        return jnp.minimum(step / self.warmup, 1.0)
+
+
+def _check_circle(sde: SDE) -> None:
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(sde)):
+        return
+    with jax.ensure_compile_time_eval():
+        norm = float(np.hypot(sde.alpha(0.5 * sde.T), sde.sigma(0.5 * sde.T)))
+    if abs(norm - 1) > 1e-3:
+        raise ValueError(f"TrigFlow needs a process with alpha^2 + sigma^2 = 1, such as Cosine() or VP(); got {sde}")

@@ -1,0 +1,70 @@
+"""Consistency trajectory models: a student that jumps from any t to any s (Kim et al. 2024, CTM).
+
+    (1) x_u = teacher(x_t, t, u),   t > u >= s                                      several steps of its solver
+    (2) estimate = G_sg(G(x_t, t, s), s, 0),   goal = G_sg(G_target(x_u, u, s), s, 0)
+    (3) d(estimate, goal)                                                           soft consistency
+    (4) |x_0 - g(x_t, t, t)|^2                                                      denoising score matching
+
+Both ends of (2) are compared at time 0, where distances of images mean something, carried there by a stopped student.
+u = t would be no condition, s = u is plain distillation, and u just below t with s = 0 is consistency distillation.
+(4) is `DSM` on the map's diagonal, and CTM their sum, in which (4) is scaled to (3) (`Balanced`):
+
+    diagonal = Partial(flow_maps.diagonal_of, flow_maps.ctm)
+    soft = Trajectory(sde, times.Stops(ts), teacher, net.apply, flow_maps.ctm)
+    Balanced(soft, DSM(sde, law, net.apply, diagonal), last_layer)
+
+Of the paper's losses the adversarial one is not here.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.arrays import bcast
+from diffjax.losses.distillation import metrics
+from diffjax.losses.distillation.draws import bound, check_teacher, read, target, training_step
+from diffjax.sde import gaussian
+from diffjax.typing import SDE, FlowMap, Key, Progress, PyTree, Time, pytree, static
+
+
+@pytree
+class Trajectory:
+    """Eq. 3; `loss(params, key, batch) -> ([B], {"t": [B], "s": [B]})`; a batch is as in `DSM`.
+
+    Raises:
+      ValueError: the teacher was made for another process, or the target or the training step is not known (they come
+        with `progress`).
+    """
+
+    sde: SDE
+    stops: Callable  # (key, n, step) -> (t [n], u [n], s [n]), `times.Stops`
+    teacher: FlowMap  # `flow_maps.along(sde, denoise, ts)`, say
+    network: Callable = static()  # (params, x, (c_t, c_s), cond, *, train, rngs) -> F
+    flow_map: Callable = static()  # (sde, network) -> FlowMap, see `flow_maps`
+    metric: Callable = metrics.squared  # (a, b) -> [B]
+    end: Time = 0.0  # where the two are compared
+    target: int | None = static(default=None)  # the number of an EMA; None: the student itself
+    train: bool = static(default=True)
+    progress: Progress | None = None  # given by `train_step`
+
+    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+        check_teacher(self.teacher, self.sde)
+        draw = read(key, batch)
+        t, u, s = self.stops(draw.k_time, len(draw.x0), training_step(self))
+        x_t = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
+        x_u = jax.lax.stop_gradient(self.teacher(x_t, t, u, draw.cond))
+
+        def G(params: PyTree, x: Array, t: Time, s: Time) -> Array:
+            return self.flow_map(self.sde, bound(self, params, draw))(x, t, s, draw.cond)
+
+        def at_end(x: Array) -> Array:
+            go = s > self.end  # from `end` itself there is nowhere to go
+            end = jnp.full_like(s, self.end)
+            carried = G(jax.lax.stop_gradient(params), x, jnp.where(go, s, t), end)
+            return jnp.where(bcast(go, x), carried, x)
+
+        arrived = G(target(self, params), x_u, jnp.where(u > s, u, t), s)
+        goal = at_end(jnp.where(bcast(u > s, x_u), arrived, x_u))
+        return self.metric(at_end(G(params, x_t, t, s)), jax.lax.stop_gradient(goal)), {"t": t, "s": s}

@@ -1,0 +1,184 @@
+"""Pairs of times to train few-step models at: t, and an earlier s <= t that its map is compared with or goes to.
+
+A law of pairs draws `(key, n, step) -> (t [n], s [n])`, where `key` is one key or n keys, and `step` the number of
+training steps taken, for laws that change as training goes on (None where it is not known: they raise a ValueError).
+Noise levels are r = sigma/alpha; their times are found by inverting logsnr(t), so that a law serves every SDE.
+
+    (1) N(k) = ceil(sqrt(k/K ((s1 + 1)^2 - s0^2) + s0^2) - 1) + 1        `Rising` (Song et al. 2023, App. C)
+    (2) N(k) = min(s0 2^floor(k/K'), s1) + 1,  K' = floor(K / (log2 floor(s1/s0) + 1))    `Doubling` (Song & Dhariwal)
+    (3) r_i^(1/rho) = r_min^(1/rho) + i/(N - 1) (r_max^(1/rho) - r_min^(1/rho)),  i = 0, ..., N - 1
+    (4) p(i) proportional to erf((log r_(i+1) - m)/(sqrt 2 d)) - erf((log r_i - m)/(sqrt 2 d))      (S & D 2024)
+    (5) r_s = r_t max(1 - q^-(stage + 1) (1 + k sigmoid(-b r_t)), 0)                      (Geng et al. 2025, ECT)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.special import erf, erfinv
+
+from diffjax.arrays import example_keys
+from diffjax.sde.gaussian import logsnr, time_of_logsnr
+from diffjax.typing import SDE, Key, pytree
+
+
+@pytree
+class Rising:
+    """The number of noise levels N(k) of Eq. 1: from s0 to s1 + 1 in K steps, and constant from there."""
+
+    s0: Any = 2.0
+    s1: Any = 150.0
+    K: Any = 800_000.0
+
+    def __call__(self, k: Array) -> Array:
+        share = jnp.minimum(jnp.asarray(k, jnp.result_type(float)) / self.K, 1)
+        return jnp.ceil(jnp.sqrt(share * ((self.s1 + 1) ** 2 - self.s0**2) + self.s0**2) - 1) + 1
+
+
+@pytree
+class Doubling:
+    """The number of noise levels N(k) of Eq. 2: s0 intervals at first, twice as many every K' steps, up to s1."""
+
+    s0: Any = 10.0
+    s1: Any = 1280.0
+    K: Any = 400_000.0
+
+    def __call__(self, k: Array) -> Array:
+        every = jnp.floor(self.K / (jnp.log2(jnp.floor(self.s1 / self.s0)) + 1))
+        return jnp.minimum(self.s0 * 2 ** jnp.floor(jnp.asarray(k) / every), self.s1) + 1
+
+
+@pytree
+class Neighbours:
+    """Neighbouring times of a falling grid ts [N + 1], all equally likely: consistency distillation's."""
+
+    ts: Array
+
+    def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
+        ts = jnp.asarray(self.ts)
+        i = _index(_uniforms(key, n, 1)[0], len(ts) - 1)
+        return ts[i], ts[i + 1]
+
+
+@pytree
+class KarrasNeighbours:
+    """Neighbouring levels of Eq. 3, from the SDE's t_min to T, whose number N(k) changes as training goes on.
+
+    All intervals are equally likely (consistency training), or follow Eq. 4 with normal = (m, d), iCT's (-1.1, 2).
+    """
+
+    sde: SDE
+    levels: Callable  # k -> N(k), `Rising` or `Doubling`
+    normal: tuple[Any, Any] | None = None
+    rho: Any = 7.0
+
+    def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
+        N = self.levels(_known(step))
+        u = _uniforms(key, n, 1)[0]
+        i = _index(u, N - 1) if self.normal is None else self.interval(u, N)
+        return self.time(i + 1, N), self.time(i, N)
+
+    def interval(self, u: Array, N: Array) -> Array:
+        """The interval in which a log-normal level, cut to [r_min, r_max], lies at its quantile u: Eq. 4, no table."""
+        (low, high), (m, d) = self._ends(), self.normal or (0.0, 1.0)
+        a, b = (erf((self.rho * jnp.log(end) - m) / (jnp.sqrt(2.0) * d)) for end in (low, high))
+        level = jnp.exp(m + jnp.sqrt(2.0) * d * erfinv(a + u * (b - a)))
+        return jnp.clip(jnp.floor((level ** (1 / self.rho) - low) / (high - low) * (N - 1)), 0, N - 2)
+
+    def time(self, i: Array, N: Array) -> Array:
+        """The time of level i, the ends exact."""
+        low, high = self._ends()
+        t = time_of_logsnr(self.sde, -2 * self.rho * jnp.log(low + i / (N - 1) * (high - low)))
+        return jnp.where(i <= 0, self.sde.t_min, jnp.where(i >= N - 1, self.sde.T, t))
+
+    def _ends(self) -> Array:
+        """r^(1/rho) at t_min and T."""
+        return jnp.exp(-0.5 / self.rho * logsnr(self.sde, jnp.array([self.sde.t_min, self.sde.T])))
+
+
+@pytree
+class Tightening:
+    """ECT's pairs (Eq. 5): t by a law of times, and s from 0 towards t, nearer every `every` training steps."""
+
+    sde: SDE
+    law: Callable  # (key, n) -> t [n]; the paper's is LogNormal(sde, -1.1, 2.0)
+    every: Any
+    q: Any = 2.0
+    k: Any = 8.0
+    b: Any = 1.0
+
+    def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
+        t = self.law(key, n)
+        r = jnp.exp(-0.5 * logsnr(self.sde, t))
+        stage = jnp.floor(_known(step) / self.every)
+        share = jnp.maximum(1 - self.q ** -(stage + 1) * (1 + self.k * jax.nn.sigmoid(-self.b * r)), 0)
+        s = time_of_logsnr(self.sde, -2 * jnp.log(jnp.where(share > 0, share, 1) * r))
+        return t, jnp.where(share > 0, jnp.minimum(s, t), 0 * t)
+
+
+@pytree
+class Sorted:
+    """Two draws of a law of times, the later one as t; and s = t with probability `same` (MeanFlow: 0.75)."""
+
+    law: Callable  # (key, n) -> t [n]
+    same: Any = 0.0
+
+    def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
+        keys = jax.vmap(lambda k: jax.random.split(k, 3), out_axes=1)(example_keys(key, n))
+        a, b = self.law(keys[0], n), self.law(keys[1], n)
+        t = jnp.maximum(a, b)
+        return t, jnp.where(_uniforms(keys[2], n, 1)[0] < self.same, t, jnp.minimum(a, b))
+
+
+@pytree
+class Dyadic:
+    """Steps of length T/2^j between neighbours of their own grid, j = 0, ..., log2(n) - 1 (Frans et al. 2024).
+
+    Halves of the shortest one have the length T/n.
+    """
+
+    n: Any = 128.0
+    T: Any = 1.0
+
+    def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
+        u, w = _uniforms(key, n, 2)
+        count = 2.0 ** _index(u, jnp.log2(self.n))
+        i = _index(w, count)
+        return self.T * (i + 1) / count, self.T * i / count
+
+
+@pytree
+class Stops:
+    """Three times t > u >= s of a falling grid ts [N + 1]: CTM's (Kim et al. 2024), all on the grid.
+
+    u lies up to `most` intervals below t, the teacher's steps, and s anywhere from there to the grid's end.
+    """
+
+    ts: Array
+    most: Any = 17
+
+    def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array, Array]:
+        ts = jnp.asarray(self.ts)
+        N, (a, b, c) = len(ts) - 1, _uniforms(key, n, 3)
+        i = _index(a, N)
+        j = i + 1 + _index(b, jnp.minimum(self.most, N - i))
+        k = j + _index(c, N - j + 1)
+        return ts[i], ts[j], ts[k]
+
+
+def _known(step: Array | None) -> Array:
+    if step is None:
+        raise ValueError("this law of times follows a schedule and needs the training step: see `typing.Progress`")
+    return jnp.asarray(step)
+
+
+def _index(u: Array, n: Any) -> Array:
+    """floor(n u) for u in [0, 1): an index below n, an integer where n is one."""
+    return jnp.minimum(jnp.floor(n * u), n - 1).astype(jnp.result_type(n))
+
+
+def _uniforms(key: Key, n: int, m: int) -> Array:
+    """[m, n], each column from its example's key."""
+    return jax.vmap(lambda k: jax.random.uniform(k, (m,)), out_axes=1)(example_keys(key, n))

@@ -1,0 +1,193 @@
+"""Every few-step loss at the exact flow map: it is 0 there, or at its known minimum, its gradient is 0, and not beside.
+
+In double precision, so that 0 is 0; the four points of the world make expectations exact.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffjax as dj
+from diffjax import losses, precondition, times
+from diffjax.losses import distillation as d
+
+FLOW, COSINE, EDM = dj.Flow(t_min=0.01), dj.Cosine(), dj.EDM()
+
+
+@pytest.fixture(autouse=True)
+def double(x64):
+    pass
+
+
+def zero_at_truth(world, loss, on_other_flow_maps):
+    """Whether the map of other data, a flow map as well, also has the loss 0: without a teacher it must."""
+    truth, other, off = world.residuals(loss, world.batch)
+    assert abs(truth[0]) < 1e-15 and truth[1] < 1e-9, truth
+    assert off[0] > 1e-5 and off[1] > 1e-5, off
+    if on_other_flow_maps:
+        assert abs(other[0]) < 1e-15 and other[1] < 1e-9, other
+    else:
+        assert other[0] > 1e-6 and other[1] > 1e-5, other
+
+
+@pytest.mark.parametrize("residual", [d.lagrangian, d.eulerian, d.uniform, d.middle], ids=lambda f: f.__name__)
+def test_self_distillation(world, residual):
+    at = world.At((0.8, 0.3))
+    zero_at_truth(world, d.SelfDistillation(FLOW, at, residual, world.network, world.flow_map), True)
+
+
+@pytest.mark.parametrize("residual", [d.lagrangian, d.eulerian], ids=lambda f: f.__name__)
+def test_map_matching(world, residual):
+    loss = d.SelfDistillation(FLOW, world.At((0.8, 0.3)), residual, world.network, world.flow_map, world.teacher(FLOW))
+    zero_at_truth(world, loss, False)
+
+
+def test_consistency_distillation(world):
+    """With the exact flow as the teacher's step the loss is 0 at x sqrt((e^2 + s2)/(t^2 + s2))."""
+    at, net = world.At((2.0, 1.0)), (world.network, world.consistency)
+    zero_at_truth(world, d.Consistency(EDM, at, *net, world.exact(EDM)), False)
+    into_zero = d.Consistency(dj.Flow(), world.At((0.8, 0.0)), *net, world.exact(FLOW))
+    zero_at_truth(world, into_zero, False)
+
+
+def test_trajectories(world):
+    loss = d.Trajectory(FLOW, world.At((0.9, 0.7, 0.3)), world.exact(FLOW), world.network, world.flow_map)
+    zero_at_truth(world, loss, False)
+    # on to u = s, plain distillation of the teacher's steps, and to s = 0, where no further jump is made
+    for stops in ((0.9, 0.5, 0.5), (0.9, 0.7, 0.0), (0.9, 0.0, 0.0)):
+        value, grad = world.value_and_grad(dataclasses.replace(loss, stops=world.At(stops)), world.truth, world.batch)
+        assert value < 1e-15 and max(map(abs, grad.values())) < 1e-9
+
+
+def average(params, x, c_noise, cond=None, *, train, rngs):
+    """u of the straight path, without a division by t - s: x ((1 + v)(t + s) - 2v) / (r_t (r_t + r_s)), plus b x."""
+    (t, s), v = c_noise, params["v"]
+    r_t, r_s = (jnp.sqrt((1 - c) ** 2 * v + c**2) for c in (t, s))
+    return (((1 + v) * (t + s) - 2 * v) / (r_t * (r_t + r_s)) - params["b"])[:, None] * x
+
+
+def mean_flow(world, **options):
+    levels = dj.flow_maps.Both(precondition.time)
+    return d.MeanFlow(FLOW, world.At((0.8, 0.3)), average, levels, power=0.0, **options)
+
+
+@pytest.mark.parametrize("improved", [False, True])
+def test_mean_flow_from_a_teacher(world, improved):
+    zero_at_truth(world, mean_flow(world, improved=improved, teacher=world.teacher(FLOW)), False)
+
+
+@pytest.mark.parametrize(("improved", "t", "s"), [(False, 0.8, 0.3), (True, 0.8, 0.3), (False, 0.6, 0.6)])
+def test_mean_flow_without_one_stands_at_its_minimum(world, improved, t, s):
+    """V(r) = (1 - r)^2 s2 + r^2. The pair's velocity has the variance s2/V(t) given x_t, which stays in the loss.
+
+    MeanFlow's tangent is that velocity as well: its residual is shrunk by dX/dx, and the minimum by V(s)/V(t).
+    """
+    V = lambda r: (1 - r) ** 2 * world.S2 + r**2  # noqa: E731
+    loss = dataclasses.replace(mean_flow(world, improved=improved), pairs=world.At((t, s)))
+    truth, other, off = world.residuals(loss, world.batch)
+    np.testing.assert_allclose(truth[0], world.S2 / V(t) * (1 if improved else V(s) / V(t)), rtol=1e-9)
+    assert truth[1] < 1e-9 and off[1] > 1e-3 and (other[1] > 1e-3)
+
+
+def trig(params, x, c_noise, cond=None, *, train, rngs):
+    """F = (cos x - k x)/sin of the map to 0, k = sqrt(v)/sqrt(cos^2 v + sin^2), plus b x."""
+    cos, sin, v = jnp.cos(jnp.pi / 2 * c_noise), jnp.sin(jnp.pi / 2 * c_noise), params["v"]
+    k = jnp.sqrt(v / (cos**2 * v + sin**2))
+    return ((cos - k) / sin + params["b"])[:, None] * x
+
+
+def continuous(world, t=0.6, **options):
+    return d.ContinuousConsistency(COSINE, times.Fixed(t), trig, c_noise=precondition.time, **options)
+
+
+def test_continuous_consistency(world):
+    zero = world.residuals(continuous(world, teacher=world.teacher(COSINE)), world.batch)
+    assert abs(zero[0][0]) < 1e-15 and zero[0][1] < 1e-9
+    assert min(zero[1]) > 1e-4 and min(zero[2]) > 1e-4
+    # trained on pairs: |g|^2 = cos^2 k^2 s2/V remains, V = cos^2 s2 + sin^2; k^2 = s2/V
+    truth, other, off = world.residuals(continuous(world, c=None), world.batch)
+    cos2 = np.cos(0.3 * np.pi) ** 2
+    V = cos2 * world.S2 + 1 - cos2
+    np.testing.assert_allclose(truth[0], cos2 * (world.S2 / V) ** 2, rtol=1e-9)
+    assert truth[1] < 1e-9 and other[1] > 1e-3 and off[1] > 1e-3
+
+
+def test_progressive_distillation(world):
+    """The exact denoiser on N(0, s2): the student's x is a number times z, found here by the teacher's two steps."""
+    ts, s2 = np.linspace(1, 0, 9), world.S2
+    cos, sin = np.cos(np.pi / 2 * ts), np.sin(np.pi / 2 * ts)
+    x = cos * s2 / (cos**2 * s2 + sin**2)  # the denoiser's gain
+    step = cos[1:] * x[:-1] + sin[1:] * (1 - cos[:-1] * x[:-1]) / sin[:-1]  # a DDIM step's gain
+    t, s = slice(0, 8, 2), slice(2, 9, 2)
+    ratio = sin[s] / sin[t]
+    gain = (step[0::2] * step[1::2] - ratio) / (cos[s] - ratio * cos[t])
+
+    def student(sde, network):
+        def f(z, t, cond=None):
+            p = network(z, None, cond)
+            return (jnp.interp(t, ts[::-2], np.append(0, gain[::-1])) + p["b"] * t + p["v"] - s2)[:, None] * z
+
+        return f
+
+    loss = d.Progressive(COSINE, ts, world.teacher(COSINE), world.network, student, losses.weightings.x0)
+    zero_at_truth(world, loss, False)
+
+
+def test_a_sum_is_at_its_minimum_where_its_parts_are(world):
+    """Self-distillation with flow matching on the diagonal: now the map of other data is no minimum any more."""
+    off = d.SelfDistillation(FLOW, world.At((0.8, 0.3)), d.lagrangian, world.network, world.flow_map)
+    on = losses.DSM(
+        FLOW, times.Fixed(0.6), world.network, functools.partial(dj.flow_maps.diagonal_of, world.flow_map),
+        losses.weightings.velocity,
+    )  # fmt: skip
+    truth, other, beside = world.residuals(losses.Sum((on, off), (0.75, 0.25)), world.batch)
+    np.testing.assert_allclose(truth[0], 0.75 * world.S2 / (0.16 * world.S2 + 0.36), rtol=1e-9)
+    assert truth[1] < 1e-9 and other[1] > 1e-3 and beside[1] > 1e-3
+
+
+def test_consistency_training_is_distillation_as_its_step_vanishes(world):
+    """Its value is the spread of f over pairs with one eps; its gradient at the truth is of order h, times h."""
+    s2, e2, t = world.S2, EDM.t_min**2, 1.5
+    slopes = []
+    for h in (0.1, 0.05):
+        s = t - h
+        value, grad = world.value_and_grad(
+            d.Consistency(EDM, world.At((t, s)), world.network, world.consistency), world.truth, world.batch
+        )
+        correlation = (s2 + t * s) / np.sqrt((s2 + t**2) * (s2 + s**2))
+        np.testing.assert_allclose(value, 2 * (e2 + s2) * (1 - correlation), rtol=1e-9)
+        slopes.append(abs(float(grad["v"])))
+    assert 3.5 < slopes[0] / slopes[1] < 4.5  # against the first order of a loss that were not at its minimum
+
+
+def test_continuous_consistency_is_the_limit_of_the_discrete_one(world):
+    """The gradient of |f(x_t) - sg f(x_s)|^2 is that of |F - sg(F + g)|^2 times the step in phi and tan phi."""
+    t, h, params = 0.6, 1e-5, {"v": jnp.asarray(0.4), "b": jnp.asarray(0.3)}
+    f = functools.partial(precondition.from_v, c_noise=precondition.time)
+    for teacher, flow in ((None, None), (world.teacher(COSINE), world.exact(COSINE))):
+        discrete = d.Consistency(COSINE, world.At((t, t - h)), trig, f, flow)
+        limit = continuous(world, t, teacher=teacher, c=None)
+        a = world.value_and_grad(discrete, params, world.batch)[1]
+        b = world.value_and_grad(limit, params, world.batch)[1]
+        phi = np.pi / 2 * t
+        for name in params:
+            np.testing.assert_allclose(a[name], b[name] * (np.pi / 2 * h) * np.tan(phi), rtol=1e-3)
+
+
+def test_normalised_tangents_keep_the_minimum_of_consistency_training(world, key):
+    """Given x_t the tangent's law is symmetric, so that its direction has the mean 0: 4 sigma of 20,000 pairs."""
+    k0, k1 = jax.random.split(key)
+    batch = {"image": 0.5 * jax.random.normal(k0, (20_000, 1)), "noise": jax.random.normal(k1, (20_000, 1))}
+    loss = continuous(world)
+    each = jax.jit(
+        lambda p: jax.vmap(
+            jax.grad(lambda p, x, e: loss(p, key, {"image": x[None], "noise": e[None]})[0][0]), (None, 0, 0)
+        )(p, batch["image"], batch["noise"])["v"]
+    )
+    at_truth, beside = (np.asarray(each({"v": jnp.asarray(v), "b": jnp.asarray(0.0)})) for v in (world.S2, 0.4))
+    sigma = lambda g: g.std() / np.sqrt(len(g))  # noqa: E731
+    assert abs(at_truth.mean()) < 4 * sigma(at_truth) and abs(beside.mean()) > 20 * sigma(beside)
