@@ -11,7 +11,11 @@ go to the run's folder as `ema.safetensors`; the committed ones are notebooks/em
 notebooks/emoji_clip_judge.safetensors.
 
 `category` is the share of held-out emoji whose nearest category name is their own, `top 1` and `top 5` that of those
-whose caption is among the nearest of all held-out captions.
+whose caption is among the nearest of all 388 held-out captions. Two shared CPU cores, jax 0.10.2, 2026-11-25:
+
+    preset   training               category   top 1   top 5
+    guide    2,000 steps, 13 min    0.257      0.113   0.290
+    judge    1,500 steps, 1 min     0.297      0.122   0.320
 """
 
 from __future__ import annotations

@@ -11,7 +11,11 @@ trained by ArcFace (Deng et al. 2019), theta_c the angle to the centre of class 
 The classes are the 849 training faces of CelebA, each in eight versions (shifted, scaled, mirrored, in other light),
 and 30 people of Olivetti. It is tested on the ten other people and on the 150 other faces, 32 x 32 pixels all: `rate`
 is the share of pairs of one person above the cosine that 1 % of the other pairs reach. The weights go to the run's
-folder as `ema.safetensors`; the committed ones are notebooks/face_judge.safetensors.
+folder as `ema.safetensors`; the committed ones are notebooks/face_judge.safetensors. Two CPU cores, 2026-11-25:
+
+                       cosine of one person   of others   limit of 1 %   rate
+    Olivetti, people   0.73                   0.24        0.67           0.72
+    CelebA, versions   0.84                   0.00        0.40           1.00
 """
 
 from __future__ import annotations
@@ -80,7 +84,7 @@ class Config:
         lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,), weight_decay=3.0
     )
     loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
-        steps=3000, log_every=100, checkpoint_every=1000, sample_every=0
+        steps=1500, log_every=50, checkpoint_every=500, sample_every=0
     )
     batch_size: int = 256
     data_dir: Path | None = None

@@ -103,7 +103,7 @@ def pictures(name: str, steps: int, dropout: float, **changes: Any) -> Config:
         net=presets.small(multipliers=(1, 2, 3), dropout=dropout),
         loop=train.LoopConfig(steps=steps, log_every=100, checkpoint_every=500, sample_every=0),
         data=name,
-        samples=0,
+        samples=1000,
         likelihoods=0,
         workdir=Path(f"runs/score_sde_{name}"),
         **changes,
