@@ -24,6 +24,7 @@ from diffjax.constraints import DPS as DPS
 from diffjax.constraints import Churn as Churn
 from diffjax.constraints import KeepEps as KeepEps
 from diffjax.constraints import Known as Known
+from diffjax.constraints import Latent as Latent
 from diffjax.constraints import TimeTravel as TimeTravel
 from diffjax.constraints import colorize as colorize
 from diffjax.constraints import ddnm as ddnm

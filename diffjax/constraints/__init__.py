@@ -8,4 +8,5 @@ from diffjax.constraints.keep_eps import ddnm as ddnm
 from diffjax.constraints.known import Known as Known
 from diffjax.constraints.known import colorize as colorize
 from diffjax.constraints.known import inpaint as inpaint
+from diffjax.constraints.latent import Latent as Latent
 from diffjax.constraints.time_travel import TimeTravel as TimeTravel

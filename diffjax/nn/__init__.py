@@ -4,6 +4,8 @@ from diffjax.nn import presets as presets
 from diffjax.nn.attention import plain as plain
 from diffjax.nn.classifier import Classifier as Classifier
 from diffjax.nn.clip import CLIP as CLIP
+from diffjax.nn.discriminator import FeatureHeads as FeatureHeads
+from diffjax.nn.discriminator import PointDiscriminator as PointDiscriminator
 from diffjax.nn.mlp import MLP as MLP
 from diffjax.nn.refinenet import RefineNet as RefineNet
 from diffjax.nn.unet import UNet as UNet

@@ -33,9 +33,7 @@ class Ancestral:
     def step(self, key, denoise, sde, state, t, s, cond):
         x = state.x
         x0 = denoise(x, t, cond)
-        a, b = gaussian.transition(sde, t, s)
-        ratio = sde.sigma(s) / sde.sigma(t)
-        mean = sde.alpha(s) * x0 + a * ratio * sde.sigma(s) * gaussian.eps_from_x0(sde, x, t, x0)
+        mean = gaussian.posterior_mean(sde, x, t, s, x0)
         c: Any = self.large(x, t, cond) if callable(self.large) else self.large
-        std = b * ratio ** (1 - bcast(c, x))
+        std = gaussian.transition(sde, t, s)[1] * (sde.sigma(s) / sde.sigma(t)) ** (1 - bcast(c, x))
         return state._replace(x=mean + std * normal(key, x), mean=mean)

@@ -5,6 +5,7 @@
     (3) x_t | x_s ~ N(a x_s, b^2),   a = alpha_t/alpha_s,   b^2 = sigma_t^2 - a^2 sigma_s^2          (s <= t)
     (4) dx/dt = alpha' x_0 + sigma' eps = f x - g^2/2 score             the probability-flow ODE, its "velocity"
     (5) eps = (x - alpha x_0)/sigma,   score = -eps/sigma,   v = alpha eps - sigma x_0
+    (6) x_s | x_t, x_0 ~ N(alpha_s x_0 + (a sigma_s^2/sigma_t) eps, (sigma_s b/sigma_t)^2)
 
 Sources: Song et al. 2021; Kingma et al. 2021 (2); Karras et al. 2022; Salimans & Ho 2022 (v). Derivatives of the curves
 are taken by one `jax.jvp`. All conversions go through x_0. `x` is [B, ...], `t` a scalar or [B]. Divisions by sigma are
@@ -101,6 +102,13 @@ def transition(sde: SDE, t: Time, s: Time) -> tuple[Array, Array]:
     a, sigma_t, sigma_s = sde.alpha(t) / sde.alpha(s), sde.sigma(t), sde.sigma(s)
     # as a product, so that neither square overflows nor the difference of near-equal squares loses its digits
     return a, root(jnp.maximum((sigma_t - a * sigma_s) * (sigma_t + a * sigma_s), 0))
+
+
+def posterior_mean(sde: SDE, x: Array, t: Time, s: Time, x0: Array) -> Array:
+    """The mean of x_s | x_t = x, x_0 for s <= t (Eq. 6); x_0 itself at s = 0 where sigma(0) = 0 and alpha(0) = 1."""
+    a, _ = transition(sde, t, s)
+    (alpha_s, sigma_s), (_, sigma_t) = curves(sde, s, x), curves(sde, t, x)
+    return alpha_s * x0 + bcast(a, x) * (sigma_s / sigma_t) * sigma_s * eps_from_x0(sde, x, t, x0)
 
 
 def perturb(sde: SDE, x0: Array, t: Time, eps: Array) -> Array:

@@ -18,7 +18,7 @@ from jax import Array
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
-from diffjax.train.state import TrainState, is_key
+from diffjax.train.state import AnyState, Players, TrainState, is_key
 from diffjax.typing import PyTree
 
 policies = ocp.training.preservation_policies
@@ -53,7 +53,7 @@ class Checkpoints:
         """The steps that can be restored, ascending."""
         return [checkpoint.step for checkpoint in self._files.checkpoints]
 
-    def save(self, state: TrainState, notes: dict[str, Any] | None = None) -> None:
+    def save(self, state: TrainState | Players, notes: dict[str, Any] | None = None) -> None:
         """Save `state` under its step, with `notes` (anything JSON); nothing happens if that step is there already."""
         step = int(state.step)
         if step not in self.steps():
@@ -64,7 +64,7 @@ class Checkpoints:
         notes = self._files.metadata(self._find(step)).custom_metadata
         return notes if isinstance(notes, dict) else {}
 
-    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
+    def restore(self, like: AnyState, step: int | None = None) -> AnyState:
         """The state saved at `step` (by default the latest), with the structure and the placement of `like`.
 
         Args:

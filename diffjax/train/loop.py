@@ -29,12 +29,12 @@ from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.console import progress, stop_signals
 from diffjax.train.meter import Meter, Stopwatch
 from diffjax.train.parallel import TrainSteps
-from diffjax.train.state import TrainState
+from diffjax.train.state import AnyState, Players, TrainState
 from diffjax.train.writers import Writer
 from diffjax.typing import PyTree
 
 Batches = Callable[[int], Iterator[PyTree]]  # start -> the batches [B, ...] of the steps start + 1, start + 2, ...
-OnSample = Callable[[TrainState], Mapping[str, np.ndarray] | None]
+OnSample = Callable[[Any], Mapping[str, np.ndarray] | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,16 +69,16 @@ class LoopConfig:
 
 def fit(
     train_steps: TrainSteps,
-    state: TrainState,
+    state: AnyState,
     batches: Batches,
     workdir: str | Path,
     config: LoopConfig,
     on_sample: OnSample | None = None,
-) -> tuple[TrainState, dict[str, Any]]:
+) -> tuple[AnyState, dict[str, Any]]:
     """Train from `state` (or, resuming, from the latest checkpoint) to `config.steps`.
 
     Args:
-      train_steps: `jit_train_steps(loss, tx, ema_decays)`, or anything with its signature.
+      train_steps: `jit_train_steps(loss, tx, ema_decays)`, or anything with its signature, as `players` makes it.
       state: the state before the first step. It stays the caller's.
       batches: `batches(start)` yields the batch of step start + 1, then the next ones; NumPy arrays [B, ...].
       workdir: the run's folder.
@@ -140,7 +140,7 @@ class _Run:
         else:
             self.examples += examples
 
-    def events(self, n: int, state: TrainState, stopped: bool) -> None:
+    def events(self, n: int, state: TrainState | Players, stopped: bool) -> None:
         """Log, save and sample what is due after step n."""
         config, end = self.config, n == self.config.steps
         if end or stopped or _due(n, config.log_every):
@@ -152,7 +152,7 @@ class _Run:
             with self.watch.paused():
                 self.writer.images(n, self.on_sample(state) or {})
 
-    def save(self, state: TrainState) -> None:
+    def save(self, state: TrainState | Players) -> None:
         self.meter.read()
         with self.watch.paused():
             if not _all_finite(state.params):
@@ -165,7 +165,7 @@ class _Run:
         return {"steps": step, "seconds": seconds, "examples_per_s": rate, "loss": self.meter.loss}
 
 
-def _start(saved: Checkpoints, state: TrainState, config: LoopConfig) -> tuple[TrainState, dict[str, Any]]:
+def _start(saved: Checkpoints, state: AnyState, config: LoopConfig) -> tuple[AnyState, dict[str, Any]]:
     """The state to go on from, and the notes saved with it."""
     steps, notes = saved.steps(), {}
     if steps and not config.resume:

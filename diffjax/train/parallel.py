@@ -21,11 +21,11 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from diffjax.train.state import EmaDecay, TrainState, is_key
+from diffjax.train.state import EmaDecay, is_key
 from diffjax.train.step import Metrics, train_steps
 from diffjax.typing import Loss, PyTree
 
-TrainSteps = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
+TrainSteps = Callable[[Any, PyTree], tuple[Any, Metrics]]  # (state, batches [k, B, ...]) -> (state, metrics)
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
@@ -62,16 +62,16 @@ def jit_train_steps(
     loss: Loss, tx: optax.GradientTransformation, ema_decays: Sequence[EmaDecay] = (), mesh: Mesh | None = None
 ) -> TrainSteps:
     """`train_steps` compiled for the devices of `mesh` (all by default): `(state, batches [k, B, ...]) -> ...`."""
+    return jit_steps(partial(train_steps, loss, tx, tuple(ema_decays)), mesh)
+
+
+def jit_steps(steps: TrainSteps, mesh: Mesh | None = None) -> TrainSteps:
+    """Any steps `(state, batches [k, B, ...]) -> (state, metrics)` compiled in that way: `players.alternate`, say."""
     mesh = make_mesh() if mesh is None else mesh
     whole, spread = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
-    step = jax.jit(
-        partial(train_steps, loss, tx, tuple(ema_decays)),
-        in_shardings=(whole, spread),
-        out_shardings=whole,
-        donate_argnums=0,
-    )
+    step = jax.jit(steps, in_shardings=(whole, spread), out_shardings=whole, donate_argnums=0)
 
-    def run(state: TrainState, batches: PyTree) -> tuple[TrainState, Metrics]:
+    def run(state: Any, batches: PyTree) -> tuple[Any, Metrics]:
         return step(_place(mesh, state), shard_batch(mesh, batches, axis=1))
 
     return run
@@ -99,15 +99,15 @@ def pmap_train_steps(
         _check_divisible(x.shape[1], n)
         return x.reshape(x.shape[0], n, x.shape[1] // n, *x.shape[2:])
 
-    def run(state: TrainState, batches: PyTree) -> tuple[TrainState, Metrics]:
+    def run(state: Any, batches: PyTree) -> tuple[Any, Metrics]:
         return step(_place(mesh, state), jax.tree.map(divide, batches))
 
     return run
 
 
-def _place(mesh: Mesh, state: TrainState) -> TrainState:
+def _place(mesh: Mesh, state: Any) -> Any:
     """The state itself where it lies on the mesh (it came from `replicate` or from a step), else a copy that does."""
-    here = state.step.sharding
+    here = jax.tree.leaves(state)[0].sharding
     placed = isinstance(here, NamedSharding) and here.device_set == set(mesh.devices.flat)
     return state if placed else replicate(mesh, state)
 

@@ -8,7 +8,7 @@ one call or another number of devices draws the same noise.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,26 @@ class TrainState:
             raise ValueError(f"expected one key made by jax.random.key(seed), got {key.dtype}{list(key.shape)}")
         ema = tuple(copy(params) for _ in ema_decays)
         return cls(jnp.zeros((), jnp.int32), copy(params), copy(tx.init(params)), ema, copy(key), copy(law))
+
+
+@pytree
+class Players:
+    """The states of two players that train in turn (`players.alternate`): one state for the loop and checkpoints."""
+
+    d: TrainState
+    g: TrainState
+
+    @property
+    def step(self) -> Array:
+        """How many steps both have taken."""
+        return self.d.step + self.g.step
+
+    @property
+    def params(self) -> tuple[PyTree, PyTree]:
+        return self.d.params, self.g.params
+
+
+AnyState = TypeVar("AnyState", TrainState, Players)
 
 
 def is_key(x: Any) -> bool:

@@ -56,6 +56,8 @@ def test_presets_are_the_papers(score_sde):
         "cpu",
         "cpu-long",
         "cpu-classes",
+        "cpu-emoji",
+        "cpu-faces",
         *(f"cifar10-{sde}{deep}" for sde in ("vp", "subvp", "ve") for deep in ("", "-deep")),
     ]
     ve = score_sde.PRESETS["cifar10-ve-deep"]()

@@ -1,6 +1,18 @@
 """Losses of few-step models, distilled from a teacher or learnt without one; see `flow_maps` for what they learn."""
 
 from diffjax.losses.distillation import metrics as metrics
+from diffjax.losses.distillation.adversarial import Critic as Critic
+from diffjax.losses.distillation.adversarial import Discriminate as Discriminate
+from diffjax.losses.distillation.adversarial import Features as Features
+from diffjax.losses.distillation.adversarial import Fool as Fool
+from diffjax.losses.distillation.adversarial import Game as Game
+from diffjax.losses.distillation.adversarial import Generate as Generate
+from diffjax.losses.distillation.adversarial import Noised as Noised
+from diffjax.losses.distillation.adversarial import clean as clean
+from diffjax.losses.distillation.adversarial import hinge as hinge
+from diffjax.losses.distillation.adversarial import r1 as r1
+from diffjax.losses.distillation.adversarial import softplus as softplus
+from diffjax.losses.distillation.adversarial import stepwise as stepwise
 from diffjax.losses.distillation.consistency import Consistency as Consistency
 from diffjax.losses.distillation.consistency import even as even
 from diffjax.losses.distillation.consistency import rate as rate
@@ -10,9 +22,16 @@ from diffjax.losses.distillation.metrics import PseudoHuber as PseudoHuber
 from diffjax.losses.distillation.progressive import Progressive as Progressive
 from diffjax.losses.distillation.progressive import halve as halve
 from diffjax.losses.distillation.progressive import halvings as halvings
+from diffjax.losses.distillation.score_distillation import DistributionMatching as DistributionMatching
+from diffjax.losses.distillation.score_distillation import OnSamples as OnSamples
+from diffjax.losses.distillation.score_distillation import ScoreDistillation as ScoreDistillation
+from diffjax.losses.distillation.score_distillation import kl as kl
+from diffjax.losses.distillation.score_distillation import nearness as nearness
 from diffjax.losses.distillation.self_distillation import SelfDistillation as SelfDistillation
 from diffjax.losses.distillation.self_distillation import eulerian as eulerian
 from diffjax.losses.distillation.self_distillation import lagrangian as lagrangian
 from diffjax.losses.distillation.self_distillation import middle as middle
 from diffjax.losses.distillation.self_distillation import uniform as uniform
+from diffjax.losses.distillation.students import PairStudent as PairStudent
+from diffjax.losses.distillation.students import Student as Student
 from diffjax.losses.distillation.trajectory import Trajectory as Trajectory

@@ -1,0 +1,93 @@
+"""Students that play against others: how a draw of data and noise becomes a sample, and what that is compared with.
+
+    (1) f(x_s, s),  x_s = alpha_s x_0 + sigma_s eps                          against x_0
+    (2) x_s ~ q(x_s | x_t, G(x_t, z, t)),  z ~ N(0, I)                       against the pair's own x_s
+        x_s ~ q(x_s | x_0),  x_t ~ q(x_t | x_s),  t and s neighbours on a grid
+
+(1) is the student of ADD, DMD2 and CTM: a consistency function, asked at the times at which it will be sampled;
+`times.Fixed(sde.T)` makes it a one-step generator, up to alpha_T x_0. (2) is that of denoising diffusion GANs (Xiao et
+al. 2022): the step from t to s is large, so that x_0 given x_t is no single point, and the latent z chooses among them.
+Real and generated pair share x_t. q(x_s | x_t, x_0) is Eq. 6 of `sde.gaussian`, and sampling is `Ancestral()` on G.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.arrays import bcast, example_keys, fold, normal
+from diffjax.losses.distillation.draws import Draw, bound
+from diffjax.precondition import CNoise, scaled_time
+from diffjax.sde import gaussian
+from diffjax.typing import SDE, PyTree, pytree, static
+
+
+@pytree
+class Student:
+    """Eq. 1; `student(params, draw) -> x [B, ...]`, `student.real(draw)` is x_0."""
+
+    sde: SDE
+    law: Callable  # (key, n) -> s [n], see `times`
+    network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
+    precondition: Callable = static()  # (sde, network) -> f, as in `Consistency`
+    train: bool = static(default=True)
+
+    def __call__(self, params: PyTree, draw: Draw) -> Array:
+        s = self.law(draw.k_time, len(draw.x0))
+        x_s = gaussian.perturb(self.sde, draw.x0, s, draw.eps)
+        return self.precondition(self.sde, bound(self, params, draw))(x_s, s, draw.cond)
+
+    def real(self, draw: Draw) -> Array:
+        return draw.x0
+
+
+@pytree
+class PairStudent:
+    """Eq. 2; `student(params, draw)` and `student.real(draw)` -> (x_s [B, ...], (x_t [B, ...], c_noise(t) [B])).
+
+    The network finds z [B, latent] in cond["latent"], where `latent` is not 0.
+
+    Raises:
+      ValueError: the grid has no step, or there is a latent and the condition is no dict.
+    """
+
+    sde: SDE
+    ts: Array  # [N + 1] the grid of the sampler, falling
+    network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
+    precondition: Callable = static()  # (sde, network) -> G, `precondition.from_x0`
+    latent: int = static(default=0)
+    c_noise: CNoise = scaled_time  # what the discriminator is told of t
+    train: bool = static(default=True)
+
+    def __call__(self, params: PyTree, draw: Draw) -> tuple[Array, tuple[Array, Array]]:
+        (_, x_t), t, s = self._pair(draw)
+        x0 = self.precondition(self.sde, bound(self, params, draw))(x_t, t, self._with_latent(draw))
+        std = gaussian.transition(self.sde, t, s)[1] * self.sde.sigma(s) / self.sde.sigma(t)
+        noise = normal(fold(draw.k_time, 2), x_t)
+        x_s = gaussian.posterior_mean(self.sde, x_t, t, s, x0) + bcast(std, x_t) * noise
+        return x_s, (x_t, self.c_noise(self.sde, t))
+
+    def real(self, draw: Draw) -> tuple[Array, tuple[Array, Array]]:
+        (x_s, x_t), t, _ = self._pair(draw)
+        return x_s, (x_t, self.c_noise(self.sde, t))
+
+    def _pair(self, draw: Draw) -> tuple[tuple[Array, Array], Array, Array]:
+        n, ts = len(self.ts) - 1, jnp.asarray(self.ts)
+        if n < 1:
+            raise ValueError(f"a grid has at least one step, got ts = {self.ts}")
+        keys = example_keys(fold(draw.k_time, 0), len(draw.x0))
+        i = jax.vmap(lambda k: jax.random.randint(k, (), 0, n))(keys)
+        t, s = ts[i], ts[i + 1]
+        x_s = gaussian.perturb(self.sde, draw.x0, s, draw.eps)
+        a, b = (bcast(c, x_s) for c in gaussian.transition(self.sde, t, s))
+        return (x_s, a * x_s + b * normal(fold(draw.k_time, 1), x_s)), t, s
+
+    def _with_latent(self, draw: Draw) -> Any:
+        if not self.latent:
+            return draw.cond
+        if not isinstance(draw.cond, dict | None):
+            raise ValueError(f'z is cond["latent"], so cond must be None or a dict; got {type(draw.cond).__name__}')
+        z = normal(fold(draw.k_time, 3), jnp.zeros((len(draw.x0), self.latent), draw.x0.dtype))
+        return (draw.cond or {}) | {"latent": z}

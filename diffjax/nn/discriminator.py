@@ -1,0 +1,73 @@
+"""Small discriminators `(h, c_noise, cond) -> logits`: for points, and heads on a frozen network's feature maps.
+
+Several heads on maps of several depths are those of projected GANs, which ADD uses (Sauer et al. 2023): each judges
+every position of its map, the mean over positions is taken in the loss. Theirs are spectral convolutions over a vision
+transformer's tokens; these see one position at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.nn.embed import Embedding, Sinusoidal, read_cond
+from diffjax.typing import Cond, PyTree
+
+
+class PointDiscriminator(nn.Module):
+    """h [B, D], c_noise [] or [B] -> logits [B], float32; `MLP` with one output that starts at zero.
+
+    For a pair of points (`losses.distillation.PairStudent`) c_noise is (x_t [B, D'], level [B]): x_t is a second input.
+
+    Raises:
+      ValueError: h is not [B, D].
+    """
+
+    width: int = 128
+    depth: int = 3
+    num_classes: int = 0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: Array, c_noise: Any, cond: Cond = None) -> Array:
+        if h.ndim != 2:
+            raise ValueError(f"the discriminator of points takes h [B, D], got shape {h.shape}")
+        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        if isinstance(c_noise, tuple):
+            beside, c_noise = c_noise
+            h = jnp.concatenate([h, beside], axis=-1)
+        label, _, _ = read_cond(cond)
+        embedding = Embedding(Sinusoidal(64), self.width, self.num_classes, name="embedding", **types)
+        emb = embedding(c_noise, label, h.shape[0])
+        h = nn.Dense(self.width, name="in", **types)(h.astype(self.dtype))
+        for i in range(self.depth):
+            h = h + nn.Dense(self.width, name=f"layer{i}", **types)(
+                nn.silu(h + nn.Dense(self.width, name=f"emb{i}", **types)(emb))
+            )
+        out = nn.Dense(1, kernel_init=nn.initializers.zeros, name="out", **types)
+        return out(nn.silu(h))[..., 0].astype(jnp.float32)
+
+
+class FeatureHeads(nn.Module):
+    """A tree of features [B, ..., C] -> one head's logits [B, ...] for each, float32: silu MLPs over the channels.
+
+    c_noise and cond are not read: the features are of clean images.
+    """
+
+    width: int = 64
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: PyTree, c_noise: Any = None, cond: Cond = None) -> list[Array]:
+        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        logits = []
+        for i, leaf in enumerate(jax.tree.leaves(h)):
+            hidden = nn.silu(nn.Dense(self.width, name=f"head{i}", **types)(leaf.astype(self.dtype)))
+            logits.append(nn.Dense(1, name=f"out{i}", **types)(hidden)[..., 0].astype(jnp.float32))
+        return logits
