@@ -241,7 +241,7 @@ def figure(config: Config, rows: dict[str, np.ndarray]) -> None:
 
 TASKS = {"identity": identity, "text": text, "style": style}
 PRESETS: dict[str, Callable[[], Config]] = {
-    "text": partial(Config, through=True, scales=(0.0, 4.0, 10.0, 20.0)),
+    "text": partial(Config, through=True, scales=(0.0, 10.0, 20.0)),
     "style": partial(Config, task="style", scales=(0.0, 0.03, 0.1, 0.15), workdir=Path("runs/mpgd_style")),
     "identity": partial(Config, task="identity", model=FACES, workdir=Path("runs/mpgd_identity")),
 }
