@@ -1,6 +1,6 @@
 """What guidance and constraints cost beyond the network calls that they cannot do without.
 
-    python experiments/benchmarks/guidance_overhead.py             # about three minutes on two idle CPU cores
+    python experiments/benchmarks/guidance_overhead.py             # two minutes on two idle CPU cores
     python experiments/benchmarks/guidance_overhead.py 4 10 9      # batch, steps, rounds
 
 For each method `sample` with the small U-Net of Fashion-MNIST runs in turn with the bare, jitted calls that its steps
@@ -8,11 +8,12 @@ need (columns: forward passes, forward and backward passes of the network, gradi
 `wall` and `CPU` are the medians over the rounds of the ratio of the two times, of the clock's and of the process's own;
 where other work shares the cores the latter says more. At most 1.10 is good.
 
-Two CPU cores that other work kept busy, so that the clock says little (1.03 to 1.53) and only the CPU's ratios are
-given; jax 0.10.2, 2026-11-25, batch 8, 6 steps, 7 rounds, in brackets batch 16, 20 steps, 5 rounds:
+Two idle CPU cores, jax 0.10.2, 2026-11-25, wall / CPU; below 1 where two calls became one of twice the batch:
 
-    no guidance 1.05   CFG 1.01          classifier 1.03   reconstruction 1.05   PiGDM 1.04    DPS 1.00
-    MPGD 1.07 (1.02)   MPGD + CFG 1.02   DDRM 1.11 (1.06)  inpaint 1.09 (1.07)   inpaint, PC 1.05
+    no guidance     1.01 / 1.01     PiGDM       1.00 / 1.00     DDRM         1.00 / 1.01
+    CFG             0.86 / 0.95     DPS         0.99 / 0.99     inpaint      1.01 / 1.03
+    classifier      0.90 / 0.95     MPGD        1.00 / 1.01     inpaint, PC  1.01 / 1.03
+    reconstruction  0.98 / 0.98     MPGD + CFG  0.88 / 0.93
 """
 
 from __future__ import annotations
