@@ -53,10 +53,14 @@ def logsnr(sde: SDE, t: Time) -> Array:
 
 @jax.jit  # grids are made eagerly, and an eager loop would compile anew at every call
 def time_of_logsnr(sde: SDE, target: Array, t_low: Time = 0.0, t_high: Time | None = None) -> Array:
-    """The time t in [t_low, t_high] at which logsnr(t) = target, by bisection down to neighbouring floats."""
+    """The time t in [t_low, t_high] at which logsnr(t) = target, by bisection down to neighbouring floats.
+
+    Where no time there has that level, t is the nearer end, with a derivative of 0.
+    """
     target = jnp.asarray(target)
     low = jnp.full_like(target, t_low)
     high = jnp.full_like(target, sde.T if t_high is None else t_high)
+    within = (target <= logsnr(sde, low)) & (target >= logsnr(sde, high)) & jnp.isfinite(target)
 
     def halve(_, bracket):
         low, high = bracket
@@ -65,14 +69,14 @@ def time_of_logsnr(sde: SDE, target: Array, t_low: Time = 0.0, t_high: Time | No
         return jnp.where(above, mid, low), jnp.where(above, high, mid)
 
     low, high = jax.lax.fori_loop(0, 64, halve, (low, high))
-    return _implicit(sde, target, jax.lax.stop_gradient(0.5 * (low + high)))
+    return _implicit(sde, target, jax.lax.stop_gradient(0.5 * (low + high)), within)
 
 
-def _implicit(sde: SDE, target: Array, t: Array) -> Array:
-    """t, with the derivative that logsnr(t) = target implies: that of one Newton step."""
+def _implicit(sde: SDE, target: Array, t: Array, within: Array) -> Array:
+    """t, with the derivative that logsnr(t) = target implies `within`: that of one Newton step."""
     residual, slope = jax.jvp(partial(logsnr, sde), (t,), (jnp.ones_like(t),))
-    regular = jnp.isfinite(residual) & jnp.isfinite(slope) & (slope != 0)
-    newton = (target - residual) / jax.lax.stop_gradient(jnp.where(regular, slope, 1))
+    regular = within & jnp.isfinite(residual) & jnp.isfinite(slope) & (slope != 0)
+    newton = jnp.where(regular, target - residual, 0) / jax.lax.stop_gradient(jnp.where(regular, slope, 1))
     return t + jnp.where(regular, newton - jax.lax.stop_gradient(newton), 0)
 
 

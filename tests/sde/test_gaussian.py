@@ -60,6 +60,15 @@ def test_time_of_logsnr_inverts(sde):
     np.testing.assert_allclose(gaussian.time_of_logsnr(sde, gaussian.logsnr(sde, t)), t, rtol=1e-9)
 
 
+def test_a_level_that_a_process_does_not_reach_is_taken_to_be_at_its_end():
+    sde, levels = dj.VP(), jnp.array([-jnp.inf, -30.0, 0.0])
+    t, slope = jax.jvp(lambda level: gaussian.time_of_logsnr(sde, level), (levels,), (jnp.ones(3),))
+    np.testing.assert_allclose(t[:2], sde.T, rtol=1e-6)
+    assert slope[0] == slope[1] == 0 and slope[2] < 0
+    denoise = gaussian.rescale(lambda x, t, cond=None: x * t, sde, dj.Cosine())  # alpha = 0 at the latter's T
+    np.testing.assert_allclose(denoise(jnp.ones((1, 2)), 1.0), 1.0, rtol=1e-5)
+
+
 def test_logsnr_rate_is_the_squared_diffusion_over_the_variance(x64):
     sde, t = dj.SubVP(), 0.37
     rate = jax.grad(lambda t: gaussian.logsnr(sde, t))(t)
