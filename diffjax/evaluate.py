@@ -81,16 +81,22 @@ def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:
     return (lambda x: np.asarray(x).reshape(len(x), -1)) if np.prod(images.shape) <= 64 else None
 
 
-def distances(images: ImageData, x: np.ndarray) -> dict[str, Any]:
-    """Fréchet distance and KID of samples x from the training images, beside those of the test images.
+def judge(images: ImageData) -> Callable[[np.ndarray], dict[str, Any]] | None:
+    """A function of samples x: Fréchet distance and KID from the training images, beside those of the test images.
 
-    Empty where there are no features for this data set. Raises as `metrics.report`.
+    None where there are no features for this data set. It raises as `metrics.report`.
     """
     features = features_for(images)
     if features is None:
-        return {}
+        return None
     train, test = (features(to_float(part)) for part in (images.train_images, images.test_images))
-    return dataclasses.asdict(metrics.report(train, features(x), test))
+    return lambda x: dataclasses.asdict(metrics.report(train, features(x), test))
+
+
+def distances(images: ImageData, x: np.ndarray) -> dict[str, Any]:
+    """What `judge` says of samples x, or nothing."""
+    of = judge(images)
+    return of(x) if of is not None else {}
 
 
 def bits(key: Key, denoise: Denoiser, sde: SDE, images: ImageData, n: int, **options: Any) -> dict[str, float]:

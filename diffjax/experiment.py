@@ -57,6 +57,24 @@ def finish(workdir: Path, summary: Mapping[str, Any]) -> None:
     print(f"Results: {workdir}/")
 
 
+class Table:
+    """Measured figures by name, kept in a file as they come."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self.rows[name]
+
+    def measure(self, name: str, fn: Callable[[], Mapping[str, Any]]) -> None:
+        """Add what fn returns under name/..., unless it is there; so a run that was stopped measures the rest."""
+        if not any(row.startswith(f"{name}/") for row in self.rows):
+            self.rows |= {f"{name}/{key}": value for key, value in fn().items()}
+            self.path.write_text(json.dumps(self.rows, indent=2) + "\n")
+            print(name, {k.rpartition("/")[2]: v for k, v in self.rows.items() if k.startswith(f"{name}/")}, flush=True)
+
+
 def describe(config: Any) -> Any:
     """A JSON-able picture of nested dataclasses: the class of each, and its fields."""
     if dataclasses.is_dataclass(config):

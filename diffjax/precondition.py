@@ -43,6 +43,15 @@ def quarter_log_sigma(sde: SDE, t: Time) -> Array:
     return -gaussian.logsnr(sde, t) / 8
 
 
+def clock(own: SDE, c_noise: CNoise = scaled_time) -> CNoise:
+    """What a network of the process `own` is told, in any other process: c_noise at own's time of the same sigma/alpha.
+
+    Where that is beyond own's T it is told T. With `from_v(Cosine(), network, clock(VP()))` a VP network runs in the
+    cosine clock as it is; where scales differ too, see `gaussian.rescale`.
+    """
+    return Partial(_clock, own, as_partial(c_noise))
+
+
 def level(L: int) -> CNoise:
     """The nearest of NCSN's L noise levels, round((1 - t/T)(L - 1)): 0 the noisiest, on a geometric grid if sde is VE.
 
@@ -145,6 +154,10 @@ def _first_half(network, x: Array, c_noise: Array, cond: Cond = None) -> Array:
 
 def _second_half(network, sde, c_noise, x: Array, t: Time, cond: Cond = None) -> Array:
     return halves(network(x, c_noise(sde, t), cond), x)[1]
+
+
+def _clock(own, c_noise, sde: SDE, t: Time) -> Array:
+    return c_noise(own, gaussian.time_of_logsnr(own, gaussian.logsnr(sde, t)))
 
 
 def _level(L, sde, t):

@@ -28,10 +28,11 @@ Boffi et al. find on a checkerboard; MeanFlow gains nothing by a second step her
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,7 @@ from diffjax import experiment, flow_maps, losses, metrics, nn, precondition, ti
 from diffjax.data import toys
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
+from diffjax.student_run import Method, StudentRun
 from diffjax.typing import SDE, PyTree, Sampler
 
 MIDDLE = {dj.EDM: 1.0, dj.Flow: 0.5, dj.Cosine: 0.5}  # where two steps meet: about as much noise as data
@@ -78,16 +80,6 @@ def inner(sde: SDE, network: Callable) -> Any:
 trajectory = partial(flow_maps.ctm, precondition=inner, c_noise=told)
 average = partial(flow_maps.average_velocity, levels=flow_maps.Both(slow))
 shortcut = partial(flow_maps.average_velocity, levels=flow_maps.Duration(slow, 1 / 128))
-
-
-class Method(NamedTuple):
-    """What a row of the table is made of."""
-
-    sde: SDE
-    loss: Any
-    model: Callable  # (sde, network) -> Denoiser or FlowMap
-    sampler: Sampler = dj.Renoise(1.0)
-    ema: tuple[Any, ...] = (0.999,)  # the last one is sampled
 
 
 def pairs_on_edm(law: Any, f: Callable = consistent, ema: tuple[Any, ...] = (0.999,), **options: Any) -> Method:
@@ -174,7 +166,7 @@ class Config:
     teacher_steps: int = 16
     """Where progressive distillation begins; its rounds share the training steps."""
     loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
-        steps=4000, steps_per_call=250, log_every=1000, checkpoint_every=0, sample_every=0
+        steps=4000, steps_per_call=250, log_every=1000, checkpoint_every=1000, sample_every=0, keep=1
     )
     samples: int = 10_000
     seed: int = 0
@@ -192,10 +184,8 @@ def main(config: Config) -> dict[str, Any]:
     summary = {"floor": float(distance(MIXTURE.sample(k_other, config.samples)))}
     print(f"{'sliced W2':<12}{'1 step':>10}{'teacher':>10}{'2 steps':>10}{'teacher':>10}{'floor':>10}", flush=True)
     for name in config.methods:
-        students = progressive(config) if name == "PD" else trained(config, name, METHODS[name](config.loop.steps))
         row = []
-        for n in (1, 2):
-            sde, model, sampler = students[n]
+        for n, (sde, model, sampler) in sorted(students(config, name).items()):
             ts = jnp.array([sde.T, MIDDLE[type(sde)], 0.0] if n == 2 else [sde.T, 0.0])
             x = dj.prior_sample(jax.random.key(config.seed + 2), sde, data.shape)
             for pair in ((model, sde, sampler), (MIXTURE.denoiser(sde), sde, dj.DDIM())):
@@ -206,43 +196,29 @@ def main(config: Config) -> dict[str, Any]:
     return summary
 
 
-def trained(config: Config, name: str, method: Method) -> dict[int, tuple[SDE, Any, Sampler]]:
-    """The student of a method, for one and for two steps."""
-    levels = (jnp.zeros(1), jnp.zeros(1)) if isinstance(method.sampler, dj.Jump) else jnp.zeros(1)
-    params = jax.jit(NET.init)(jax.random.key(config.seed), jnp.zeros((1, 2)), levels)
-    params = run(config, name, config.loop, method.loss, method.ema, params)
-    student = (method.sde, method.model(method.sde, Partial(NET.apply, params)), method.sampler)
-    return {1: student, 2: student}
+def students(config: Config, name: str) -> dict[int, tuple[SDE, Any, Sampler]]:
+    """The student of a method for one and for two steps, trained; two of them for PD."""
 
-
-def progressive(config: Config) -> dict[int, tuple[SDE, Any, Sampler]]:
-    """Rounds of halving on the cosine process, each student the next one's teacher; its last two."""
-    teacher, students = MIXTURE.denoiser(COSINE), {}
-    params = jax.jit(NET.init)(jax.random.key(config.seed), jnp.zeros((1, 2)), jnp.zeros(1))
-    grids = d.halvings(jnp.linspace(1.0, 0.0, config.teacher_steps + 1))
-    call = config.loop.steps_per_call
-    steps = max(config.loop.steps // len(grids) // call, 1) * call
-    loop = dataclasses.replace(config.loop, steps=steps, log_every=steps)
-    for ts in grids:
-        n = len(ts) // 2
-        params = run(config, f"PD{n}", loop, d.Progressive(COSINE, ts, teacher, NET.apply, trig), (0.99,), params)
-        teacher = trig(COSINE, Partial(NET.apply, params))
-        students[n] = (COSINE, teacher, dj.DDIM())
-    return students
-
-
-def run(config: Config, name: str, loop: train.LoopConfig, loss: Any, ema: tuple[Any, ...], params: PyTree) -> PyTree:
-    """Train one student; the last average of its parameters."""
-    key = jax.random.key(config.seed)
-    tx = train.adam(config.lr, warmup=100, clip=1.0)
-
-    def batches(start: int):
-        for n in range(start, loop.steps):
+    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+        for n in itertools.count(start):
             yield {"image": np.asarray(toys.eight_gaussians(jax.random.fold_in(key, n), config.batch_size))}
 
-    state = train.TrainState.create(key, params, tx, ema)
-    state, _ = train.fit(train.jit_train_steps(loss, tx, ema), state, batches, config.workdir / name, loop)
-    return state.ema[-1]
+    key = jax.random.key(config.seed)
+    run = StudentRun(lambda _: train.adam(config.lr, warmup=100, clip=1.0), batches, config.loop, config.workdir, key)
+    if name == "PD":
+        method = Method(COSINE, None, trig, dj.DDIM(), (0.99,))
+        grid = jnp.linspace(1.0, 0.0, config.teacher_steps + 1)
+        halved = run.progressive(method, NET.apply, init(key), MIXTURE.denoiser(COSINE), grid)
+        return {n: (COSINE, halved[n], method.sampler) for n in (1, 2)}
+    method = METHODS[name](config.loop.steps)
+    params = run.fit(name, method, init(key, pair=isinstance(method.sampler, dj.Jump)))
+    return dict.fromkeys((1, 2), (method.sde, method.model(method.sde, Partial(NET.apply, params)), method.sampler))
+
+
+def init(key: Array, pair: bool = False) -> PyTree:
+    """The MLP's first parameters, of one time or of two."""
+    level = jnp.zeros(1)
+    return jax.jit(NET.init)(key, jnp.zeros((1, 2)), (level, level) if pair else level)
 
 
 if __name__ == "__main__":

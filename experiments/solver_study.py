@@ -29,7 +29,6 @@ FD of 1,000 samples, two CPU cores, jax 0.10.2, 2026-11-25, half an hour of CPU 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,7 +100,7 @@ def main(config: Config) -> dict[str, Any]:
     if unknown or config.samples <= 64:
         raise SystemExit(f"unknown solvers {sorted(unknown)} (there are {list(SOLVERS)}), or 64 samples or fewer")
     experiment.start(config.workdir, config)
-    table = Table(config.workdir / "rows.json")
+    table = experiment.Table(config.workdir / "rows.json")
     exact(config, table)
     learned(config, table)
     figure(config, table, config.workdir / "solver_study.png")
@@ -116,25 +115,7 @@ def main(config: Config) -> dict[str, Any]:
     return summary
 
 
-class Table:
-    """Measured figures by name, kept in a file as they come."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-
-    def __getitem__(self, name: str) -> Any:
-        return self.rows[name]
-
-    def measure(self, name: str, fn: Callable[[], dict[str, float]]) -> None:
-        """Add what fn returns under name/..., unless it is there."""
-        if not any(row.startswith(f"{name}/") for row in self.rows):
-            self.rows |= {f"{name}/{key}": value for key, value in fn().items()}
-            self.path.write_text(json.dumps(self.rows, indent=1) + "\n")
-            print(name, {k.rpartition("/")[2]: v for k, v in self.rows.items() if k.startswith(f"{name}/")}, flush=True)
-
-
-def exact(config: Config, table: Table) -> None:
+def exact(config: Config, table: experiment.Table) -> None:
     """The largest error of each deterministic solver on four Gaussians, in float64."""
     with jax.enable_x64(True):
         means = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
@@ -160,7 +141,7 @@ def run(solver: Solver, denoise: Denoiser, sde: SDE, budget: int, draw: Callable
     return draw(denoise, sde, solver.sampler, solver.grid(sde, budget // solver.cost))
 
 
-def learned(config: Config, table: Table) -> None:
+def learned(config: Config, table: experiment.Table) -> None:
     """Fréchet distance, and distance from the ODE's solution, of each solver on the trained network."""
     sde, net = dj.VP(), presets.small()
     denoise = precondition.from_v(sde, Partial(net.apply, load_params(WEIGHTS)))
@@ -200,7 +181,7 @@ def ode(config: Config, denoise: Denoiser, sde: SDE, shape: tuple[int, ...]) -> 
     return np.concatenate(chunks)
 
 
-def report(config: Config, table: Table) -> None:
+def report(config: Config, table: experiment.Table) -> None:
     """The table, as text: FD for each budget, then the error."""
     for what in ("fd", "error"):
         print(f"{what:<28}" + "".join(f"{n:>9}" for n in config.budgets))
@@ -209,7 +190,7 @@ def report(config: Config, table: Table) -> None:
             print(f"{name:<28}" + "".join(f"{'' if c is None else format(c, '.4g'):>9}" for c in cells))
 
 
-def figure(config: Config, table: Table, path: Path) -> None:
+def figure(config: Config, table: experiment.Table, path: Path) -> None:
     """Error on the exact denoiser, distance from the ODE's images, and FD, against evaluations."""
     plot = Figure(figsize=(14, 4.2), layout="constrained")
     panels = {

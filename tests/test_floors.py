@@ -36,6 +36,7 @@ FLOORS = {
     "evaluate": 5,
     "experiment": 5,
     "image_run": 5,
+    "student_run": 5,
 }
 SHARED = {"drive", "ddim", "ode", "multistep", "remember"}  # what the files of one folder of solvers may share
 FILES = sorted(ROOT.glob("diffjax/**/*.py"))

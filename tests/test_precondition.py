@@ -144,3 +144,13 @@ def test_learned_range_splits_the_channels_and_costs_one_network(key):
     assert flops(denoise, large) < 1.05 * flops(denoise)
     with pytest.raises(ValueError, match="twice the channels"):
         precondition.learned_range(sde, lambda x, c, cond: x)[1](x, t)
+
+
+def test_a_network_of_one_process_in_the_clock_of_another(x64, key):
+    vp, cosine = dj.VP(), dj.Cosine()
+    network = lambda x, c_noise, cond=None: x * jnp.sin(c_noise)[:, None]  # noqa: E731
+    own = precondition.from_v(vp, network)
+    x, t = jax.random.normal(key, (3, 2)), jnp.array([0.2, 0.6, 0.9])
+    moved = precondition.from_v(cosine, network, precondition.clock(vp))
+    np.testing.assert_allclose(moved(x, t), dj.gaussian.rescale(own, vp, cosine)(x, t), rtol=1e-6)
+    assert precondition.clock(vp)(cosine, 1.0) == precondition.scaled_time(vp, 1.0)  # sigma/alpha infinite: told T

@@ -49,6 +49,17 @@ def test_simple_grids():
     np.testing.assert_allclose(np.diff(np.log((1 - ts) / ts)), np.full(5, np.log(81) / 5), rtol=1e-5)
 
 
+@pytest.mark.parametrize("sde", [dj.VP(), dj.Cosine(), dj.Flow()], ids=lambda sde: type(sde).__name__)
+def test_equal_angles(x64, sde):
+    ts = times.uniform_angle(sde, 8)
+    assert (ts[0], ts[-1], len(ts)) == (sde.T, 0, 9)
+    angles = np.arctan2(sde.sigma(ts), sde.alpha(ts))
+    np.testing.assert_allclose(np.diff(angles), np.full(8, -angles[0] / 8), rtol=1e-7)
+    assert times.uniform_angle(sde, 1).tolist() == [sde.T, 0]
+    if isinstance(sde, dj.Cosine):
+        np.testing.assert_allclose(ts, times.uniform(sde, 8, 0.0), atol=1e-9)
+
+
 @pytest.mark.parametrize(("n", "j", "r"), [(250, 10, 10), (20, 1, 3), (20, 3, 2), (7, 6, 4), (5, 2, 1)])
 def test_repaint_nodes_are_those_of_the_papers_schedule(n, j, r):
     """Its bookkeeping: at every j-th of the labels n - 1, ..., 0 and -1 (clean) there are r - 1 jumps to be spent."""

@@ -9,6 +9,7 @@ from diffjax.times.grids import repaint as repaint
 from diffjax.times.grids import tail as tail
 from diffjax.times.grids import trailing as trailing
 from diffjax.times.grids import uniform as uniform
+from diffjax.times.grids import uniform_angle as uniform_angle
 from diffjax.times.grids import uniform_logsnr as uniform_logsnr
 from diffjax.times.laws import Fixed as Fixed
 from diffjax.times.laws import ImportanceSampled as ImportanceSampled

@@ -78,6 +78,13 @@ def uniform_logsnr(sde: SDE, n: int, t_max: Time | None = None, t_min: Time | No
     return _pinned(sde, jnp.linspace(ends[0], ends[1], _steps(n) + 1), t_max, t_min)
 
 
+def uniform_angle(sde: SDE, n: int) -> Array:
+    """n steps from T to 0, equal in the angle atan(sigma/alpha): `uniform` for `Cosine` (Salimans & Ho 2022)."""
+    angles = jnp.linspace(jnp.arctan2(sde.sigma(sde.T), sde.alpha(sde.T)), 0.0, _steps(n) + 1)
+    t = time_of_logsnr(sde, -2 * jnp.log(jnp.tan(angles[1:-1])))
+    return jnp.concatenate([jnp.full(1, sde.T), t, jnp.zeros(1)])
+
+
 def geometric(sde: SDE, n: int, t_max: Time | None = None, t_min: Time | None = None) -> Array:
     """n noise levels sigma/alpha in geometric progression from t_max to t_min, then 0 (Song & Ermon 2019, Section 4.1).
 

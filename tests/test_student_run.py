@@ -1,0 +1,114 @@
+"""The run that distillation experiments share: rounds, players, resuming, and what training costs."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.tree_util import Partial
+
+import diffjax as dj
+from diffjax import flow_maps, losses, precondition, times, train
+from diffjax.losses import distillation as d
+from diffjax.student_run import Method, StudentRun, in_rounds
+
+SDE = dj.Cosine()
+
+
+def network(params, x, c_noise, cond=None, *, train=False, rngs=None):
+    return params["w"] * x + params["b"]
+
+
+@pytest.fixture
+def params():
+    return {"w": jnp.asarray(0.1), "b": jnp.zeros(2)}
+
+
+@pytest.fixture
+def run(tmp_path, key):
+    def batches(start):
+        for n in itertools.count(start):
+            yield {"image": np.random.default_rng(n).standard_normal((8, 2)).astype(np.float32)}
+
+    loop = train.LoopConfig(steps=12, log_every=2, checkpoint_every=6, sample_every=0)
+    return StudentRun(lambda steps: optax.adam(0.1), batches, loop, tmp_path, key)
+
+
+@pytest.fixture
+def players():
+    student = d.Student(SDE, times.Fixed(1.0), network, precondition.from_x0)
+    teacher = Partial(lambda x, t, cond=None: 0.5 * x)
+    match = d.DistributionMatching(SDE, times.Uniform(0.1), teacher, network, precondition.from_x0)
+    rival = d.OnSamples(student, losses.DSM(SDE, times.Uniform(0.1), network, precondition.from_x0))
+    loss = d.Generate(student, (match,), (1.0,))
+    return Method(SDE, loss, precondition.from_x0, ema=(0.5, 0.0), rival=rival, turns=2)
+
+
+def test_the_last_average_is_returned(run, params):
+    loss = losses.DSM(SDE, times.Uniform(0.1), network, precondition.from_x0)
+    found = [
+        run.fit(str(ema), Method(SDE, loss, precondition.from_x0, ema=ema), params) for ema in ((0.9,), (0.9, 0.0))
+    ]
+    still = [run.fit("still", Method(SDE, loss, precondition.from_x0, ema=(0.0, 1.0)), params)]
+    assert abs(found[0]["w"] - found[1]["w"]) > 1e-3
+    assert still[0]["w"] == params["w"]
+
+
+def test_players_resume_bit_for_bit(run, params, players, tmp_path):
+    whole = run.fit("whole", players, params, params)
+    half = dataclasses.replace(run, loop=dataclasses.replace(run.loop, steps=6))
+    half.fit("parts", players, params, params)
+    rest = dataclasses.replace(run, loop=dataclasses.replace(run.loop, resume=True))
+    jax.tree.map(np.testing.assert_array_equal, whole, rest.fit("parts", players, params, params))
+    assert whole["w"] != params["w"]
+
+
+def test_progressive_distillation_of_a_gaussian_ends_at_its_teachers_four_steps(run, params):
+    """Data N(0, I) have v = 0, and a DDIM step of angle a is x -> cos(a) x: four of them are cos(pi/8)^4 x."""
+    mixture = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.eye(2)[None])
+    loop = train.LoopConfig(steps=600, steps_per_call=100, log_every=0, checkpoint_every=0, sample_every=0)
+    run = dataclasses.replace(run, loop=loop, optimiser=lambda steps: optax.adam(optax.linear_schedule(0.05, 0, steps)))
+    method, ts = Method(SDE, None, precondition.from_v, ema=(0.0,)), times.uniform(SDE, 4, t_min=0.0)
+    students = run.progressive(method, network, params, mixture.denoiser(SDE), ts)
+    assert sorted(students) == [1, 2]
+    x = jnp.array([[0.3, -0.7]])
+    for n, model in students.items():
+        end = dj.sample(run.key, model, SDE, dj.DDIM(), times.uniform(SDE, n, t_min=0.0), x)
+        np.testing.assert_allclose(end, np.cos(np.pi / 8) ** 4 * x, atol=2e-3)
+    with pytest.raises(ValueError, match="3 steps cannot be halved to 1"):
+        run.progressive(method, network, params, mixture.denoiser(SDE), times.uniform(SDE, 3))
+
+
+def test_in_rounds():
+    loop = train.LoopConfig(steps=100, steps_per_call=10, log_every=10, checkpoint_every=50, sample_every=0)
+    rounds = in_rounds(loop, 3)
+    assert (rounds.steps, rounds.steps_per_call, rounds.log_every) == (99, 9, 18)
+    assert (rounds.checkpoint_every, rounds.sample_every) == (54, 0)
+    assert in_rounds(loop, 12).steps_per_call == 12
+
+
+def test_the_cost_counts_networks(run):
+    """With a wide layer for a network a backward pass costs two forward ones, and little else counts."""
+
+    def wide(params, x, c_noise, cond=None, **options):
+        return jnp.tanh(x @ params["a"]) @ params["b"]
+
+    def cost(loss, **players):  # of an example in a round
+        method = Method(SDE, loss, precondition.from_x0, **players)
+        return once.evaluations(method, wide, params, params) / 8
+
+    params = {"a": jnp.ones((2, 4000)), "b": jnp.ones((4000, 2))}
+    once = dataclasses.replace(run, loop=dataclasses.replace(run.loop, steps=5, log_every=0, checkpoint_every=0))
+    dsm = losses.DSM(SDE, times.Uniform(0.1), wide, precondition.from_x0)
+    teacher = flow_maps.step(SDE, precondition.from_x0(SDE, Partial(wide, params)))
+    pairs = times.Neighbours(times.uniform(SDE, 4, t_min=0.0))
+    alone = cost(dsm) / 5
+    assert 2.5 < alone < 4
+    assert 1.5 < cost(d.Consistency(SDE, pairs, wide, precondition.from_x0, teacher)) / 5 - alone < 2.5
+    student = d.Student(SDE, times.Fixed(1.0), wide, precondition.from_x0)
+    game = d.Generate(student, (lambda rival, key, x, cond: (x**2).mean(-1),), (1.0,))
+    played = cost(game, rival=d.OnSamples(student, dsm), turns=4)  # 4 samples and steps of DSM, one step of the student
+    assert played == pytest.approx(4 * (1 + alone) + alone, rel=0.15)
