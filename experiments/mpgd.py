@@ -150,7 +150,8 @@ def identity(config: Config, people: int = 10) -> Task:
     references = pictures(config, faces[:people])
     who = np.arange(config.samples) % len(references)
     net = pretrained.load_face_net(packages.find(*pretrained.FACE_NET))
-    y = net(jnp.asarray(references))[who]
+    many = operators.Views(net)
+    y, wanted = net(jnp.asarray(references))[who], many(jnp.asarray(references))[who]
     see, head = metrics.lite0_features(SHAPE, parts=3), load_params(WEIGHTS / "face_judge.safetensors")["params"]
 
     def embed(x: np.ndarray) -> np.ndarray:
@@ -168,7 +169,7 @@ def identity(config: Config, people: int = 10) -> Task:
             "spread": float(np.mean([x[who == i].std(0).mean() for i in np.unique(who)])),
         }
 
-    return Task(lambda part: (Misfit(Measurement(net, y[part])),), judge, references[who])
+    return Task(lambda part: (Misfit(Measurement(many, wanted[part])),), judge, references[who])
 
 
 def text(config: Config, others: int = 400) -> Task:
@@ -230,7 +231,6 @@ def distance(see: Callable, y: Array, x: np.ndarray) -> float:
 
 
 def figure(config: Config, rows: dict[str, np.ndarray]) -> None:
-    """Rows of twenty: the references, and each scale."""
     plot = Figure(figsize=(12, 0.8 * len(rows)), layout="constrained")
     for i, (name, x) in enumerate(rows.items(), start=1):
         axes = plot.add_subplot(len(rows), 1, i, xticks=[], yticks=[])

@@ -6,14 +6,20 @@
     text       |f(x_0) - g(caption)|^2 = 2 - 2 cos      with `Unit(f)`, f and g the two towers of a CLIP
     style      |G(x_0) - G(reference)|          `Gram(features)` (Gatys et al. 2016), which knows no places:
 
+A network that sees one view can be satisfied by grain that means nothing to another network; `Views(f, windows)` asks
+for several at once (the cutouts of Crowson's CLIP guidance, 2021).
+
     (1) G_l = (1 / (H W C)) sum over pixels of f_l f_l^T       for each feature map f_l [H, W, C]
 
 The guided applications are those of MPGD (He et al. 2024, Section 5.2), with networks of one's own choice.
 """
 
+import dataclasses
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from diffjax.typing import pytree
@@ -28,6 +34,41 @@ class Unit:
     def __call__(self, x: Array) -> Array:
         y = self.embed(x)
         return y / jnp.sqrt(jnp.sum(y**2, axis=-1, keepdims=True) + 1e-12)
+
+
+WINDOWS = np.array(  # magnified by, shifted down, right, mirrored; half pixels, so that every pixel is felt through two
+    [
+        (1.0, 0, 0, 0), (1.0, 0.5, 0.5, 1), (1.1, -1.5, 0.5, 1), (1.0, -0.5, 1.5, 0),
+        (1.15, 0.5, -0.5, 0), (1.05, 1.5, -0.5, 1), (1.1, 0.5, -1.5, 0), (1.2, -0.5, 0.5, 1),
+    ],
+    np.float32,
+)  # fmt: skip
+
+
+@pytree
+class Views:
+    """f of K views of an image side by side, [B, K D], in one call on K B images.
+
+    A view magnifies the image about its centre by a factor, moves it down and right by so many pixels, and mirrors it
+    or not: `windows` [K, 4], bilinear, black outside.
+    """
+
+    embed: Callable  # [B, H, W, C] -> [B, D]
+    windows: Array | np.ndarray = dataclasses.field(default_factory=lambda: WINDOWS)
+
+    def __call__(self, x: Array) -> Array:
+        views = jax.vmap(lambda window: view(x, window))(jnp.asarray(self.windows))
+        y = self.embed(views.reshape(-1, *x.shape[1:]))
+        return y.reshape(len(views), len(x), -1).swapaxes(0, 1).reshape(len(x), -1)
+
+
+def view(x: Array, window: Array) -> Array:
+    """One view of images [B, H, W, C] in [-1, 1]; see `Views`."""
+    size, shift, mirrored = window[0], window[1:3], window[3]
+    offset = jnp.array(x.shape[1:3]) / 2 * (1 - size) + shift
+    # from black, -1, so that what lies outside is black too
+    seen = jax.image.scale_and_translate(x + 1, x.shape, (1, 2), jnp.full(2, size), offset, "linear", antialias=False)
+    return jnp.where(mirrored > 0, seen[:, :, ::-1], seen) - 1
 
 
 @pytree

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from diffjax import corrections
-from diffjax.operators import Gram, Measurement, Misfit, Unit
+from diffjax.operators import Gram, Measurement, Misfit, Unit, Views
+from diffjax.operators.perceptual import view
 
 
 def two_maps(x):  # [B, 6, 6, 3] -> a map of the same size, and one of half
@@ -44,6 +45,28 @@ def test_at_the_reference_the_loss_is_0_and_its_gradient_finite(operator, images
     loss = Misfit(Measurement(operator, operator(black)))
     assert (loss(black) == 0).all()
     np.testing.assert_array_equal(corrections.Gradient(loss, 1.0, normalised=True)(black, 0.5), black)
+
+
+def test_a_view_is_moved_magnified_and_mirrored(images):
+    np.testing.assert_allclose(view(images, jnp.array([1.0, 0, 0, 0])), images, atol=1e-6)
+    np.testing.assert_allclose(view(images, jnp.array([1.0, 0, 0, 1])), images[:, :, ::-1], atol=1e-6)
+    moved = view(images, jnp.array([1.0, 1, -2, 0]))  # one down, two to the left
+    np.testing.assert_allclose(moved[:, 1:, :-2], images[:, :-1, 2:], atol=1e-6)
+    np.testing.assert_allclose(moved[:, :1], -1, atol=1e-6)
+    big = view(images, jnp.array([3.0, 0, 0, 0]))  # the middle third of 6 x 6, pixel (2, 2) over the first 3 x 3
+    np.testing.assert_allclose(big[:, 1, 1], images[:, 2, 2], atol=1e-6)
+    np.testing.assert_allclose(big[:, 4, 1], images[:, 3, 2], atol=1e-6)
+
+
+def test_views_are_seen_one_by_one(images):
+    embed = lambda x: x.reshape(len(x), -1)[:, ::7] ** 2  # noqa: E731
+    windows = np.array([(1, 0, 0, 0), (1.1, 0.5, -0.5, 1), (1, -1, 0, 0)], np.float32)
+    by_hand = jnp.concatenate([embed(view(images, jnp.asarray(w))) for w in windows], -1)
+    np.testing.assert_allclose(Views(embed, windows)(images), by_hand, atol=1e-6)
+    assert Views(embed)(images).shape == (3, 8 * embed(images).shape[1])
+    loss = Misfit(Measurement(Views(embed), Views(embed)(images)), squared=True)
+    alone = Misfit(Measurement(Views(embed), Views(embed)(images[:1])), squared=True)
+    np.testing.assert_allclose(loss(images[::-1])[0], alone(images[2:])[0], rtol=1e-4)
 
 
 def test_references_of_another_size_are_refused(images):
