@@ -125,6 +125,13 @@ def mean_flow(**options: Any) -> Method:
     return Method(FLOW, d.MeanFlow(FLOW, law, NET.apply, flow_maps.Both(slow), **options), average, dj.Jump())
 
 
+def reflow() -> Method:
+    """A straight flow, trained on the teacher's pairs, is sampled by DDIM."""
+    velocity = losses.DSM(FLOW, times.Uniform(1e-3), NET.apply, precondition.from_velocity, weightings.velocity)
+    teacher = flow_maps.along(FLOW, MIXTURE.denoiser(FLOW), times.uniform(FLOW, 16, t_min=0.0))
+    return Method(FLOW, d.Reflow(FLOW, teacher, velocity), precondition.from_velocity, dj.DDIM())
+
+
 def consistency_training(steps: int) -> Method:
     levels = times.Rising(2.0, 50.0, 0.8 * steps)
     ema = (train.levels_ema(levels), 0.999)
@@ -154,6 +161,7 @@ METHODS: dict[str, Callable[[int], Method]] = {  # of the number of training ste
     "shortcut": lambda steps: self_distilled(d.middle, shortcut, times.Dyadic(128.0)),
     "MeanFlow": lambda steps: mean_flow(),
     "iMF": lambda steps: mean_flow(improved=True),
+    "reflow": lambda steps: reflow(),
 }
 
 
@@ -191,6 +199,8 @@ def main(config: Config) -> dict[str, Any]:
             for pair in ((model, sde, sampler), (MIXTURE.denoiser(sde), sde, dj.DDIM())):
                 row.append(float(distance(dj.sample(k_other, *pair, ts, x))))
             summary |= {f"{name}, {n}": row[-2], f"DDIM on {type(sde).__name__}, {n}": row[-1]}
+            if n == 1 and sampler == dj.Jump():
+                summary[f"{name}, KL"] = divergence(partial(model, t=sde.T, s=0.0), x)
         print(f"{name:<12}" + "".join(f"{value:>10.4f}" for value in (*row, summary["floor"])), flush=True)
     experiment.finish(config.workdir, summary)
     return summary
@@ -213,6 +223,16 @@ def students(config: Config, name: str) -> dict[int, tuple[SDE, Any, Sampler]]:
     method = METHODS[name](config.loop.steps)
     params = run.fit(name, method, init(key, pair=isinstance(method.sampler, dj.Jump)))
     return dict.fromkeys((1, 2), (method.sde, method.model(method.sde, Partial(NET.apply, params)), method.sampler))
+
+
+def divergence(f: Callable, z: Array) -> float:
+    """KL(q | p) in nats of the law q of f(z), z ~ N(0, I), from the data's: that of an invertible f, else more.
+
+    log q(f(z)) = log N(z) - log |det df/dz|.
+    """
+    jacobians = jax.lax.map(jax.jacfwd(lambda z: f(z[None])[0]), z, batch_size=1000)
+    log_q = -jnp.sum(z**2, -1) / 2 - jnp.log(2 * jnp.pi) - jnp.linalg.slogdet(jacobians)[1]
+    return float(jnp.mean(log_q - MIXTURE.log_prob(f(z))))
 
 
 def init(key: Array, pair: bool = False) -> PyTree:

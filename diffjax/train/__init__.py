@@ -13,6 +13,7 @@ from diffjax.train.optim import levels_ema as levels_ema
 from diffjax.train.parallel import jit_steps as jit_steps
 from diffjax.train.parallel import jit_train_steps as jit_train_steps
 from diffjax.train.parallel import make_mesh as make_mesh
+from diffjax.train.parallel import pmap_steps as pmap_steps
 from diffjax.train.parallel import pmap_train_steps as pmap_train_steps
 from diffjax.train.parallel import replicate as replicate
 from diffjax.train.parallel import shard_batch as shard_batch

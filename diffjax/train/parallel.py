@@ -2,6 +2,7 @@
 
 `jit_train_steps` is the way: one program over arrays that know where they lie (`NamedSharding`), the same for one
 device or many. `pmap_train_steps` runs the same `train_step` under `jax.pmap` and an explicit mean over the devices.
+`jit_steps` and `pmap_steps` do so with any steps, of two players say.
 Both have one signature, `(state, batches [k, B, ...]) -> (state, metrics [k])`, and give the same parameters.
 
 The state that goes in is *donated*: its buffers become those of the state that comes out. So use only the state
@@ -84,16 +85,15 @@ def pmap_train_steps(
     devices: Sequence[Any] | None = None,
 ) -> TrainSteps:
     """The same under `jax.pmap`, for one process; gradients are averaged over the axis "batch"."""
+    return pmap_steps(partial(train_steps, loss, tx, tuple(ema_decays), axis="batch"), devices)
+
+
+def pmap_steps(steps: TrainSteps, devices: Sequence[Any] | None = None) -> TrainSteps:
+    """Any steps under `jax.pmap`, which must average over the axis "batch": those of `against` with `axis="batch"`."""
     devices = jax.local_devices() if devices is None else devices
     n, mesh = len(devices), Mesh(np.asarray(devices), ("batch",), axis_types=(AxisType.Auto,))
-    step = jax.pmap(
-        partial(train_steps, loss, tx, tuple(ema_decays), axis="batch"),
-        axis_name="batch",
-        in_axes=(None, 1),
-        out_axes=(None, None),
-        devices=devices,
-        donate_argnums=0,
-    )
+    options: Any = dict(axis_name="batch", in_axes=(None, 1), out_axes=(None, None), devices=devices)
+    step = jax.pmap(steps, donate_argnums=0, **options)
 
     def divide(x):  # [k, B, ...] -> [k, n, B / n, ...]
         _check_divisible(x.shape[1], n)

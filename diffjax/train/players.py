@@ -12,7 +12,7 @@ where d is several networks its parameters are a tree of several and its loss a 
 
     step_d = partial(against, loss_d, tx_d, ())
     step_g = partial(against, loss_g, tx_g, (0.999,))
-    steps = jit_steps(partial(alternate, step_d, step_g, n_d=5))
+    steps = jit_steps(partial(alternate, step_d, step_g, n_d=5))  # or `pmap_steps`, with axis="batch" in both turns
     fit(steps, Players(state_d, state_g), batches, workdir, LoopConfig(steps_per_call=6, ...))
 """
 

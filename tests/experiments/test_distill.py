@@ -30,6 +30,15 @@ def test_a_small_table(distill, tmp_path, capsys):
     assert sum(line.startswith(("LMD ", "PD ")) for line in table) == 2
 
 
+def test_the_divergence_of_an_invertible_map(distill):
+    """z -> 1.5 z + 0.2 is N(0.2, 2.25 I), whose density is known."""
+    z = jax.random.normal(jax.random.key(0), (500, 2))
+    x = np.asarray(1.5 * z + 0.2, np.float64)
+    log_q = -((x - 0.2) ** 2).sum(1) / 4.5 - np.log(2 * np.pi * 2.25)
+    expected = np.mean(log_q - np.asarray(distill.MIXTURE.log_prob(x)))
+    assert distill.divergence(lambda z: 1.5 * z + 0.2, z) == pytest.approx(expected, rel=1e-4)
+
+
 def test_every_method_is_built_for_a_number_of_steps(distill):
     for name, method in distill.METHODS.items():
         assert callable(method(1000).loss), name

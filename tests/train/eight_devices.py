@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,20 @@ import diffjax as dj
 from diffjax import precondition, times
 from diffjax.arrays import normal
 from diffjax.losses import VLB
-from diffjax.train import TrainState, adam, ema_warmup, jit_train_steps, make_mesh, pmap_train_steps
+from diffjax.train import (
+    Players,
+    TrainState,
+    adam,
+    against,
+    alternate,
+    ema_warmup,
+    jit_steps,
+    jit_train_steps,
+    make_mesh,
+    pmap_steps,
+    pmap_train_steps,
+)
+from diffjax.typing import pytree
 
 
 class Net(nn.Module):
@@ -67,9 +81,29 @@ def learn(steps):
     return [np.asarray(state.law.probabilities()), np.asarray(state.law.count)]
 
 
+@pytree
+class Chase:
+    """One number runs after the other's, times the examples."""
+
+    rival: Any = None
+
+    def __call__(self, params, keys, batch):
+        return (params - self.rival - normal(keys, batch[:, 0, 0, 0])) ** 2 * jnp.abs(batch[:, 0, 0, 0]), {}
+
+
+def play(way, axis=None):
+    """Two rounds of one step of d and one of g."""
+    turn = partial(against, Chase(), tx, (), axis=axis)
+    states = [TrainState.create(jax.random.key(i), jnp.float32(i), tx) for i in (1, 2)]
+    state, metrics = way(partial(alternate, turn, turn))(Players(*states), data[:4])
+    return [np.asarray(state.d.params), np.asarray(state.g.params), np.asarray(metrics["loss"])]
+
+
+games = [play(partial(jit_steps, mesh=one)), play(jit_steps), play(pmap_steps, "batch")]
 laws = [learn(partial(jit_train_steps, mesh=one)), learn(jit_train_steps), learn(pmap_train_steps)]
 result = {"devices": jax.device_count(), "moved": distance(alone[:-1], jax.tree.leaves((start.params, start.ema)))}
 result |= {"law": max(distance(laws[0], law) for law in laws), "learned": distance([np.full(4, 0.25)], laws[0][:1])}
+result |= {"game": max(distance(games[0], game) for game in games), "played": abs(float(games[0][1]) - 2)}
 result |= {name: distance(alone, train(*way)) for name, way in ways.items()}
 for name, steps in {"jit": jit_train_steps, "pmap": pmap_train_steps}.items():
     try:

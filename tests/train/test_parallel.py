@@ -37,6 +37,10 @@ def test_devices_do_not_change_what_a_law_of_times_learns(eight):
     assert eight["learned"] > 0.01 and eight["law"] < 1e-5
 
 
+def test_devices_do_not_change_a_game_of_two_players(eight):
+    assert eight["played"] > 1e-3 and eight["game"] < 1e-5
+
+
 @pytest.mark.parametrize("name", ["jit", "pmap"])
 def test_examples_that_cannot_be_shared_evenly_are_refused(eight, name):
     assert "12 examples cannot be shared evenly by 8 devices" in eight[f"uneven {name}"]

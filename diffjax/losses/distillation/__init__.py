@@ -22,6 +22,7 @@ from diffjax.losses.distillation.metrics import PseudoHuber as PseudoHuber
 from diffjax.losses.distillation.progressive import Progressive as Progressive
 from diffjax.losses.distillation.progressive import halve as halve
 from diffjax.losses.distillation.progressive import halvings as halvings
+from diffjax.losses.distillation.reflow import Reflow as Reflow
 from diffjax.losses.distillation.score_distillation import DistributionMatching as DistributionMatching
 from diffjax.losses.distillation.score_distillation import OnSamples as OnSamples
 from diffjax.losses.distillation.score_distillation import ScoreDistillation as ScoreDistillation

@@ -383,3 +383,22 @@ def test_errors(world):
     d.draws.check_teacher(carried, FLOW)
     d.draws.check_teacher(dj.guidance.cfg(carried, 2.0), FLOW)
     d.draws.check_teacher(lambda x, t, cond: x, FLOW)
+
+
+@pytest.mark.parametrize("sde", [dj.Flow(), dj.EDM(T=20.0)], ids=lambda sde: type(sde).__name__)
+def test_reflow_trains_on_the_ends_of_the_teachers_flow(sde):
+    """Data N(0, s^2): the flow carries sigma_T eps to s eps / sqrt(1 + (s alpha_T / sigma_T)^2), here by 64 steps."""
+    s, one = 0.5, dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), 0.25 * jnp.eye(2)[None])
+    teacher = flow_maps.along(
+        sde, one.denoiser(sde), times.karras(sde, 64) if sde.T > 1 else times.uniform(sde, 64, 0.0)
+    )
+
+    def inner(params, key, batch):
+        goal = s * batch["noise"] / jnp.sqrt(1 + (s * sde.alpha(sde.T) / sde.sigma(sde.T)) ** 2)
+        return jnp.abs(batch["image"] - goal).max(-1), {"eps": batch["noise"][:, 0]}
+
+    loss = d.Reflow(sde, teacher, inner)
+    off, aux = loss({}, jax.random.key(3), jnp.zeros((5, 2)))
+    assert off.shape == (5,) and (off < 2e-3).all() and len(set(np.asarray(aux["eps"]).tolist())) == 5
+    with pytest.raises(ValueError, match="the teacher was made for"):
+        d.Reflow(dj.VP(), teacher, inner)({}, jax.random.key(3), jnp.zeros((5, 2)))
