@@ -51,6 +51,25 @@ def save_image(path: str | Path, grid: np.ndarray, scale: int = 1) -> None:
     Image.fromarray(large[..., 0] if large.shape[-1] == 1 else large).save(path)
 
 
+def image_rows(path: str | Path, rows: Mapping[str, Any]) -> None:
+    """Write a picture of labelled rows of images [n, H, W, 1 or 3] in [-1, 1], all rows of the same length.
+
+    Raises:
+      ValueError: there is no row, or as `image_grid`.
+    """
+    if not rows:
+        raise ValueError("there is no row to draw")
+    grids = {name: image_grid(x, rows=1) for name, x in rows.items()}
+    height, width = next(iter(grids.values())).shape[:2]
+    figure = Figure(figsize=(0.7 * width / height + 1.5, 0.72 * len(rows)), layout="constrained")
+    for i, (name, grid) in enumerate(grids.items(), start=1):
+        axes = figure.add_subplot(len(rows), 1, i, xticks=[], yticks=[])
+        axes.imshow(grid, cmap="gray", vmin=0, vmax=255)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+
+
 def scatter_panels(path: str | Path, panels: Mapping[str, Any], limit: float = 2.2) -> None:
     """Write one square panel of points [N, 2] for each title, side by side, all over [-limit, limit]^2.
 

@@ -41,7 +41,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.tree_util import Partial
-from matplotlib.figure import Figure
 
 import diffjax as dj
 from diffjax import corrections, data, experiment, guidance, nn, plots, precondition, times
@@ -84,7 +83,7 @@ def main(config: Config) -> dict[str, Any]:
             print(f"{name:<16}{scale:>6g}" + "".join(f"  {k} {v:.3f}" for k, v in row.items()), flush=True)
             summary |= {f"{name} {scale:g}, {key}": value for key, value in row.items()}
             pictures[f"{name} {scale:g}"] = x[:10]
-    figure(pictures, config.workdir / "guidance.png")
+    plots.image_rows(config.workdir / "guidance.png", pictures)
     experiment.finish(config.workdir, summary)
     return summary
 
@@ -162,16 +161,6 @@ class Judge:
         logits, features = map(np.asarray, self.apply(x))
         hit = logits.argmax(-1) == labels
         return {"accuracy": float(hit.mean()), "diversity": self.spread(features, labels) / self.unit}
-
-
-def figure(pictures: dict[str, np.ndarray], path: Path) -> None:
-    """A row of ten classes for each way and scale."""
-    plot = Figure(figsize=(8, 0.72 * len(pictures)), layout="constrained")
-    for i, (name, x) in enumerate(pictures.items(), start=1):
-        axes = plot.add_subplot(len(pictures), 1, i, xticks=[], yticks=[])
-        axes.imshow(plots.image_grid(x, rows=1), cmap="gray")
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    plot.savefig(path, dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":

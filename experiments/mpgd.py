@@ -31,7 +31,6 @@ import numpy as np
 import optax
 from jax import Array
 from jax.tree_util import Partial
-from matplotlib.figure import Figure
 
 import diffjax as dj
 from diffjax import corrections, data, experiment, guidance, metrics, nn, operators, plots, precondition, times
@@ -97,7 +96,7 @@ def main(config: Config) -> dict[str, Any]:
         print(f"scale {scale:<6g}" + "".join(f"  {k} {v:.3f}" for k, v in row.items()), flush=True)
         summary |= {f"scale {scale:g}, {key}": value for key, value in row.items()}
         drawn[f"{scale:g}"] = x
-    figure(config, drawn)
+    plots.image_rows(config.workdir / "mpgd.png", {name: x[:20] for name, x in drawn.items()})
     experiment.finish(config.workdir, summary)
     return summary
 
@@ -230,20 +229,20 @@ def distance(see: Callable, y: Array, x: np.ndarray) -> float:
     return float(jax.jit(lambda x: Misfit(Measurement(see, y))(x))(x).mean())
 
 
-def figure(config: Config, rows: dict[str, np.ndarray]) -> None:
-    plot = Figure(figsize=(12, 0.8 * len(rows)), layout="constrained")
-    for i, (name, x) in enumerate(rows.items(), start=1):
-        axes = plot.add_subplot(len(rows), 1, i, xticks=[], yticks=[])
-        axes.imshow(plots.image_grid(x[:20], rows=1))
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    plot.savefig(config.workdir / "mpgd.png", dpi=110, bbox_inches="tight")
-
-
 TASKS = {"identity": identity, "text": text, "style": style}
 PRESETS: dict[str, Callable[[], Config]] = {
     "text": partial(Config, through=True, scales=(0.0, 10.0, 20.0)),
     "style": partial(Config, task="style", scales=(0.0, 0.03, 0.1, 0.15), workdir=Path("runs/mpgd_style")),
-    "identity": partial(Config, task="identity", model=FACES, workdir=Path("runs/mpgd_identity")),
+    "identity": partial(
+        Config,
+        "identity",
+        (0.0, 300.0),
+        steps=50,
+        through=True,
+        batch_size=20,
+        model=FACES,
+        workdir=Path("runs/mpgd_identity"),
+    ),
 }
 
 if __name__ == "__main__":

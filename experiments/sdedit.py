@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from matplotlib.figure import Figure
 
 import diffjax as dj
 from diffjax import data, experiment, metrics, plots, precondition, times
@@ -117,12 +116,7 @@ def figure(
         **{f"t_0 = {t:g}": x for t, x in edits.items()},
         "upper half kept": halves,
     }
-    plot = Figure(figsize=(9, 0.72 * len(rows)), layout="constrained")
-    for i, (name, x) in enumerate(rows.items(), start=1):
-        axes = plot.add_subplot(len(rows), 1, i, xticks=[], yticks=[])
-        axes.imshow(plots.image_grid(x[:12], rows=1), cmap="gray")
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    plot.savefig(config.workdir / "sdedit.png", dpi=110, bbox_inches="tight")
+    plots.image_rows(config.workdir / "sdedit.png", {name: x[:12] for name, x in rows.items()})
 
 
 if __name__ == "__main__":

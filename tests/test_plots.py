@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax.plots import image_grid, save_image, scatter_panels
+from diffjax.plots import image_grid, image_rows, save_image, scatter_panels
 
 
 def test_grid_places_images_row_by_row():
@@ -51,6 +51,16 @@ def test_save_image_errors(tmp_path):
         save_image(tmp_path / "a.png", np.zeros((2, 2, 1)))
     with pytest.raises(ValueError, match="scale"):
         save_image(tmp_path / "a.png", np.zeros((2, 2, 1), np.uint8), scale=0)
+
+
+def test_rows_are_drawn_from_above_with_one_scale_of_grey(tmp_path):
+    rows = {"dark": np.full((3, 4, 4, 1), -0.5), "light": np.full((3, 4, 4, 1), 0.5)}
+    image_rows(tmp_path / "new" / "rows.png", rows)
+    middle = np.asarray(Image.open(tmp_path / "new" / "rows.png").convert("L"), int)
+    middle = middle[:, int(0.6 * middle.shape[1])]
+    assert abs(middle[len(middle) // 4] - 64) <= 1 and abs(middle[3 * len(middle) // 4] - 191) <= 1
+    with pytest.raises(ValueError, match="there is no row to draw"):
+        image_rows(tmp_path / "none.png", {})
 
 
 def test_panels_show_points_and_leave_pyplot_alone(tmp_path):

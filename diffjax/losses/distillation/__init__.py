@@ -14,6 +14,7 @@ from diffjax.losses.distillation.adversarial import r1 as r1
 from diffjax.losses.distillation.adversarial import softplus as softplus
 from diffjax.losses.distillation.adversarial import stepwise as stepwise
 from diffjax.losses.distillation.consistency import Consistency as Consistency
+from diffjax.losses.distillation.consistency import error_in_v as error_in_v
 from diffjax.losses.distillation.consistency import even as even
 from diffjax.losses.distillation.consistency import rate as rate
 from diffjax.losses.distillation.continuous import ContinuousConsistency as ContinuousConsistency

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast
+from diffjax.losses import weightings
 from diffjax.losses.distillation import metrics
 from diffjax.losses.distillation.draws import bound, check_teacher, read, target, training_step
 from diffjax.sde import gaussian
@@ -40,6 +41,11 @@ def even(sde: SDE, t: Time, s: Time) -> Array:
 def rate(sde: SDE, t: Time, s: Time) -> Array:
     """1/(r_t - r_s) at r = sigma/alpha: the distance as a rate of change (Song & Dhariwal 2024)."""
     return 1 / (sde.sigma(t) / sde.alpha(t) - sde.sigma(s) / sde.alpha(s))
+
+
+def error_in_v(sde: SDE, t: Time, s: Time) -> Array:
+    """alpha^2/sigma^2 + 1: a network that predicts v errs as much near the data, where x_0 hardly shows it."""
+    return weightings.v(sde, t)
 
 
 @pytree
