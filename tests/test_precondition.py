@@ -154,3 +154,4 @@ def test_a_network_of_one_process_in_the_clock_of_another(x64, key):
     moved = precondition.from_v(cosine, network, precondition.clock(vp))
     np.testing.assert_allclose(moved(x, t), dj.gaussian.rescale(own, vp, cosine)(x, t), rtol=1e-6)
     assert precondition.clock(vp)(cosine, 1.0) == precondition.scaled_time(vp, 1.0)  # sigma/alpha infinite: told T
+    np.testing.assert_allclose(precondition.scaled_by(20.0)(dj.EDM(T=4.0), jnp.array([1.0, 4.0])), [5, 20])

@@ -2,7 +2,7 @@
 
     (1) x_u = teacher(x_t, t, u),   t > u >= s                                      several steps of its solver
     (2) estimate = G_sg(G(x_t, t, s), s, 0),   goal = G_sg(G_target(x_u, u, s), s, 0)
-    (3) d(estimate, goal)                                                           soft consistency
+    (3) w d(estimate, goal)                                                         soft consistency
     (4) |x_0 - g(x_t, t, t)|^2                                                      denoising score matching
 
 Both ends of (2) are compared at time 0, where distances of images mean something, carried there by a stopped student.
@@ -24,6 +24,7 @@ from jax import Array
 
 from diffjax.arrays import bcast
 from diffjax.losses.distillation import metrics
+from diffjax.losses.distillation.consistency import even
 from diffjax.losses.distillation.draws import bound, check_teacher, read, target, training_step
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, FlowMap, Key, Progress, PyTree, Time, pytree, static
@@ -44,6 +45,7 @@ class Trajectory:
     network: Callable = static()  # (params, x, (c_t, c_s), cond, *, train, rngs) -> F
     flow_map: Callable = static()  # (sde, network) -> FlowMap, see `flow_maps`
     metric: Callable = metrics.squared  # (a, b) -> [B]
+    weight: Callable = static(default=even)  # (sde, t, s) -> [B]
     end: Time = 0.0  # where the two are compared
     target: int | None = static(default=None)  # the number of an EMA; None: the student itself
     train: bool = static(default=True)
@@ -67,4 +69,5 @@ class Trajectory:
 
         arrived = G(target(self, params), x_u, jnp.where(u > s, u, t), s)
         goal = at_end(jnp.where(bcast(u > s, x_u), arrived, x_u))
-        return self.metric(at_end(G(params, x_t, t, s)), jax.lax.stop_gradient(goal)), {"t": t, "s": s}
+        distance = self.metric(at_end(G(params, x_t, t, s)), jax.lax.stop_gradient(goal))
+        return self.weight(self.sde, t, s) * distance, {"t": t, "s": s}

@@ -227,6 +227,9 @@ def test_trajectories_in_numpy(world):
     x_u = (1 - u) * np.tanh(x) + u * (x - (1 - t) * np.tanh(x)) / t
     jump, goal = G(w, x, t, s), G(w, G(target, x_u, u, s), s, 0)
     np.testing.assert_allclose(values(loss, w), mean(G(w, jump, s, 0) - goal), rtol=1e-4)
+    in_v = dataclasses.replace(loss, weight=d.error_in_v)  # (alpha^2 + sigma^2)^2 / sigma^2 at t, on the straight path
+    factor = (((1 - t) ** 2 + t**2) / t) ** 2
+    np.testing.assert_allclose(values(in_v, w), factor * mean(G(w, jump, s, 0) - goal), rtol=1e-4)
     grad = jax.jit(jax.grad(lambda w: values(loss, w).sum()))(w)
     h = 1e-6
     moved = (G(w, G(w + h, x, t, s), s, 0) - G(w, G(w - h, x, t, s), s, 0)) / (2 * h)
