@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import jax
 import tyro
 
+from diffjax.weights import replacing
+
 Config = TypeVar("Config")
 
 
@@ -58,21 +60,32 @@ def finish(workdir: Path, summary: Mapping[str, Any]) -> None:
 
 
 class Table:
-    """Measured figures by name, kept in a file as they come."""
+    """Measured figures by name, kept in a file as they come: a run that was stopped measures the rest.
 
-    def __init__(self, path: Path):
+    Raises:
+      SystemExit: the figures in the file were measured with other settings.
+    """
+
+    def __init__(self, path: Path, settings: Any = None):
         self.path = path
-        self.rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self.rows: dict[str, Any] = self._kept()
+        if settings is not None and self.rows.setdefault("settings", settings) != settings:
+            raise SystemExit(f"{path} holds figures of other settings: choose another --workdir, or remove the file")
 
     def __getitem__(self, name: str) -> Any:
         return self.rows[name]
 
     def measure(self, name: str, fn: Callable[[], Mapping[str, Any]]) -> None:
-        """Add what fn returns under name/..., unless it is there; so a run that was stopped measures the rest."""
+        """Add what fn returns under name/..., unless it is there."""
         if not any(row.startswith(f"{name}/") for row in self.rows):
             self.rows |= {f"{name}/{key}": value for key, value in fn().items()}
-            self.path.write_text(json.dumps(self.rows, indent=2) + "\n")
+            self.rows = self._kept() | self.rows  # another run may have added some
+            with replacing(self.path) as part:
+                part.write_text(json.dumps(self.rows, indent=2) + "\n")
             print(name, {k.rpartition("/")[2]: v for k, v in self.rows.items() if k.startswith(f"{name}/")}, flush=True)
+
+    def _kept(self) -> dict[str, Any]:
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
 
 
 def describe(config: Any) -> Any:

@@ -35,10 +35,15 @@ class Method(NamedTuple):
     rival: Any = None  # the loss of a second player, if there is one
     turns: int = 1  # its steps for each of the student's
 
+    @property
+    def two_times(self) -> bool:
+        """Whether the network is a flow map's, which is told a pair of levels."""
+        return isinstance(self.sampler, Jump)
+
 
 @dataclasses.dataclass(frozen=True)
 class StudentRun:
-    """How students are trained. With a rival, `loop.steps` are those of both, down to whole rounds."""
+    """How students are trained. All numbers are of the student's steps: with a rival, of rounds (`train.alternate`)."""
 
     optimiser: Callable[[int], optax.GradientTransformation]  # of the number of steps
     batches: Callable[[int], Iterator[PyTree]]  # see `train.fit`
@@ -51,23 +56,28 @@ class StudentRun:
 
         Raises as `train.fit`.
         """
-        loop = self.loop if method.rival is None else in_rounds(self.loop, method.turns + 1)
-        tx = self.optimiser(loop.steps)
-        student = train.TrainState.create(self.key, params, tx, method.ema)
+        folder, tx = self.workdir / name, self.optimiser(self.loop.steps)
         if method.rival is None:
             steps = train.jit_train_steps(method.loss, tx, method.ema)
-            return train.fit(steps, student, self.batches, self.workdir / name, loop)[0].ema[-1]
-        turns = partial(train.against, method.rival, tx, ()), partial(train.against, method.loss, tx, method.ema)
-        players = train.Players(train.TrainState.create(jax.random.fold_in(self.key, 1), rival, tx), student)
+            student = train.TrainState.create(self.key, params, tx, method.ema)
+            return train.fit(steps, student, self.batches, folder, self.loop)[0].ema[-1]
+        k_student, k_rival = jax.random.split(self.key)
+        tx_rival = self.optimiser(self.loop.steps * method.turns)
+        players = train.Players(
+            train.TrainState.create(k_rival, rival, tx_rival),
+            train.TrainState.create(k_student, params, tx, method.ema),
+        )
+        turns = partial(train.against, method.rival, tx_rival, ()), partial(train.against, method.loss, tx, method.ema)
         steps = train.jit_steps(partial(train.alternate, *turns, n_d=method.turns))
-        return train.fit(steps, players, self.batches, self.workdir / name, loop)[0].g.ema[-1]
+        loop = in_rounds(self.loop, method.turns + 1)
+        return train.fit(steps, players, self.batches, folder, loop)[0].g.ema[-1]
 
     def progressive(
         self, method: Method, network: Callable, params: PyTree, teacher: Denoiser, ts: Array
     ) -> dict[int, Denoiser]:
         """Progressive distillation down to one step: the students by their numbers of steps, on parts of the grid ts.
 
-        Each is the next one's teacher and first parameters, and the rounds share the steps. The method's loss is not
+        Each is the next one's teacher and first parameters, and they share the steps evenly. The method's loss is not
         read.
 
         Raises:
@@ -84,32 +94,33 @@ class StudentRun:
             students[n] = teacher = method.model(method.sde, Partial(network, params))
         return students
 
-    def evaluations(self, method: Method, network: Callable, params: PyTree, rival: PyTree = None) -> float:
-        """What training costs, in evaluations of the network on one example: FLOPs by FLOPs, as lowered.
-
-        A backward pass through the network counts as two; the work on parameters counts too.
-        """
-        batch, tx, turns = next(self.batches(0)), optax.identity(), 0 if method.rival is None else method.turns
-        levels = jnp.zeros(len(batch["image"]))
-        pair = isinstance(method.sampler, Jump)
-
-        def flops(loss: Any, own: PyTree, other: PyTree) -> float:
-            def step(state: train.TrainState, batches: PyTree) -> Any:
-                if turns:
-                    return train.against(loss, tx, (), state, other, batches)
-                return train.train_steps(loss, tx, (), state, batches)
-
-            state = jax.eval_shape(lambda: train.TrainState.create(self.key, own, tx))
-            return train.step_cost(step, state, jax.tree.map(lambda x: x[None], batch))["flops"]
-
-        once = jax.jit(network).lower(params, batch["image"], (levels, levels) if pair else levels)
-        a_round = flops(method.loss, params, rival) + (turns * flops(method.rival, rival, params) if turns else 0)
-        rounds = self.loop.steps // (turns + 1)
-        return a_round / float((once.cost_analysis() or {})["flops"]) * len(levels) * rounds
-
 
 def in_rounds(loop: train.LoopConfig, k: int) -> train.LoopConfig:
-    """The same for rounds of k steps: whole rounds in a call, fewer steps where they do not divide evenly."""
-    call = max(loop.steps_per_call // k, 1) * k
-    every = {name: -(-getattr(loop, name) // call) * call for name in ("log_every", "checkpoint_every", "sample_every")}
-    return dataclasses.replace(loop, steps=max(loop.steps // call, 1) * call, steps_per_call=call, **every)
+    """The same loop, where each of its steps has become a round of k."""
+    counts = ("steps", "steps_per_call", "log_every", "checkpoint_every", "sample_every", "keep_every")
+    return dataclasses.replace(loop, **{name: k * getattr(loop, name) for name in counts})
+
+
+def evaluations(method: Method, network: Callable, params: PyTree, rival: PyTree, batch: PyTree) -> float:
+    """What a step of the student (with a rival, a round) costs an example, in evaluations of its network.
+
+    FLOPs of the losses and their gradients are divided by FLOPs of the network, both as lowered: a backward pass counts
+    about two. XLA counts what is inside a loop once, so a teacher that steps along a grid (`flow_maps.along`) seems too
+    cheap.
+    """
+    levels = jnp.zeros(len(batch["image"]))
+
+    def flops(loss: Any, own: PyTree, other: PyTree) -> float:
+        def step(state: train.TrainState, batches: PyTree) -> Any:
+            if method.rival is None:
+                return train.train_steps(loss, optax.identity(), (), state, batches)
+            return train.against(loss, optax.identity(), (), state, other, batches)
+
+        state = jax.eval_shape(lambda: train.TrainState.create(jax.random.key(0), own, optax.identity()))
+        return train.step_cost(step, state, jax.tree.map(lambda x: x[None], batch))["flops"]
+
+    once = jax.jit(network).lower(params, batch["image"], (levels, levels) if method.two_times else levels)
+    total = flops(method.loss, params, rival)
+    if method.rival is not None:
+        total += method.turns * flops(method.rival, rival, params)
+    return total / float((once.cost_analysis() or {})["flops"])

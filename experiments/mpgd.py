@@ -131,6 +131,8 @@ def guide(config: Config, losses: Sequence[Callable], denoise: Denoiser, scale: 
     *others, last = losses
     for loss in others:
         denoise = guidance.reconstruction(denoise, SDE, loss, config.first)
+    if not scale:
+        return denoise, dj.Renoise(config.eta)
     if config.through:
         return guidance.reconstruction(denoise, SDE, last, scale), dj.Renoise(config.eta)
     step = corrections.Window(corrections.Gradient(last, scale, normalised=True), config.low, SDE.T)
@@ -234,14 +236,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "text": partial(Config, through=True, scales=(0.0, 10.0, 20.0)),
     "style": partial(Config, task="style", scales=(0.0, 0.03, 0.1, 0.15), workdir=Path("runs/mpgd_style")),
     "identity": partial(
-        Config,
-        "identity",
-        (0.0, 300.0),
-        steps=50,
-        through=True,
-        batch_size=20,
-        model=FACES,
-        workdir=Path("runs/mpgd_identity"),
+        Config, "identity", (0.0, 300.0), 200, 50, through=True, model=FACES, workdir=Path("runs/mpgd_identity")
     ),
 }
 

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 import diffjax as dj
 from diffjax import flow_maps, losses, precondition, times, train
 from diffjax.losses import distillation as d
-from diffjax.student_run import Method, StudentRun, in_rounds
+from diffjax.student_run import Method, StudentRun, evaluations, in_rounds
 
 SDE = dj.Cosine()
 
@@ -82,33 +82,40 @@ def test_progressive_distillation_of_a_gaussian_ends_at_its_teachers_four_steps(
         run.progressive(method, network, params, mixture.denoiser(SDE), times.uniform(SDE, 3))
 
 
+def test_each_player_has_a_schedule_of_its_own_length(run, params, players):
+    asked = []
+    optimiser = lambda steps: asked.append(steps) or optax.sgd(optax.linear_schedule(0.1, 0.0, steps))  # noqa: E731
+    dataclasses.replace(run, optimiser=optimiser).fit("players", players, params, params)
+    assert asked == [12, 24]  # of the student, and of its rival with two turns a round
+
+
 def test_in_rounds():
-    loop = train.LoopConfig(steps=100, steps_per_call=10, log_every=10, checkpoint_every=50, sample_every=0)
+    loop = train.LoopConfig(steps=100, steps_per_call=10, log_every=20, checkpoint_every=50, sample_every=0)
     rounds = in_rounds(loop, 3)
-    assert (rounds.steps, rounds.steps_per_call, rounds.log_every) == (99, 9, 18)
-    assert (rounds.checkpoint_every, rounds.sample_every) == (54, 0)
-    assert in_rounds(loop, 12).steps_per_call == 12
+    assert (rounds.steps, rounds.steps_per_call, rounds.log_every) == (300, 30, 60)
+    assert (rounds.checkpoint_every, rounds.sample_every, rounds.keep) == (150, 0, loop.keep)
 
 
-def test_the_cost_counts_networks(run):
+def test_the_cost_counts_networks():
     """With a wide layer for a network a backward pass costs two forward ones, and little else counts."""
 
     def wide(params, x, c_noise, cond=None, **options):
         return jnp.tanh(x @ params["a"]) @ params["b"]
 
-    def cost(loss, **players):  # of an example in a round
-        method = Method(SDE, loss, precondition.from_x0, **players)
-        return once.evaluations(method, wide, params, params) / 8
+    def cost(loss, model=precondition.from_x0, sampler=dj.DDIM(), **players):
+        method = Method(SDE, loss, model, sampler, **players)
+        return evaluations(method, wide, params, params, {"image": jnp.ones((8, 2))})
 
     params = {"a": jnp.ones((2, 4000)), "b": jnp.ones((4000, 2))}
-    once = dataclasses.replace(run, loop=dataclasses.replace(run.loop, steps=5, log_every=0, checkpoint_every=0))
     dsm = losses.DSM(SDE, times.Uniform(0.1), wide, precondition.from_x0)
     teacher = flow_maps.step(SDE, precondition.from_x0(SDE, Partial(wide, params)))
     pairs = times.Neighbours(times.uniform(SDE, 4, t_min=0.0))
-    alone = cost(dsm) / 5
+    alone = cost(dsm)
     assert 2.5 < alone < 4
-    assert 1.5 < cost(d.Consistency(SDE, pairs, wide, precondition.from_x0, teacher)) / 5 - alone < 2.5
+    assert 1.5 < cost(d.Consistency(SDE, pairs, wide, precondition.from_x0, teacher)) - alone < 2.5
     student = d.Student(SDE, times.Fixed(1.0), wide, precondition.from_x0)
     game = d.Generate(student, (lambda rival, key, x, cond: (x**2).mean(-1),), (1.0,))
     played = cost(game, rival=d.OnSamples(student, dsm), turns=4)  # 4 samples and steps of DSM, one step of the student
     assert played == pytest.approx(4 * (1 + alone) + alone, rel=0.15)
+    middle = d.SelfDistillation(SDE, times.Sorted(times.Uniform()), d.middle, wide, flow_maps.average_velocity)
+    assert 1.5 < cost(middle, flow_maps.average_velocity, dj.Jump()) - alone < 2.5  # two frozen jumps more

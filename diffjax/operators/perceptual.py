@@ -51,13 +51,19 @@ class Views:
 
     A view magnifies the image about its centre by a factor, moves it down and right by so many pixels, and mirrors it
     or not: `windows` [K, 4], bilinear, black outside.
+
+    Raises:
+      ValueError: the windows are not [K, 4].
     """
 
     embed: Callable  # [B, H, W, C] -> [B, D]
     windows: Array | np.ndarray = dataclasses.field(default_factory=lambda: WINDOWS)
 
     def __call__(self, x: Array) -> Array:
-        views = jax.vmap(lambda window: view(x, window))(jnp.asarray(self.windows))
+        windows = jnp.asarray(self.windows)
+        if windows.ndim != 2 or windows.shape[1] != 4:
+            raise ValueError(f"windows are [K, 4]: magnification, shift down and right, mirrored; got {windows.shape}")
+        views = jax.vmap(lambda window: view(x, window))(windows)
         y = self.embed(views.reshape(-1, *x.shape[1:]))
         return y.reshape(len(views), len(x), -1).swapaxes(0, 1).reshape(len(x), -1)
 

@@ -89,7 +89,11 @@ def pmap_train_steps(
 
 
 def pmap_steps(steps: TrainSteps, devices: Sequence[Any] | None = None) -> TrainSteps:
-    """Any steps under `jax.pmap`, which must average over the axis "batch": those of `against` with `axis="batch"`."""
+    """Any steps under `jax.pmap`, those of `against` with `axis="batch"`, say.
+
+    They must average over the axis "batch" themselves: without it every device would train on its own share alone, and
+    one of the states would be returned.
+    """
     devices = jax.local_devices() if devices is None else devices
     n, mesh = len(devices), Mesh(np.asarray(devices), ("batch",), axis_types=(AxisType.Auto,))
     options: Any = dict(axis_name="batch", in_axes=(None, 1), out_axes=(None, None), devices=devices)

@@ -63,6 +63,8 @@ def test_views_are_seen_one_by_one(images):
     windows = np.array([(1, 0, 0, 0), (1.1, 0.5, -0.5, 1), (1, -1, 0, 0)], np.float32)
     by_hand = jnp.concatenate([embed(view(images, jnp.asarray(w))) for w in windows], -1)
     np.testing.assert_allclose(Views(embed, windows)(images), by_hand, atol=1e-6)
+    with pytest.raises(ValueError, match=r"windows are \[K, 4\]: magnification"):
+        Views(embed, windows[0])(images)
     assert Views(embed)(images).shape == (3, 8 * embed(images).shape[1])
     loss = Misfit(Measurement(Views(embed), Views(embed)(images)), squared=True)
     alone = Misfit(Measurement(Views(embed), Views(embed)(images[:1])), squared=True)

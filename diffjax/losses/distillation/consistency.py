@@ -44,7 +44,7 @@ def rate(sde: SDE, t: Time, s: Time) -> Array:
 
 
 def error_in_v(sde: SDE, t: Time, s: Time) -> Array:
-    """alpha^2/sigma^2 + 1: a network that predicts v errs as much near the data, where x_0 hardly shows it."""
+    """`weightings.v` at t: a network that predicts v errs as much near the data, where x_0 hardly shows it."""
     return weightings.v(sde, t)
 
 

@@ -16,7 +16,9 @@ from diffjax.typing import SDE, FlowMap, Key, Loss, PyTree, pytree
 
 @pytree
 class Reflow:
-    """`loss` on fresh pairs; `reflow(params, key, batch)` is as the inner loss, and only the shape of the batch counts.
+    """`loss` on fresh pairs; `reflow(params, key, batch)` is as the inner loss.
+
+    "noise" and "cond" of a batch are used as in `DSM`; of its images the shape alone.
 
     Raises:
       ValueError: the teacher was made for another process.

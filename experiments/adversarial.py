@@ -1,0 +1,177 @@
+"""Adversarial few-step models on one teacher in the plane: ADD, DMD, DMD2 and denoising diffusion GANs in one table.
+
+    python experiments/adversarial.py [--methods DMD2 ADD ...] [--steps 2000]
+
+Data, teacher, network, batches and distance are those of `distill.py`: eight Gaussians, their exact denoiser, an MLP.
+Two players train in turn; a round is one step of the student, and of its rival one step, five for DMD and DMD2. "GAN"
+is ADD without its teacher; DDGAN's 1 and 2 steps are two students. Each row gives the sliced W2 distance between the
+data and 1-step and 2-step samples, beside that of the teacher's DDIM. In 2 steps all but DDGAN renoise between.
+
+RESULTS
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+from tyro.conf import OmitArgPrefixes
+
+import diffjax as dj
+from diffjax import experiment, losses, metrics, nn, precondition, times, train
+from diffjax.data import toys
+from diffjax.losses import distillation as d
+from diffjax.losses import weightings
+from diffjax.student_run import Method, StudentRun
+from diffjax.typing import Denoiser, PyTree, Sampler
+
+SDE, LATENT = dj.Flow(), 4
+MIXTURE = dj.GaussianMixture(*map(jnp.asarray, toys.eight_gaussians_parameters()))
+TEACHER = MIXTURE.denoiser(SDE)
+NET, JUDGE, HEADS = nn.MLP(width=128), nn.PointDiscriminator(width=128), nn.FeatureHeads(width=128)
+LEVELS = times.Uniform(0.02)
+FREQUENCIES = 2.0 * np.random.RandomState(0).standard_normal((2, 64)).astype(np.float32)
+GRIDS = {1: jnp.array([1.0, 0.0]), 2: jnp.array([1.0, 0.5, 0.0])}
+
+
+def fourier(x: Array) -> list[Array]:
+    """The frozen features of ADD's discriminator, of two kinds: a point itself, and waves."""
+    return [x, jnp.concatenate([jnp.sin(x @ FREQUENCIES), jnp.cos(x @ FREQUENCIES)], -1)]
+
+
+def fake_score(rival: PyTree, *args: Any, **options: Any) -> Any:
+    return NET.apply(rival["fake"], *args, **options)
+
+
+def judge(rival: PyTree, *args: Any) -> Any:
+    return JUDGE.apply(rival["judge"], *args)
+
+
+def heads(rival: PyTree, *args: Any) -> Any:
+    return HEADS.apply(rival["heads"], *args)
+
+
+def with_latent(params: PyTree, x: Array, c_noise: Any, cond: Any, **options: Any) -> Array:
+    """The MLP on x_t beside z."""
+    out: Any = NET.apply(params, jnp.concatenate([x, cond["latent"]], -1), c_noise, **options)
+    return out[:, : x.shape[-1]]
+
+
+STUDENT = d.Student(SDE, times.OneOf(GRIDS[2][:-1]), NET.apply, precondition.from_velocity)
+FOOL_HEADS = d.Fool(d.Critic(heads, d.Features(fourier)))
+FOOL_NOISED = d.Fool(d.Critic(judge, d.Noised(SDE, LEVELS), d.softplus))
+FAKE = d.OnSamples(
+    STUDENT, losses.DSM(SDE, LEVELS, fake_score, precondition.from_velocity, weightings.velocity, train=False)
+)
+MATCH = d.DistributionMatching(SDE, LEVELS, TEACHER, fake_score, precondition.from_velocity)
+
+
+def method(rival: Any, student: Any, turns: int = 1, sampler: Sampler = dj.Renoise(1.0)) -> Method:
+    """The losses of the two players, and how many steps the rival takes for each of the student's."""
+    return Method(SDE, student, student.student.precondition, sampler, (0.99,), rival, turns)
+
+
+def with_heads(*more: tuple[Any, float]) -> Method:
+    """GAN and ADD."""
+    terms, weights = zip((FOOL_HEADS, 1.0), *more, strict=True)
+    return method(d.Discriminate(STUDENT, FOOL_HEADS.critic, 1e-3), d.Generate(STUDENT, terms, weights))
+
+
+def ddgan(steps: int) -> Method:
+    student = d.PairStudent(SDE, GRIDS[steps], with_latent, precondition.from_x0, LATENT)
+    fool = d.Fool(d.Critic(judge, d.stepwise, d.softplus))
+    game = d.Discriminate(student, fool.critic, 0.01), d.Generate(student, (fool,), (1.0,))
+    return method(*game, sampler=dj.Latent(dj.Ancestral(), LATENT))
+
+
+METHODS: dict[str, Callable[[int], Method]] = {  # of the number of sampling steps
+    "GAN": lambda steps: with_heads(),
+    "ADD": lambda steps: with_heads((d.ScoreDistillation(SDE, LEVELS, TEACHER), 2.5)),
+    "DMD": lambda steps: method(FAKE, d.Generate(STUDENT, (MATCH,), (1.0,)), 5),
+    "DMD2": lambda steps: method(
+        losses.Sum((FAKE, d.Discriminate(STUDENT, FOOL_NOISED.critic)), (1.0, 1.0)),
+        d.Generate(STUDENT, (MATCH, FOOL_NOISED), (1.0, 0.1)),
+        5,
+    ),
+    "DDGAN": ddgan,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Names in METHODS."""
+    lr: float = 1e-3
+    batch_size: int = 128
+    loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
+        steps=2000, steps_per_call=50, log_every=500, checkpoint_every=500, sample_every=0, keep=1
+    )
+    samples: int = 10_000
+    seed: int = 0
+    workdir: Path = Path("runs/adversarial")
+
+
+def main(config: Config) -> dict[str, Any]:
+    unknown = set(config.methods) - set(METHODS)
+    if unknown:
+        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(METHODS)}")
+    experiment.start(config.workdir, config)
+    k_data, k_other, k_slices = jax.random.split(jax.random.key(config.seed + 1), 3)
+    data = MIXTURE.sample(k_data, config.samples)
+    distance = partial(metrics.sliced_wasserstein, k_slices, data)
+    x = dj.prior_sample(jax.random.key(config.seed + 2), SDE, data.shape)
+    summary = {"floor": float(distance(MIXTURE.sample(k_other, config.samples)))}
+    summary |= {f"DDIM, {n}": float(distance(dj.sample(k_other, TEACHER, SDE, dj.DDIM(), GRIDS[n], x))) for n in GRIDS}
+    print(f"{'sliced W2':<12}{'1 step':>10}{'teacher':>10}{'2 steps':>10}{'teacher':>10}{'floor':>10}", flush=True)
+    for name in config.methods:
+        for n, model in students(config, name).items():
+            draws = dj.sample(k_other, model, SDE, METHODS[name](n).sampler, GRIDS[n], x)
+            summary[f"{name}, {n}"] = float(distance(draws))
+        row = [summary[f"{kind}, {n}"] for n in GRIDS for kind in (name, "DDIM")]
+        print(f"{name:<12}" + "".join(f"{value:>10.4f}" for value in (*row, summary["floor"])), flush=True)
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+def students(config: Config, name: str) -> dict[int, Denoiser]:
+    """The student of a method for one and for two steps, trained; two of them for DDGAN."""
+
+    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+        for n in itertools.count(start):
+            yield {"image": np.asarray(toys.eight_gaussians(jax.random.fold_in(k_data, n), config.batch_size))}
+
+    def trained(n: int) -> Denoiser:
+        method = METHODS[name](n)
+        student, rival = init(k_init, method)
+        params = run.fit(f"{name}{n}", method, student, rival)
+        return method.model(SDE, Partial(method.loss.student.network, params))
+
+    k_init, k_data, k_run = jax.random.split(jax.random.key(config.seed), 3)
+    tx = train.adam(config.lr, warmup=100, clip=1.0, betas=(0.5, 0.9))
+    run = StudentRun(lambda _: tx, batches, config.loop, config.workdir, k_run)
+    return {n: trained(n) for n in GRIDS} if name == "DDGAN" else dict.fromkeys(GRIDS, trained(2))
+
+
+def init(key: Array, method: Method) -> tuple[PyTree, PyTree]:
+    """The parameters of the student, and of all networks that a rival may have, used or not."""
+    keys, x, c = jax.random.split(key, 4), jnp.zeros((1, 2)), jnp.zeros(1)
+    pairs = isinstance(method.loss.student, d.PairStudent)
+    rival = {
+        "fake": jax.jit(NET.init)(keys[0], x, c),
+        "heads": jax.jit(HEADS.init)(keys[1], fourier(x)),
+        "judge": jax.jit(JUDGE.init)(keys[2], x, (x, c) if pairs else c),
+    }
+    return jax.jit(NET.init)(keys[3], jnp.zeros((1, 2 + LATENT * pairs)), c), rival
+
+
+if __name__ == "__main__":
+    main(experiment.configure({"cpu": Config}, __doc__))

@@ -1,0 +1,248 @@
+"""Few steps on real images: every distillation of one teacher, by steps, beside the teacher's best solver.
+
+    python experiments/few_step.py                             # Fashion-MNIST, 28 x 28: about an hour on two CPU cores
+    python experiments/few_step.py --preset emoji              # RGB emoji, 32 x 32
+    python experiments/few_step.py --methods CD PD --steps 500
+
+Each student starts as its teacher, a VP network whose weights are part of the repository, and is trained on the same
+process in the cosine clock, t uniform in the angle. Students are sampled on uniform grids, the teacher by the best of
+four solvers at each number of evaluations. `FD` is the Fréchet distance, in 64 features of a classifier (Fashion-MNIST)
+or in 112 of EfficientNet-Lite0 (emoji); cost counts network evaluations of one example in training, a backward pass as
+two, by the FLOPs of a step. The picture shows the same noise through teacher and students.
+
+A student is trained once: a run that was stopped goes on where it was with --resume.
+
+RESULTS
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+from tyro.conf import OmitArgPrefixes, Suppress
+
+import diffjax as dj
+from diffjax import data, evaluate, experiment, flow_maps, losses, nn, plots, precondition, times, train
+from diffjax.losses import distillation as d
+from diffjax.losses import weightings
+from diffjax.nn import presets
+from diffjax.student_run import Method, StudentRun, evaluations
+from diffjax.typing import SDE, Denoiser, PyTree, Sampler
+from diffjax.weights import graft, load_params
+
+WEIGHTS = Path(__file__).parents[1] / "notebooks"
+VP, COSINE = dj.VP(), dj.Cosine()
+COUNTS, MORE = (1, 2, 4, 8), (16, 50, 100)  # of the students and the teacher, and of the teacher alone
+SOLVERS: dict[str, tuple[Sampler, Callable]] = {
+    "DDIM, uniform t": (dj.DDIM(), times.uniform),
+    "DPM++ 2M": (dj.DPMpp2M(), times.uniform_logsnr),
+    "DDIM, uniform angle": (dj.DDIM(), times.uniform_angle),
+    "PNDM, uniform t": (dj.PNDM(4), times.uniform),
+}
+LAW, SORTED = times.LowDiscrepancy(1e-3), times.Sorted(times.Uniform(1e-3))
+
+
+steps = partial(times.uniform, COSINE, t_min=0.0)  # n -> the students' grid
+GRID, TOLD = steps(16), precondition.clock(VP)
+consistent = partial(precondition.from_v, c_noise=TOLD)  # alpha x - sigma F: x itself at t = 0
+trajectory = partial(flow_maps.ctm, precondition=consistent, c_noise=precondition.scaled_by(20.0))
+DIAGONAL = Partial(flow_maps.diagonal_of, trajectory)
+
+
+class World(NamedTuple):
+    """What all methods share."""
+
+    net: nn.UNet
+    params: PyTree  # the teacher's
+    steps: int  # of training
+
+    @property
+    def native(self) -> Denoiser:
+        return precondition.from_v(VP, Partial(self.net.apply, self.params))
+
+    @property
+    def teacher(self) -> Denoiser:
+        """The same network in the students' time."""
+        return consistent(COSINE, Partial(self.net.apply, self.params))
+
+    def dsm(self, model: Callable) -> losses.DSM:
+        return losses.DSM(COSINE, LAW, self.net.apply, model, weightings.v)
+
+
+def progressive(world: World) -> Method:
+    """One of its rounds."""
+    loss = d.Progressive(COSINE, steps(2), world.teacher, world.net.apply, consistent)
+    return Method(COSINE, loss, consistent, dj.DDIM())
+
+
+def consistency_distillation(world: World) -> Method:
+    pairs, teacher = times.Neighbours(GRID), flow_maps.heun(COSINE, world.teacher)
+    loss = d.Consistency(COSINE, pairs, world.net.apply, consistent, teacher, weight=d.error_in_v)
+    return Method(COSINE, loss, consistent)
+
+
+def continuous(world: World) -> Method:
+    law = times.LogNormal(COSINE, -0.5, 1.4)
+    options: dict[str, Any] = dict(c_noise=TOLD, warmup=world.steps / 4)
+    return Method(COSINE, d.ContinuousConsistency(COSINE, law, world.net.apply, world.teacher, **options), consistent)
+
+
+def consistency_trajectory(world: World) -> Method:
+    teacher = flow_maps.heun(COSINE, world.teacher)  # one interval of the grid is one step
+    soft = d.Trajectory(COSINE, times.Stops(GRID, 1), teacher, world.net.apply, trajectory, weight=d.error_in_v)
+    loss = losses.Sum((soft, world.dsm(DIAGONAL)), (1.0, 0.2))
+    return Method(COSINE, loss, trajectory, dj.Jump())
+
+
+def map_matching(world: World) -> Method:
+    loss = d.SelfDistillation(COSINE, SORTED, d.lagrangian, world.net.apply, trajectory, world.teacher)
+    return Method(COSINE, loss, trajectory, dj.Jump())
+
+
+def self_distillation(world: World) -> Method:
+    off = d.SelfDistillation(COSINE, SORTED, d.uniform, world.net.apply, trajectory)
+    return Method(COSINE, losses.Sum((world.dsm(DIAGONAL), off), (0.5, 0.5)), trajectory, dj.Jump())
+
+
+def distribution_matching(world: World) -> Method:
+    student = d.Student(COSINE, times.OneOf(GRID[:-1:2]), world.net.apply, consistent)
+    match = d.DistributionMatching(COSINE, times.Uniform(0.02), world.teacher, world.net.apply, consistent)
+    rival = d.OnSamples(student, world.dsm(consistent))
+    return Method(COSINE, d.Generate(student, (match,), (1.0,)), consistent, rival=rival, turns=5)
+
+
+METHODS: dict[str, Callable[[World], Method]] = {
+    "CD": consistency_distillation,
+    "sCD": continuous,
+    "CTM": consistency_trajectory,
+    "LMD": map_matching,
+    "PSD": self_distillation,
+    "DMD": distribution_matching,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    net: Suppress[nn.UNet] = presets.small()
+    teacher: Path = WEIGHTS / "fashion_vp.safetensors"
+    """The weights of a VP network that predicts v."""
+    data: str = "fashion_mnist"
+    methods: tuple[str, ...] = ("PD", *METHODS)
+    """PD (progressive distillation) and the names in METHODS."""
+    teacher_steps: int = 32
+    """Where progressive distillation begins; its rounds share the training steps."""
+    rounds: int = 300
+    """Steps of a student with a rival, which takes five for each."""
+    optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
+        lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,)
+    )
+    loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
+        steps=1200, log_every=100, checkpoint_every=300, sample_every=0, keep=1
+    )
+    batch_size: int = 64
+    samples: int = 2000
+    data_dir: Path | None = None
+    seed: int = 0
+    workdir: Path = Path("runs/few_step")
+
+
+def main(config: Config) -> dict[str, Any]:
+    unknown = set(config.methods) - {"PD", *METHODS}
+    if unknown:
+        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among PD, {', '.join(METHODS)}")
+    experiment.start(config.workdir, config)
+    images = data.load(config.data, config.data_dir)
+    world = World(config.net, load_params(config.teacher), config.loop.steps)
+    judge = evaluate.judge(images)
+    if judge is None or config.samples <= 112:
+        raise SystemExit(f"{images.name} needs more than 112 samples and a network to judge them; see `make data`")
+    d.halvings(steps(config.teacher_steps))
+    loop = dataclasses.replace(config.loop, resume=False)
+    settings = experiment.describe(dataclasses.replace(config, loop=loop, methods=(), workdir=Path()))
+    table = experiment.Table(config.workdir / "rows.json", settings)
+    samples = Samples(config, images, judge, table, {})
+    for name in config.methods:
+        for n, student in sorted(students(config, world, samples, name).items()):
+            samples.student(name, n, *student)
+    samples.teacher(world)
+    samples.picture(world)
+    summary = {name: value for name, value in table.rows.items() if name.endswith(("/fd", "/kid", "/evaluations"))}
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+class Samples(NamedTuple):
+    """Who draws from one noise, and what is found of the images."""
+
+    config: Config
+    images: data.ImageData
+    judge: Callable[[np.ndarray], dict[str, Any]]
+    table: experiment.Table
+    pictures: dict[str, np.ndarray]
+
+    def batches(self, start: int) -> Iterator[Any]:
+        arrays = self.images.train_images, self.images.train_labels, self.config.batch_size
+        return data.batches(*arrays, seed=self.config.seed, start_step=start)
+
+    def draw(self, samples: int, sde: SDE, model: Any, sampler: Sampler, ts: Array) -> np.ndarray:
+        key = jax.random.key(self.config.seed + 1)
+        return evaluate.generate(key, model, sde, sampler, ts, (samples, *self.images.shape))
+
+    def measure(self, name: str, *how: Any) -> None:
+        self.table.measure(name, lambda: self.judge(self.draw(self.config.samples, *how)))
+
+    def teacher(self, world: World) -> None:
+        """The reference: all solvers, in the teacher's own time."""
+        for n in (*COUNTS, *MORE):
+            for name, (sampler, grid) in list(SOLVERS.items())[: 2 if n >= 50 else None]:
+                self.measure(f"{name}, {n}", VP, world.native, sampler, grid(VP, n))
+
+    def student(self, name: str, n: int, model: Any, sampler: Sampler) -> None:
+        how = COSINE, model, sampler, steps(n)
+        self.measure(f"{name}, {n}", *how)
+        if n <= 2:
+            self.pictures[f"{name}, {n}"] = self.draw(10, *how)
+
+    def picture(self, world: World) -> None:
+        """A row for the teacher, and for each student and number of steps; a column is one noise."""
+        teacher = {"teacher, 50": self.draw(10, VP, world.native, dj.DDIM(), times.uniform(VP, 50))}
+        plots.image_rows(self.config.workdir / "equal_noise.png", teacher | self.pictures)
+
+
+def students(config: Config, world: World, samples: Samples, name: str) -> dict[int, tuple[Any, Sampler]]:
+    """The students of a method by their numbers of steps, trained; it is one for all of them, but for PD."""
+    method = progressive(world) if name == "PD" else METHODS[name](world)
+    method, params = method._replace(ema=config.optim.ema[:1]), initial(world, samples.images.shape, method)
+    loop = config.loop if method.rival is None else dataclasses.replace(config.loop, steps=config.rounds)
+    run = StudentRun(config.optim.build, samples.batches, loop, config.workdir, jax.random.key(config.seed))
+    cost = partial(evaluations, method, world.net.apply, params, world.params, next(samples.batches(0)))
+    samples.table.measure(name, lambda: {"evaluations": cost() * config.batch_size * loop.steps})
+    if name == "PD":
+        halved = run.progressive(method, world.net.apply, params, world.teacher, steps(config.teacher_steps))
+        return {n: (model, method.sampler) for n, model in halved.items() if n in COUNTS}
+    params = run.fit(name, method, params, world.params)
+    return dict.fromkeys(COUNTS, (method.model(COSINE, Partial(world.net.apply, params)), method.sampler))
+
+
+def initial(world: World, shape: tuple[int, ...], method: Method) -> PyTree:
+    """The teacher's parameters, in a network of two times where the student is a flow map."""
+    if not method.two_times:
+        return world.params
+    x, level = jnp.zeros((1, *shape)), jnp.zeros(1)
+    return graft(jax.jit(world.net.init)(jax.random.key(0), x, (level, level)), world.params)
+
+
+EMOJI = presets.small(multipliers=(1, 2, 3)), WEIGHTS / "emoji.safetensors", "emoji"
+PRESETS = {"fashion": Config, "emoji": partial(Config, *EMOJI, samples=1000, workdir=Path("runs/few_step_emoji"))}
+
+if __name__ == "__main__":
+    main(experiment.configure(PRESETS, __doc__))

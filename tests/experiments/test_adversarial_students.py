@@ -1,0 +1,49 @@
+"""The table of adversarial few-step models: every method is built and fits its players; one of them at a tiny size."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffjax import train
+
+
+@pytest.fixture(scope="module")
+def adversarial(load):
+    return load("adversarial")
+
+
+def test_every_method_fits_its_players(adversarial):
+    """Shapes alone, so that nothing is compiled: a round changes no shape and gives a loss for each step."""
+    tx, key = optax.sgd(0.1), jax.random.key(0)
+
+    def players(method):
+        student, rival = adversarial.init(key, method)
+        return train.Players(train.TrainState.create(key, rival, tx), train.TrainState.create(key, student, tx, (0.9,)))
+
+    for name, build in adversarial.METHODS.items():
+        for n in (1, 2) if name == "DDGAN" else (2,):
+            method = build(n)
+            state = jax.eval_shape(lambda m=method: players(m))
+            turns = partial(train.against, method.rival, tx, ()), partial(train.against, method.loss, tx, (0.9,))
+            batches = {"image": jnp.zeros((method.turns + 1, 4, 2))}
+            end, metrics = jax.eval_shape(partial(train.alternate, *turns, n_d=method.turns), state, batches)
+            assert jax.tree.map(lambda x: x.shape, end) == jax.tree.map(lambda x: x.shape, state), name
+            assert metrics["loss"].shape == (method.turns + 1,)
+    with pytest.raises(SystemExit, match=r"unknown methods \['PD'\]; choose among GAN, ADD"):
+        adversarial.main(adversarial.Config(("PD",)))
+
+
+@pytest.mark.slow
+def test_a_small_table(adversarial, tmp_path, capsys):
+    loop = train.LoopConfig(steps=2, steps_per_call=1, log_every=1, checkpoint_every=0, sample_every=0)
+    config = adversarial.Config(("DMD",), batch_size=8, loop=loop, samples=64, workdir=tmp_path)
+    summary = adversarial.main(config)
+    assert set(summary) == {"floor", "DDIM, 1", "DDIM, 2", "DMD, 1", "DMD, 2"}
+    assert np.isfinite(list(summary.values())).all()
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert sum(line.startswith("DMD ") for line in capsys.readouterr().out.splitlines()) == 1

@@ -1,0 +1,95 @@
+"""The table of few-step models on images: every method is built and keeps its students' shapes; two at a tiny size."""
+
+import dataclasses
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.tree_util import Partial
+
+from diffjax import data, evaluate, nn, train
+from diffjax.data.image_data import ImageData
+from diffjax.nn import presets
+from diffjax.student_run import evaluations
+from diffjax.weights import save_params
+
+NET = nn.MLP(width=8, depth=1)  # points for images where there is nothing to see
+POINTS = (2,)
+
+
+@pytest.fixture(scope="module")
+def few_step(load):
+    return load("few_step")
+
+
+@pytest.fixture(scope="module")
+def world(few_step):
+    return few_step.World(NET, jax.jit(NET.init)(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1)), 8)
+
+
+def test_every_method_takes_a_step(few_step, world):
+    """Shapes alone, so that nothing is compiled."""
+    tx, key, batch = optax.sgd(0.1), jax.random.key(0), {"image": jnp.zeros((4, 2))}
+    for name, build in (few_step.METHODS | {"PD": few_step.progressive}).items():
+        method = build(world)
+        params = few_step.initial(world, POINTS, method)
+        state = jax.eval_shape(lambda p=params: train.TrainState.create(key, p, tx, (0.9,)))
+        if method.rival is None:
+            step = partial(train.train_step, method.loss, tx, (0.9,))
+        else:
+            step = lambda state, batch, m=method: train.against(  # noqa: E731
+                m.loss, tx, (0.9,), state, world.params, jax.tree.map(lambda x: x[None], batch)
+            )
+        end, _ = jax.eval_shape(step, state, batch)
+        assert jax.tree.map(lambda x: x.shape, end) == jax.tree.map(lambda x: x.shape, state), name
+        assert 2 < evaluations(method, NET.apply, params, world.params, batch) < 50, name
+    with pytest.raises(SystemExit, match=r"unknown methods \['GAN'\]; choose among PD, CD"):
+        few_step.main(few_step.Config(methods=("GAN",)))
+
+
+def test_students_begin_as_their_teacher(few_step, world):
+    x, t = jax.random.normal(jax.random.key(1), (3, 2)), jnp.array([0.2, 0.6, 1.0])
+    for name in ("CD", "CTM"):
+        method = few_step.METHODS[name](world)
+        params = few_step.initial(world, POINTS, method)
+        model = method.model(few_step.COSINE, Partial(NET.apply, params))
+        x0 = model(x, t) if name == "CD" else model(x, t, jnp.zeros(3))
+        np.testing.assert_allclose(x0, world.teacher(x, t), atol=1e-5)
+        np.testing.assert_allclose(model(x, 0.0) if name == "CD" else model(x, t, t), x, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_small_table(few_step, tmp_path, monkeypatch):
+    x, labels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8), np.arange(40) % 10
+    images = ImageData("fashion_mnist", x, labels, x, labels, tuple("0123456789"))
+    net = presets.small(width=8, multipliers=(1,))
+    params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
+    monkeypatch.setattr(data, "load", lambda *_, **__: images)
+    monkeypatch.setattr(evaluate, "judge", lambda _: lambda x: {"fd": float(np.abs(x).mean()), "kid": 0.0})
+    monkeypatch.setattr(few_step, "COUNTS", (1,))
+    monkeypatch.setattr(few_step, "MORE", ())
+    monkeypatch.setattr(few_step, "SOLVERS", dict(list(few_step.SOLVERS.items())[:1]))
+    save_params(tmp_path / "teacher.safetensors", params, dtype=None)
+    loop = train.LoopConfig(steps=6, log_every=6, checkpoint_every=6, sample_every=0)
+    config = few_step.Config(net, tmp_path / "teacher.safetensors", methods=("PD",), teacher_steps=2, loop=loop)
+    config = dataclasses.replace(config, batch_size=4, samples=113, workdir=tmp_path / "run")
+    summary = few_step.main(config)
+    found = ("PD, 1", "DDIM, uniform t, 1")
+    assert set(summary) == {f"{name}/{figure}" for name in found for figure in ("fd", "kid")} | {"PD/evaluations"}
+    assert np.isfinite(list(summary.values())).all()
+    assert (tmp_path / "run/equal_noise.png").is_file()
+    rows = json.loads((tmp_path / "run/rows.json").read_text())
+    monkeypatch.setattr(evaluate, "judge", lambda _: lambda x: pytest.fail("measured twice"))
+    again = dataclasses.replace(config, loop=dataclasses.replace(loop, resume=True))
+    few_step.main(again)
+    with pytest.raises(SystemExit, match="holds figures of other settings"):
+        few_step.main(dataclasses.replace(again, samples=200))
+    with pytest.raises(SystemExit, match="needs more than 112 samples"):
+        few_step.main(dataclasses.replace(again, samples=64))
+    with pytest.raises(ValueError, match="3 steps cannot be halved to 1"):
+        few_step.main(dataclasses.replace(again, teacher_steps=3))
+    assert json.loads((tmp_path / "run/rows.json").read_text()) == rows
