@@ -12,7 +12,7 @@ measurement is what a network sees of the image (`diffjax.operators.perceptual`)
 three times as dear. Scale 0 is the model by itself.
 
     task      the loss                                               who judges
-    identity  distance of dlib's face network                        `face_judge.py`: ArcFace on EfficientNet-Lite0
+    identity  distance of dlib's face network, in eight views        `face_judge.py`: ArcFace on EfficientNet-Lite0
     text      -log p(text | x_0) by the guide of `emoji_clip.py`     its judge, on EfficientNet-Lite0
     style     distance of Gram matrices of EfficientNet-Lite0        the loss itself, and the judge of text
 """

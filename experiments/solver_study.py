@@ -100,7 +100,7 @@ def main(config: Config) -> dict[str, Any]:
     if unknown or config.samples <= 64:
         raise SystemExit(f"unknown solvers {sorted(unknown)} (there are {list(SOLVERS)}), or 64 samples or fewer")
     experiment.start(config.workdir, config)
-    table = experiment.Table(config.workdir / "rows.json")
+    table = experiment.Table(config.workdir / "rows.json", {"samples": config.samples, "seed": config.seed})
     exact(config, table)
     learned(config, table)
     figure(config, table, config.workdir / "solver_study.png")

@@ -86,3 +86,19 @@ def test_toy_2d_comes_near_the_floor(load, tmp_path):
     assert (tmp_path / "toy" / "samples.png").is_file()
     for solver in toy.SOLVERS:  # the data's own scale is 1, two sets of 2000 are about 0.03 apart
         assert result[solver] < 0.12 and result[f"{solver}, exact"] < 0.1
+
+
+def test_a_table_measures_once_and_knows_its_settings(tmp_path):
+    path, calls = tmp_path / "rows.json", []
+    fn = lambda: calls.append(1) or {"fd": 2.0}  # noqa: E731
+    table, other = experiment.Table(path, {"steps": 3}), experiment.Table(path, {"steps": 3})
+    table.measure("A, 1", fn)
+    table.measure("A, 1", fn)
+    other.measure("B, 1", fn)  # knows nothing of A, and keeps it
+    assert len(calls) == 2 and table["A, 1/fd"] == 2.0
+    assert json.loads(path.read_text()) == {"settings": {"steps": 3}, "A, 1/fd": 2.0, "B, 1/fd": 2.0}
+    experiment.Table(path, {"steps": 3}).measure("B, 1", fn)
+    experiment.Table(path).measure("A, 1", fn)
+    assert len(calls) == 2
+    with pytest.raises(SystemExit, match="figures of other settings: choose another --workdir"):
+        experiment.Table(path, {"steps": 4})
