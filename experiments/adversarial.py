@@ -69,9 +69,7 @@ def with_latent(params: PyTree, x: Array, c_noise: Any, cond: Any, **options: An
 STUDENT = d.Student(SDE, times.OneOf(GRIDS[2][:-1]), NET.apply, precondition.from_velocity)
 FOOL_HEADS = d.Fool(d.Critic(heads, d.Features(fourier)))
 FOOL_NOISED = d.Fool(d.Critic(judge, d.Noised(SDE, LEVELS), d.softplus))
-FAKE = d.OnSamples(
-    STUDENT, losses.DSM(SDE, LEVELS, fake_score, precondition.from_velocity, weightings.velocity, train=False)
-)
+DENOISE = losses.DSM(SDE, LEVELS, fake_score, precondition.from_velocity, weightings.velocity, train=False)
 MATCH = d.DistributionMatching(SDE, LEVELS, TEACHER, fake_score, precondition.from_velocity)
 
 
@@ -86,6 +84,17 @@ def with_heads(*more: tuple[Any, float]) -> Method:
     return method(d.Discriminate(STUDENT, FOOL_HEADS.critic, 1e-3), d.Generate(STUDENT, terms, weights))
 
 
+def dmd() -> Method:
+    return method(d.OnSamples(STUDENT, DENOISE), d.Generate(STUDENT, (MATCH,), (1.0,)), 5)
+
+
+def dmd2() -> Method:
+    """DMD beside a discriminator; the student trains where its own sampler brings it."""
+    student = dataclasses.replace(STUDENT, ts=GRIDS[2])
+    rivals = d.OnSamples(student, DENOISE), d.Discriminate(student, FOOL_NOISED.critic)
+    return method(losses.Sum(rivals, (1.0, 1.0)), d.Generate(student, (MATCH, FOOL_NOISED), (1.0, 0.1)), 5)
+
+
 def ddgan(steps: int) -> Method:
     student = d.PairStudent(SDE, GRIDS[steps], with_latent, precondition.from_x0, LATENT)
     fool = d.Fool(d.Critic(judge, d.stepwise, d.softplus))
@@ -96,12 +105,8 @@ def ddgan(steps: int) -> Method:
 METHODS: dict[str, Callable[[int], Method]] = {  # of the number of sampling steps
     "GAN": lambda steps: with_heads(),
     "ADD": lambda steps: with_heads((d.ScoreDistillation(SDE, LEVELS, TEACHER), 2.5)),
-    "DMD": lambda steps: method(FAKE, d.Generate(STUDENT, (MATCH,), (1.0,)), 5),
-    "DMD2": lambda steps: method(
-        losses.Sum((FAKE, d.Discriminate(STUDENT, FOOL_NOISED.critic)), (1.0, 1.0)),
-        d.Generate(STUDENT, (MATCH, FOOL_NOISED), (1.0, 0.1)),
-        5,
-    ),
+    "DMD": lambda steps: dmd(),
+    "DMD2": lambda steps: dmd2(),
     "DDGAN": ddgan,
 }
 

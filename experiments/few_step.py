@@ -49,8 +49,6 @@ SOLVERS: dict[str, tuple[Sampler, Callable]] = {
     "PNDM, uniform t": (dj.PNDM(4), times.uniform),
 }
 LAW, SORTED = times.LowDiscrepancy(1e-3), times.Sorted(times.Uniform(1e-3))
-
-
 steps = partial(times.uniform, COSINE, t_min=0.0)  # n -> the students' grid
 GRID, TOLD = steps(16), precondition.clock(VP)
 consistent = partial(precondition.from_v, c_noise=TOLD)  # alpha x - sigma F: x itself at t = 0
@@ -92,7 +90,7 @@ def consistency_distillation(world: World) -> Method:
 
 def continuous(world: World) -> Method:
     law = times.LogNormal(COSINE, -0.5, 1.4)
-    options: dict[str, Any] = dict(c_noise=TOLD, warmup=world.steps / 4)
+    options: dict[str, Any] = dict(c_noise=TOLD, c=3.0, warmup=world.steps / 4)  # c: 0.1 for the root mean square
     return Method(COSINE, d.ContinuousConsistency(COSINE, law, world.net.apply, world.teacher, **options), consistent)
 
 

@@ -12,7 +12,7 @@ have several heads: logits are an array [B, ...] or a tree of them, of which (1)
 
             student                     view               game      r1     terms, weights
     ADD     Student(sde, OneOf(ts))     Features(F)        hinge     1e-5   Fool, 1; ScoreDistillation, 2.5
-    DMD2    Student(sde, Fixed(T))      Noised(sde, law)   softplus  None   DistributionMatching, 1; Fool, small
+    DMD2    Student(sde, OneOf(ts), ts) Noised(sde, law)   softplus  None   DistributionMatching, 1; Fool, small
     DDGAN   PairStudent(sde, ts)        stepwise           softplus  0.01   Fool, 1
 
 ADD (Sauer et al. 2023) shows D the features of a frozen network, and R1 is taken in them. DMD2 (Yin et al. 2024) adds

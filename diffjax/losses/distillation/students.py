@@ -26,21 +26,37 @@ from diffjax.typing import SDE, PyTree, pytree, static
 
 @pytree
 class Student:
-    """Eq. 1; `student(params, draw) -> x [B, ...]`, `student.real(draw)` is x_0."""
+    """Eq. 1; `student(params, draw) -> x [B, ...]`, `student.real(draw)` is x_0.
+
+    With `ts`, a falling grid on which s lies, x_s is what the student's own sampler (`Renoise(1.0)`) has there, and no
+    data: DMD2's backward simulation (Yin et al. 2024, Section 4.5), at the cost of a forward pass for each inner node.
+    """
 
     sde: SDE
     law: Callable  # (key, n) -> s [n], see `times`
     network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
     precondition: Callable = static()  # (sde, network) -> f, as in `Consistency`
+    ts: Array | None = None
     train: bool = static(default=True)
 
     def __call__(self, params: PyTree, draw: Draw) -> Array:
         s = self.law(draw.k_time, len(draw.x0))
-        x_s = gaussian.perturb(self.sde, draw.x0, s, draw.eps)
-        return self.precondition(self.sde, bound(self, params, draw))(x_s, s, draw.cond)
+        f = self.precondition(self.sde, bound(self, params, draw))
+        return f(self._start(f, draw, s), s, draw.cond)
 
     def real(self, draw: Draw) -> Array:
         return draw.x0
+
+    def _start(self, f: Callable, draw: Draw, s: Array) -> Array:
+        """x_s, without a gradient."""
+        if self.ts is None:
+            return gaussian.perturb(self.sde, draw.x0, s, draw.eps)
+        x, ts = bcast(self.sde.sigma(self.sde.T), draw.eps) * draw.eps, jnp.asarray(self.ts)
+        for i in range(1, len(ts) - 1):
+            x0 = f(x, jnp.full(len(x), ts[i - 1]), draw.cond)
+            further = gaussian.perturb(self.sde, x0, ts[i], normal(fold(draw.k_time, i), x))
+            x = jnp.where(bcast(s <= ts[i], x), further, x)
+        return jax.lax.stop_gradient(x)
 
 
 @pytree

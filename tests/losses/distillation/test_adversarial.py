@@ -48,6 +48,26 @@ def log_ratio(rival, h, c, cond):
     return (-0.5 * ((h - M) / S) ** 2 - jnp.log(S) - log_q)[:, 0]
 
 
+def test_a_student_starts_where_its_own_sampler_would():
+    """Backward simulation: x_t = (1 - t) f(x) + t n from node to node, and a gradient through the last f alone."""
+    mu, tau, n, ts = 0.4, 0.6, 20_000, jnp.array([1.0, 0.6, 0.3, 0.0])
+    student = d.Student(FLOW, times.Fixed(0.3), affine, in_x0, ts)
+    draw = d.draws.read(KEY, jnp.full((n, 1), 77.0))  # no data enter
+    run = jax.jit(lambda params, student: student(params, draw)[:, 0])
+    mean, var = 0.0, 1.0
+    for t in (0.6, 0.3):
+        mean, var = (1 - t) * (mu + tau * mean), ((1 - t) * tau) ** 2 * var + t**2
+    x = np.asarray(run(law(mu, tau), student), np.float64)
+    mean, deviation = mu + tau * mean, tau * np.sqrt(var)
+    assert abs(x.mean() - mean) < 4 * deviation / np.sqrt(n)
+    assert abs(x.std() - deviation) < 4 * deviation / np.sqrt(2 * n)
+    slope = jax.grad(lambda params: run(params, student).mean())(law(mu, tau))
+    np.testing.assert_allclose(slope["mu"], 1.0, rtol=1e-5)
+    np.testing.assert_allclose(slope["tau"], (x.mean() - mu) / tau, rtol=1e-3)
+    first = dataclasses.replace(student, law=times.Fixed(1.0))  # before the first inner node: noise itself
+    np.testing.assert_allclose(run(law(0.0, 1.0), first), draw.eps[:, 0], rtol=1e-6)
+
+
 @pytest.mark.parametrize(("p", "q"), [(0.3, 0.3), (0.7, 0.2), (0.1, 0.5)])
 def test_the_best_discriminator_and_its_value(p, q):
     """p real(D) + q fake(D) over all D: hinge sign(p - q), 2 min(p, q); softplus log p/q and Jensen-Shannon's value."""
