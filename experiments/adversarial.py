@@ -7,7 +7,18 @@ Two players train in turn; a round is one step of the student, and of its rival 
 is ADD without its teacher; DDGAN's 1 and 2 steps are two students. Each row gives the sliced W2 distance between the
 data and 1-step and 2-step samples, beside that of the teacher's DDIM. In 2 steps all but DDGAN renoise between.
 
-RESULTS
+Three minutes on two busy CPU cores, jax 0.10.2, 2026-11-25; one seed:
+
+    sliced W2     1 step   2 steps
+    GAN           0.6038    0.6044
+    ADD           0.2698    0.2077
+    DMD           0.2023    0.1502
+    DMD2          0.0793    0.1064
+    DDGAN         0.0699    0.0653
+    DDIM          0.9981    0.3994      floor   0.0246
+
+A teacher's score mends what a discriminator of features leaves, and a discriminator of noised samples beside it, in
+DMD2, halves the distance again; DDGAN, whose latent lets one step choose among the modes, comes nearest.
 """
 
 from __future__ import annotations

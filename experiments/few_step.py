@@ -10,7 +10,7 @@ four solvers at each number of evaluations. `FD` is the Fréchet distance, in 64
 or in 112 of EfficientNet-Lite0 (emoji); cost counts network evaluations of one example in training, a backward pass as
 two, by the FLOPs of a step. The picture shows the same noise through teacher and students.
 
-A student is trained once: a run that was stopped goes on where it was with --resume.
+A run that was stopped goes on with --resume.
 
 RESULTS
 """
@@ -37,7 +37,7 @@ from diffjax.losses import weightings
 from diffjax.nn import presets
 from diffjax.student_run import Method, StudentRun, evaluations
 from diffjax.typing import SDE, Denoiser, PyTree, Sampler
-from diffjax.weights import graft, load_params
+from diffjax.weights import graft, load_params, save_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks"
 VP, COSINE = dj.VP(), dj.Cosine()
@@ -136,6 +136,8 @@ class Config:
     data: str = "fashion_mnist"
     methods: tuple[str, ...] = ("PD", *METHODS)
     """PD (progressive distillation) and the names in METHODS."""
+    begin: Path | None = None
+    """The weights of a student to begin from, in place of the teacher's."""
     teacher_steps: int = 32
     """Where progressive distillation begins; its rounds share the training steps."""
     rounds: int = 300
@@ -219,7 +221,9 @@ class Samples(NamedTuple):
 def students(config: Config, world: World, samples: Samples, name: str) -> dict[int, tuple[Any, Sampler]]:
     """The students of a method by their numbers of steps, trained; it is one for all of them, but for PD."""
     method = progressive(world) if name == "PD" else METHODS[name](world)
-    method, params = method._replace(ema=config.optim.ema[:1]), initial(world, samples.images.shape, method)
+    method = method._replace(ema=config.optim.ema[:1])
+    params = initial(world, samples.images.shape, method)
+    params = params if config.begin is None else load_params(config.begin, params)
     loop = config.loop if method.rival is None else dataclasses.replace(config.loop, steps=config.rounds)
     run = StudentRun(config.optim.build, samples.batches, loop, config.workdir, jax.random.key(config.seed))
     cost = partial(evaluations, method, world.net.apply, params, world.params, next(samples.batches(0)))
@@ -228,6 +232,7 @@ def students(config: Config, world: World, samples: Samples, name: str) -> dict[
         halved = run.progressive(method, world.net.apply, params, world.teacher, steps(config.teacher_steps))
         return {n: (model, method.sampler) for n, model in halved.items() if n in COUNTS}
     params = run.fit(name, method, params, world.params)
+    save_params(config.workdir / f"{name}.safetensors", params)
     return dict.fromkeys(COUNTS, (method.model(COSINE, Partial(world.net.apply, params)), method.sampler))
 
 
