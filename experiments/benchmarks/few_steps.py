@@ -6,7 +6,12 @@
 All are one jitted call of `sample` with the small U-Net of Fashion-MNIST; a student runs in turn with the teacher, in
 one process. `speed-up` is the median over the rounds of the ratio of their times, `calls` that of their network calls.
 
-RESULTS
+Two idle CPU cores, jax 0.10.2, 2026-11-25; kinds of students do not differ:
+
+    steps           1      2      4
+    ms an image  0.73   1.41   2.79
+    speed-up     47.3   24.4   12.2
+    calls          50     25   12.5
 """
 
 from __future__ import annotations
@@ -64,7 +69,7 @@ def main(batch: int = 64, rounds: int = 5) -> dict[str, float]:
             took = [[seconds(fn) for fn in pair] for _ in range(rounds)]
             own, ratio = statistics.median(a for a, _ in took), statistics.median(b / a for a, b in took)
             found[f"{name}, {n}"] = ratio
-            print(f"{name:<16}{n:>5}{1000 * own / batch:>13.2f}{ratio:>10.1f}{TEACHER / n:>7.0f}", flush=True)
+            print(f"{name:<16}{n:>5}{1000 * own / batch:>13.2f}{ratio:>10.1f}{TEACHER / n:>7g}", flush=True)
     return found
 
 
