@@ -8,20 +8,20 @@ Each student starts as its teacher, a VP network whose weights are part of the r
 process in the cosine clock. Students are sampled on uniform grids, the teacher by the best of three solvers. FD is the
 Fréchet distance, in 64 features of a classifier or (emoji) in 112 of EfficientNet-Lite0; evaluations are of one example
 in training, a backward pass counted as two, by FLOPs. The picture shows the same noise through teacher and students.
-
 Fashion-MNIST, 2,000 samples (FD of as many test images: 1.52), two shared CPU cores, jax 0.10.2, 2026-11-25:
 
     FD in steps       1      2      4      8     16     50    evaluations
     teacher, best   376   46.4   17.3   6.84   5.11   5.41
     CD             14.1   10.7   7.94   7.06                  0.46 million
     CD, 3000 steps 13.5   10.3   7.60   6.41                  1.15
+    CTM            19.6   9.26   6.40   6.51                  1.15
     PSD            24.3   12.4   10.1   11.7                  0.84
     PD             20.8   15.9   11.3   9.02                  0.38
     LMD            29.5   17.2   11.6   8.42                  0.53
     DMD from CD    16.5   12.6   8.69   8.58                  0.48    --begin CD.safetensors
 
-With its second step at t = 0.7 the longer CD has 9.1. Its loss must count errors of the network (`error_in_v`): with
-errors in x_0 the late times stay unlearnt, FD 71 and 86. sCD is left out: it ruined its teacher (FD 305; c = 0.1).
+With its second step at t = 0.7 the longer CD has 9.1. Errors must be counted in v (`error_in_v`): in x_0, CD's are 71
+and 86. sCD is left out: it ruined its teacher (FD 305; c = 0.1).
 """
 
 from __future__ import annotations
