@@ -18,7 +18,7 @@ Fashion-MNIST, 2,000 samples (FD of as many test images: 1.52), two shared CPU c
     PSD            24.3   12.4   10.1   11.7                  0.84
     PD             20.8   15.9   11.3   9.02                  0.38
     LMD            29.5   17.2   11.6   8.42                  0.53
-    DMD from CD    16.5   12.6   8.69   8.58                  0.48    --begin CD.safetensors
+    DMD from CD    16.5   12.6   8.69   8.58                  0.48    300 rounds, --begin the longer CD
 
 With its second step at t = 0.7 the longer CD has 9.1. Errors must be counted in v (`error_in_v`): in x_0, CD's are 71
 and 86. sCD is left out: it ruined its teacher (FD 305; c = 0.1).
