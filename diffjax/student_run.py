@@ -1,6 +1,7 @@
 """The run that all distillation experiments share: a student, alone or against a rival, trained, resumed and counted.
 
-An experiment names its methods as `Method`s; a `StudentRun` trains them, each in a folder of its own.
+An experiment names its methods as `Method`s; a `StudentRun` trains them, each in a folder of its own; on images an
+`EqualNoise` draws from them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.tree_util import Partial
 
 from diffjax import train
+from diffjax.evaluate import generate
+from diffjax.experiment import Table
 from diffjax.losses.distillation import Progressive, halvings
 from diffjax.samplers import Jump, Renoise
 from diffjax.train.state import EmaDecay
@@ -93,6 +97,28 @@ class StudentRun:
             params = share.fit(f"PD{n}", method._replace(loss=loss), params)
             students[n] = teacher = method.model(method.sde, Partial(network, params))
         return students
+
+
+class EqualNoise(NamedTuple):
+    """Samples of many models from one noise: judged, and seen side by side."""
+
+    key: Key
+    shape: tuple[int, ...]  # of an image
+    samples: int
+    judge: Callable[[np.ndarray], dict[str, Any]]
+    table: Table
+    pictures: dict[str, np.ndarray]  # ten samples by model
+
+    def measure(self, name: str, *how: Any) -> None:
+        """Judge samples of `how`, (sde, model, sampler, ts), in a row of the table."""
+        self.table.measure(name, lambda: self.judge(self._draw(self.samples, *how)))
+
+    def look(self, name: str, *how: Any) -> None:
+        """Keep the first ten of them."""
+        self.pictures[name] = self._draw(10, *how)
+
+    def _draw(self, n: int, sde: SDE, model: Any, sampler: Sampler, ts: Array) -> np.ndarray:
+        return generate(self.key, model, sde, sampler, ts, (n, *self.shape))
 
 
 def in_rounds(loop: train.LoopConfig, k: int) -> train.LoopConfig:

@@ -34,18 +34,18 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
 from diffjax import data, evaluate, experiment, flow_maps, losses, nn, plots, precondition, times, train
+from diffjax.data import packages
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
-from diffjax.nn import presets
-from diffjax.student_run import Method, StudentRun, evaluations
-from diffjax.typing import SDE, Denoiser, PyTree, Sampler
+from diffjax.nn import presets, pretrained
+from diffjax.student_run import EqualNoise, Method, StudentRun, evaluations
+from diffjax.typing import Denoiser, PyTree, Sampler
 from diffjax.weights import graft, load_params, save_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks"
@@ -62,6 +62,7 @@ GRID, TOLD = steps(16), precondition.clock(VP)
 consistent = partial(precondition.from_v, c_noise=TOLD)  # alpha x - sigma F: x itself at t = 0
 trajectory = partial(flow_maps.ctm, precondition=consistent, c_noise=precondition.scaled_by(20.0))
 DIAGONAL = Partial(flow_maps.diagonal_of, trajectory)
+HEADS = nn.FeatureHeads()
 
 
 class World(NamedTuple):
@@ -119,6 +120,24 @@ def distribution_matching(world: World) -> Method:
     return Method(COSINE, d.Generate(student, (match,), (1.0,)), consistent, rival=rival, turns=5)
 
 
+def adversarial(world: World) -> Method:
+    student = d.Student(COSINE, times.OneOf(GRID[:-1:4]), world.net.apply, consistent)
+    fool = d.Fool(d.Critic(HEADS.apply, d.Features(frozen())))
+    terms = fool, d.ScoreDistillation(COSINE, times.Uniform(0.02), world.teacher)
+    loss = d.Generate(student, terms, (1.0, 2.5))
+    return Method(COSINE, loss, consistent, rival=d.Discriminate(student, fool.critic, 1e-5))
+
+
+def frozen() -> Callable:
+    """Three stages of EfficientNet-Lite0, from images [B, H, W, 1 or 3]."""
+    return Partial(stages, pretrained.load_efficientnet_lite0(packages.find(*pretrained.EFFICIENTNET_LITE0)))
+
+
+def stages(net: Callable, x: Array) -> Any:
+    x = jnp.broadcast_to(x, (*x.shape[:-1], 3))
+    return net(jax.image.resize(x, (len(x), 64, 64, 3), "linear")).stages[1:4]
+
+
 METHODS: dict[str, Callable[[World], Method]] = {
     "PD": progressive,
     "CD": consistency_distillation,
@@ -126,6 +145,7 @@ METHODS: dict[str, Callable[[World], Method]] = {
     "LMD": map_matching,
     "PSD": self_distillation,
     "DMD": distribution_matching,
+    "ADD": adversarial,
 }
 
 
@@ -162,6 +182,7 @@ def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     images = data.load(config.data, config.data_dir)
     world = World(config.net, load_params(config.teacher))
+    methods = {name: METHODS[name](world) for name in config.methods}
     judge = evaluate.judge(images)
     if judge is None or config.samples <= 112:
         raise SystemExit(f"{images.name} needs more than 112 samples and a network to judge them; see `make data`")
@@ -169,78 +190,56 @@ def main(config: Config) -> dict[str, Any]:
     loop = dataclasses.replace(config.loop, resume=False)
     settings = experiment.describe(dataclasses.replace(config, loop=loop, methods=(), workdir=Path()))
     table = experiment.Table(config.workdir / "rows.json", settings)
-    samples = Samples(config, images, judge, table, {})
-    for name in config.methods:
-        for n, student in sorted(students(config, world, samples, name).items()):
-            samples.student(name, n, *student)
-    samples.teacher(world)
-    samples.picture(world)
+    noise = EqualNoise(jax.random.key(config.seed + 1), images.shape, config.samples, judge, table, {})
+    noise.look("teacher, 50", VP, world.native, dj.DDIM(), times.uniform(VP, 50))
+    for name, method in methods.items():
+        for n, student in sorted(students(config, world, images, table, name, method).items()):
+            how = COSINE, student, method.sampler, steps(n)
+            noise.measure(f"{name}, {n}", *how)
+            if n <= 2:
+                noise.look(f"{name}, {n}", *how)
+    for n in (*COUNTS, *MORE):  # the reference: all solvers, in the teacher's own time
+        for name, (sampler, grid) in list(SOLVERS.items())[: 2 if n >= 50 else None]:
+            noise.measure(f"{name}, {n}", VP, world.native, sampler, grid(VP, n))
+    plots.image_rows(config.workdir / "equal_noise.png", noise.pictures)  # a column is one noise
     summary = {name: value for name, value in table.rows.items() if name.endswith(("/fd", "/kid", "/evaluations"))}
     experiment.finish(config.workdir, summary)
     return summary
 
 
-class Samples(NamedTuple):
-    """Who draws from one noise, and what is found of the images."""
-
-    config: Config
-    images: data.ImageData
-    judge: Callable[[np.ndarray], dict[str, Any]]
-    table: experiment.Table
-    pictures: dict[str, np.ndarray]
-
-    def batches(self, start: int) -> Iterator[Any]:
-        arrays = self.images.train_images, self.images.train_labels, self.config.batch_size
-        return data.batches(*arrays, seed=self.config.seed, start_step=start)
-
-    def draw(self, samples: int, sde: SDE, model: Any, sampler: Sampler, ts: Array) -> np.ndarray:
-        key = jax.random.key(self.config.seed + 1)
-        return evaluate.generate(key, model, sde, sampler, ts, (samples, *self.images.shape))
-
-    def measure(self, name: str, *how: Any) -> None:
-        self.table.measure(name, lambda: self.judge(self.draw(self.config.samples, *how)))
-
-    def teacher(self, world: World) -> None:
-        """The reference: all solvers, in the teacher's own time."""
-        for n in (*COUNTS, *MORE):
-            for name, (sampler, grid) in list(SOLVERS.items())[: 2 if n >= 50 else None]:
-                self.measure(f"{name}, {n}", VP, world.native, sampler, grid(VP, n))
-
-    def student(self, name: str, n: int, model: Any, sampler: Sampler) -> None:
-        how = COSINE, model, sampler, steps(n)
-        self.measure(f"{name}, {n}", *how)
-        if n <= 2:
-            self.pictures[f"{name}, {n}"] = self.draw(10, *how)
-
-    def picture(self, world: World) -> None:
-        """A row for the teacher, and for each student and number of steps; a column is one noise."""
-        teacher = {"teacher, 50": self.draw(10, VP, world.native, dj.DDIM(), times.uniform(VP, 50))}
-        plots.image_rows(self.config.workdir / "equal_noise.png", teacher | self.pictures)
-
-
-def students(config: Config, world: World, samples: Samples, name: str) -> dict[int, tuple[Any, Sampler]]:
+def students(
+    config: Config, world: World, images: data.ImageData, table: experiment.Table, name: str, method: Method
+) -> dict[int, Any]:
     """The students of a method by their numbers of steps, trained; it is one for all of them, but for PD."""
-    method = METHODS[name](world)._replace(ema=config.optim.ema[:1])
-    params = initial(world, samples.images.shape, method)
+
+    def batches(start: int) -> Iterator[Any]:
+        arrays = images.train_images, images.train_labels, config.batch_size
+        return data.batches(*arrays, seed=config.seed, start_step=start)
+
+    method = method._replace(ema=config.optim.ema[:1])
+    params, rival = initial(world, images.shape, method)
     params = params if config.begin is None else load_params(config.begin, params)
     loop = config.loop if method.rival is None else dataclasses.replace(config.loop, steps=config.rounds)
-    run = StudentRun(config.optim.build, samples.batches, loop, config.workdir, jax.random.key(config.seed))
-    cost = partial(evaluations, method, world.net.apply, params, world.params, next(samples.batches(0)))
-    samples.table.measure(name, lambda: {"evaluations": cost() * config.batch_size * loop.steps})
+    run = StudentRun(config.optim.build, batches, loop, config.workdir, jax.random.key(config.seed))
+    cost = partial(evaluations, method, world.net.apply, params, rival, next(batches(0)))
+    table.measure(name, lambda: {"evaluations": cost() * config.batch_size * loop.steps})
     if name == "PD":
         halved = run.progressive(method, world.net.apply, params, world.teacher, steps(config.teacher_steps))
-        return {n: (model, method.sampler) for n, model in halved.items() if n in COUNTS}
-    params = run.fit(name, method, params, world.params)
+        return {n: model for n, model in halved.items() if n in COUNTS}
+    params = run.fit(name, method, params, rival)
     save_params(config.workdir / f"{name}.safetensors", params)
-    return dict.fromkeys(COUNTS, (method.model(COSINE, Partial(world.net.apply, params)), method.sampler))
+    return dict.fromkeys(COUNTS, method.model(COSINE, Partial(world.net.apply, params)))
 
 
-def initial(world: World, shape: tuple[int, ...], method: Method) -> PyTree:
-    """The teacher's parameters, in a network of two times where the student is a flow map."""
-    if not method.two_times:
-        return world.params
+def initial(world: World, shape: tuple[int, ...], method: Method) -> tuple[PyTree, PyTree]:
+    """The student as the teacher, with a second time if it is a flow map; and its rival, the teacher or new heads."""
     x, level = jnp.zeros((1, *shape)), jnp.zeros(1)
-    return graft(jax.jit(world.net.init)(jax.random.key(0), x, (level, level)), world.params)
+    student = rival = world.params
+    if method.two_times:
+        student = graft(jax.jit(world.net.init)(jax.random.key(0), x, (level, level)), world.params)
+    if isinstance(method.rival, d.Discriminate):
+        rival = jax.jit(HEADS.init)(jax.random.key(0), method.rival.critic.view(jax.random.key(0), x)[0])
+    return student, rival
 
 
 EMOJI = presets.small(multipliers=(1, 2, 3)), WEIGHTS / "emoji.safetensors", "emoji"

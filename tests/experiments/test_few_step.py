@@ -31,22 +31,23 @@ def world(few_step):
     return few_step.World(NET, jax.jit(NET.init)(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1)))
 
 
-def test_every_method_takes_a_step(few_step, world):
+def test_every_method_takes_a_step(few_step, world, monkeypatch):
     """Shapes alone, so that nothing is compiled."""
+    monkeypatch.setattr(few_step, "frozen", lambda: Partial(lambda x: [x, x**2]))
     tx, key, batch = optax.sgd(0.1), jax.random.key(0), {"image": jnp.zeros((4, 2))}
     for name, build in few_step.METHODS.items():
         method = build(world)
-        params = few_step.initial(world, POINTS, method)
+        params, rival = few_step.initial(world, POINTS, method)
         state = jax.eval_shape(lambda p=params: train.TrainState.create(key, p, tx, (0.9,)))
         if method.rival is None:
             step = partial(train.train_step, method.loss, tx, (0.9,))
         else:
-            step = lambda state, batch, m=method: train.against(  # noqa: E731
-                m.loss, tx, (0.9,), state, world.params, jax.tree.map(lambda x: x[None], batch)
+            step = lambda state, batch, m=method, r=rival: train.against(  # noqa: E731
+                m.loss, tx, (0.9,), state, r, jax.tree.map(lambda x: x[None], batch)
             )
         end, _ = jax.eval_shape(step, state, batch)
         assert jax.tree.map(lambda x: x.shape, end) == jax.tree.map(lambda x: x.shape, state), name
-        assert 2 < evaluations(method, NET.apply, params, world.params, batch) < 50, name
+        assert 2 < evaluations(method, NET.apply, params, rival, batch) < 50, name
     with pytest.raises(SystemExit, match=r"unknown methods \['GAN'\]; choose among PD, CD"):
         few_step.main(few_step.Config(methods=("GAN",)))
 
@@ -55,7 +56,7 @@ def test_students_begin_as_their_teacher(few_step, world):
     x, t = jax.random.normal(jax.random.key(1), (3, 2)), jnp.array([0.2, 0.6, 1.0])
     for name in ("CD", "CTM"):
         method = few_step.METHODS[name](world)
-        params = few_step.initial(world, POINTS, method)
+        params, _ = few_step.initial(world, POINTS, method)
         model = method.model(few_step.COSINE, Partial(NET.apply, params))
         x0 = model(x, t) if name == "CD" else model(x, t, jnp.zeros(3))
         np.testing.assert_allclose(x0, world.teacher(x, t), atol=1e-5)
