@@ -80,10 +80,14 @@ def methods(m: dj.Measurement, mixture: dj.GaussianMixture, posterior: dj.Gaussi
 
 
 def mixtures(config: Config, dim: int, m: int) -> dict[str, float]:
-    """Sliced W2 from the posterior, of every method, over the worlds."""
+    """Sliced W2 from the posterior, of every method: the mean, the least and the greatest of the worlds."""
     rows = [distances(config, *world(dim, m, seed)) for seed in range(config.worlds)]
-    summary = {f"{dim}-D, {name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    print("\n".join(f"{name:<32}{value:.3f}" for name, value in summary.items()), flush=True)
+    summary, head = {}, "".join(f"{word:>8}" for word in ("mean", "least", "most"))
+    print(f"{f'sliced W2, {config.worlds} worlds':<32}{head}")
+    for name in rows[0]:
+        found = np.array([row[name] for row in rows])
+        print(f"{dim}-D, {name:<27}{found.mean():>8.3f}{found.min():>8.3f}{found.max():>8.3f}", flush=True)
+        summary[f"{dim}-D, {name}"] = float(found.mean())
     return summary
 
 
