@@ -1,5 +1,6 @@
 """Few steps on real images: every distillation of one teacher, by steps, beside the teacher's best solver.
 
+    make data                                                  # once, for ADD's discriminator and for the emoji
     python experiments/few_step.py                             # Fashion-MNIST, 28 x 28: about an hour on two CPU cores
     python experiments/few_step.py --preset emoji              # RGB emoji, 32 x 32
     python experiments/few_step.py --methods CD PD --resume    # a run that was stopped goes on
@@ -9,7 +10,7 @@ process in the cosine clock. Students are sampled on uniform grids, the teacher 
 Fréchet distance, in 64 features of a classifier or (emoji) in 112 of EfficientNet-Lite0; evaluations are of one example
 in training, a backward pass counted as two, by FLOPs. The picture shows the same noise through teacher and students.
 All but PD are asked for two steps twice, the second time with the second step at t = 0.7, as sCM has it (1.1 of pi/2;
-Lu & Song 2024). The table is in the README; `--methods ADD` needs `make data`.
+Lu & Song 2024). The table is in the README.
 
 Errors must be counted in v (`error_in_v`): in x_0, FD of CD was 71 and 86 in one and two steps. sCD is left out: with
 c = 0.1 it ruined its teacher (FD 305).
@@ -152,7 +153,7 @@ class Config:
     teacher_steps: int = 32
     """Where progressive distillation begins; its rounds share the training steps."""
     rounds: int = 300
-    """Steps of a student with a rival, which takes five for each."""
+    """Steps of a student that has a rival; DMD's takes five for each, ADD's one."""
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
         lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,)
     )

@@ -1,6 +1,6 @@
 """Posterior samplers and guidance on laws that are known: distances from the truth, and two famous biases.
 
-    python experiments/posterior_mixtures.py        # two minutes on two CPU cores
+    python experiments/posterior_mixtures.py        # three worlds: two minutes on two CPU cores
 
 1. Gaussian mixtures in 2 and 8 dimensions with 1 and 4 noisy measurements, three of each: sliced Wasserstein distance
    of each method's samples from the true posterior, mean over the three. `floor` is that of two sets of true samples,
@@ -9,6 +9,24 @@
    misses it however many steps there are; RePaint's resampling mends that.
 3. Classifier-free guidance of x | c ~ N(1.5 c, 0.5), c ~ N(0, 1), at c = 1: mean and variance of its samples, of the
    recursion that its steps follow, and of the tilted density p(x) p(c | x)^scale, which it does not sample.
+
+Sliced W2 in ten worlds (`--worlds 10`), two busy CPU cores, jax 0.10.2, 2026-11-26, mean (least to greatest):
+
+                                 2-D, 1 measurement      8-D, 4 measurements
+    floor                      0.025 (0.011 to 0.054)   0.013 (0.010 to 0.017)
+    prior                      0.856 (0.212 to 1.655)   1.050 (0.520 to 1.637)
+    exact                      0.023 (0.014 to 0.048)   0.016 (0.015 to 0.022)
+    PiGDM, exact covariance    0.139 (0.023 to 0.377)   0.085 (0.021 to 0.238)
+    PiGDM                      0.142 (0.015 to 0.506)   0.101 (0.044 to 0.186)
+    DPS, squared, zeta 0.1     0.192 (0.105 to 0.351)   0.165 (0.125 to 0.206)
+    DPS, norm, zeta 0.1        0.234 (0.128 to 0.392)   0.147 (0.119 to 0.182)
+    DPS, squared, as a score   0.168 (0.042 to 0.359)   0.143 (0.084 to 0.233)
+    MPGD, squared              0.240 (0.077 to 0.402)   0.193 (0.099 to 0.279)
+    DDNM+                      0.164 (0.066 to 0.456)   0.125 (0.080 to 0.186)
+    DiffPIR                    0.226 (0.042 to 0.820)   0.168 (0.061 to 0.318)
+
+Only the posterior's own score reaches the floor everywhere. PiGDM's Gaussian with the exact covariance comes within 2.5
+floors in four of the ten 2-D worlds and misses by up to fifteen: with several modes p(x_0 | x_t) is no Gaussian.
 """
 
 from __future__ import annotations
