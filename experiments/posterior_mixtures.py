@@ -26,7 +26,7 @@ Sliced W2 in ten worlds (`--worlds 10`), two busy CPU cores, jax 0.10.2, 2026-11
     DiffPIR                    0.226 (0.042 to 0.820)   0.168 (0.061 to 0.318)
 
 Only the posterior's own score reaches the floor everywhere. PiGDM's Gaussian with the exact covariance comes within 2.5
-floors in four of the ten 2-D worlds and misses by up to fifteen: with several modes p(x_0 | x_t) is no Gaussian.
+floors in four of the ten 2-D worlds and stays up to fifteen away in the others, where p(x_0 | x_t) has several modes.
 """
 
 from __future__ import annotations

@@ -11,11 +11,12 @@ import optax
 import pytest
 from jax.tree_util import Partial
 
+import diffjax as dj
 from diffjax import data, evaluate, nn, train
 from diffjax.data.image_data import ImageData
 from diffjax.nn import presets
 from diffjax.student_run import evaluations
-from diffjax.weights import save_params
+from diffjax.weights import load_params, save_params
 
 NET = nn.MLP(width=8, depth=1)  # points for images where there is nothing to see
 POINTS = (2,)
@@ -61,6 +62,23 @@ def test_students_begin_as_their_teacher(few_step, world):
         x0 = model(x, t) if name == "CD" else model(x, t, jnp.zeros(3))
         np.testing.assert_allclose(x0, world.teacher(x, t), atol=1e-5)
         np.testing.assert_allclose(model(x, 0.0) if name == "CD" else model(x, t, t), x, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_published_student_follows_its_teacher(few_step):
+    """Two of its steps end nearer to where the teacher's ODE ends than two of DDIM; measured: 0.16 and 0.41."""
+    net, sde = presets.small(), few_step.COSINE
+    teacher = few_step.World(net, load_params(few_step.WEIGHTS / "fashion_vp.safetensors")).teacher
+    params = load_params(few_step.WEIGHTS / "fashion_ctm.safetensors")
+    student = few_step.trajectory(sde, Partial(net.apply, params))
+    x = dj.prior_sample(jax.random.key(1), sde, (8, 28, 28, 1))
+
+    def ends(model, sampler, ts):
+        return dj.sample(jax.random.key(0), model, sde, sampler, ts, x)
+
+    truth = ends(teacher, dj.DPMpp2M(), few_step.steps(25))
+    error = jnp.sqrt(jnp.mean((ends(student, dj.Jump(), few_step.LATE) - truth) ** 2))
+    assert error < 0.6 * jnp.sqrt(jnp.mean((ends(teacher, dj.DDIM(), few_step.LATE) - truth) ** 2))
 
 
 @pytest.mark.slow
