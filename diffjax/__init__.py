@@ -35,6 +35,7 @@ from diffjax.likelihood import bits_per_dim as bits_per_dim
 from diffjax.likelihood import log_likelihood as log_likelihood
 from diffjax.operators import Measurement as Measurement
 from diffjax.operators import measure as measure
+from diffjax.oracle import Boxes as Boxes
 from diffjax.oracle import Empirical as Empirical
 from diffjax.oracle import GaussianMixture as GaussianMixture
 from diffjax.samplers import DDIM as DDIM

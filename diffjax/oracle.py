@@ -10,14 +10,22 @@ If x_0 is a Gaussian mixture, so is x_t = alpha x_0 + sigma eps:
 
 (4) is the probability-flow ODE's solution if there is one component: each principal axis keeps its standard score.
 
+Equal boxes, on which the law is uniform, smear into products of intervals: with Phi the normal distribution function
+
+    (5) p_t(x) = mean over k of prod_d (Phi(v_kd) - Phi(u_kd)) / (alpha (high - low)_kd),  u = (alpha low - x) / sigma
+
+and v the same of high; E[x_0 | x_t] is that of normal laws cut off at the walls.
+
 A data set is the mixture with C = 0 and equal weights; its ideal denoiser is what a network would learn that memorised
 it (Karras et al. 2022, App. B.3).
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jax.scipy.special import logsumexp
+from jax.scipy.special import log_ndtr, logsumexp
+from jax.scipy.stats import norm
 from jax.tree_util import Partial
 
 from diffjax.arrays import bcast, example_keys
@@ -144,3 +152,76 @@ class Empirical:
     def denoiser(self, sde: SDE) -> Denoiser:
         """`denoise` bound to an SDE: the Denoiser `(x, t, cond) -> x_0`."""
         return Partial(Empirical.denoise, self, sde)
+
+
+@pytree
+class Boxes:
+    """The uniform law on boxes of equal volume and without overlap, from lows [K, D] to highs [K, D]; x is [B, D]."""
+
+    lows: Array
+    highs: Array
+
+    def sample(self, key: Key, n: int) -> Array:
+        """n draws, [n, D]; `key` is one key or n keys."""
+        return jax.vmap(self._draw)(example_keys(key, n))
+
+    def _draw(self, key: Key) -> Array:
+        k_box, k_inside = jax.random.split(key)
+        k = jax.random.randint(k_box, (), 0, len(self.lows))
+        low, high = jnp.asarray(self.lows)[k], jnp.asarray(self.highs)[k]
+        return jax.random.uniform(k_inside, low.shape, low.dtype, low, high)
+
+    def log_prob(self, x: Array) -> Array:
+        """log density of the data in nats, [B]: -inf outside."""
+        inside = ((x[:, None] >= self.lows) & (x[:, None] < self.highs)).all(-1).any(-1)
+        volume = jnp.prod(jnp.asarray(self.highs - self.lows)[0])
+        return jnp.where(inside, -jnp.log(len(self.lows) * volume), -jnp.inf)
+
+    def log_prob_at(self, sde: SDE, x: Array, t: Time) -> Array:
+        """log p_t(x) in nats, [B] (Eq. 5), where there is noise."""
+        return logsumexp(self._smeared(sde, x, t)[0].sum(-1), axis=-1) - jnp.log(len(self.lows))
+
+    def denoise(self, sde: SDE, x: Array, t: Time, cond: Cond = None) -> Array:
+        """E[x_0 | x_t = x], [B, D]; without noise x."""
+        log_p, mean = self._smeared(sde, x, t)
+        weights = jax.nn.softmax(log_p.sum(-1), axis=-1)
+        return jnp.where(bcast(sde.sigma(t), x) == 0, x, jnp.einsum("bk,bkd->bd", weights, mean))
+
+    def denoiser(self, sde: SDE) -> Denoiser:
+        """`denoise` bound to an SDE: the Denoiser `(x, t, cond) -> x_0`."""
+        return Partial(Boxes.denoise, self, sde)
+
+    def _smeared(self, sde: SDE, x: Array, t: Time) -> tuple[Array, Array]:
+        """log p(x_t) and E[x_0 | x_t] of each axis of each box alone, [B, K, D]."""
+        if x.ndim != 2 or x.shape[-1] != jnp.shape(self.lows)[-1]:
+            raise ValueError(f"expected x of shape [B, {jnp.shape(self.lows)[-1]}], got {x.shape}")
+        low, high = jnp.asarray(self.lows), jnp.asarray(self.highs)
+        alpha, sigma = (jnp.asarray(c)[..., None, None] for c in (sde.alpha(t), sde.sigma(t)))
+        sigma = jnp.where(sigma == 0, 1, sigma)
+        wide = alpha * (high - low) < 4 * sigma  # so much noise that all is smooth across a box
+        smooth = _by_nodes(x[:, None], low, high, alpha, sigma)
+        walled = _by_walls(x[:, None], low, high, jnp.where(wide, 1, alpha), jnp.where(wide, (high - low) / 4, sigma))
+        return jnp.where(wide, smooth[0], walled[0]), jnp.where(wide, smooth[1], walled[1])
+
+
+def _by_nodes(x: Array, low: Array, high: Array, alpha: Array, sigma: Array) -> tuple[Array, Array]:
+    """log of the mean of N(x; alpha z, sigma^2) over z in [low, high], and z's posterior mean, by Gauss-Legendre."""
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    z = low[..., None] + (high - low)[..., None] * jnp.asarray((nodes + 1) / 2, low.dtype)
+    log_p = -0.5 * ((x[..., None] - alpha[..., None] * z) / sigma[..., None]) ** 2
+    log_p += jnp.asarray(np.log(weights / 2), low.dtype)
+    log_z = logsumexp(log_p, axis=-1)
+    return log_z - jnp.log(sigma) - 0.5 * jnp.log(2 * jnp.pi), (jax.nn.softmax(log_p, axis=-1) * z).sum(-1)
+
+
+def _by_walls(x: Array, low: Array, high: Array, alpha: Array, sigma: Array) -> tuple[Array, Array]:
+    """The same by the normal distribution function, in logarithms on the side where its differences are exact."""
+    u, v = (alpha * low - x) / sigma, (alpha * high - x) / sigma
+    flip = u + v > 0
+    u, v = jnp.where(flip, -v, u), jnp.where(flip, -u, v)
+    log_mass = log_ndtr(v) + jnp.log1p(-jnp.exp(log_ndtr(u) - log_ndtr(v)))
+    drift = jnp.exp(norm.logpdf(u) - log_mass) - jnp.exp(norm.logpdf(v) - log_mass)  # E of N(0, 1) on [u, v]
+    a2 = jnp.square(jnp.minimum(v, -8))
+    drift = jnp.where(v < -8, v + (1 - 2 / a2 + 10 / a2**2) / v, drift)  # Mills's ratio, whose parts lose digits there
+    mean = (x + sigma * jnp.where(flip, -drift, drift)) / alpha
+    return log_mass - jnp.log(alpha * (high - low)), jnp.clip(mean, low, high)

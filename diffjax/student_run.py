@@ -54,6 +54,7 @@ class StudentRun:
     loop: train.LoopConfig
     workdir: Path
     key: Key
+    rival_optimiser: Callable[[int], optax.GradientTransformation] | None = None  # of a rival's steps; None: the same
 
     def fit(self, name: str, method: Method, params: PyTree, rival: PyTree = None) -> PyTree:
         """The last average of the student's parameters, trained from `params` (against a rival, that from `rival`).
@@ -66,7 +67,7 @@ class StudentRun:
             student = train.TrainState.create(self.key, params, tx, method.ema)
             return train.fit(steps, student, self.batches, folder, self.loop)[0].ema[-1]
         k_student, k_rival = jax.random.split(self.key)
-        tx_rival = self.optimiser(self.loop.steps * method.turns)
+        tx_rival = (self.rival_optimiser or self.optimiser)(self.loop.steps * method.turns)
         players = train.Players(
             train.TrainState.create(k_rival, rival, tx_rival),
             train.TrainState.create(k_student, params, tx, method.ema),

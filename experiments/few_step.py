@@ -154,6 +154,8 @@ class Config:
     """The weights of a student to begin from, in place of the teacher's."""
     teacher_steps: int = 32
     """Where progressive distillation begins; its rounds share the training steps."""
+    rival_lr: float | None = None
+    """The learning rate of a rival, which has no other; None: the student's."""
     rounds: int = 300
     """Steps of a student that has a rival; DMD's takes five for each, ADD's one."""
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
@@ -216,7 +218,9 @@ def students(
     params, rival = initial(world, images.shape, method)
     params = params if config.begin is None else load_params(config.begin, params)
     loop = config.loop if method.rival is None else dataclasses.replace(config.loop, steps=config.rounds)
-    run = StudentRun(config.optim.build, batches, loop, config.workdir, jax.random.key(config.seed))
+    optim = config.optim
+    rival_optim = optim if config.rival_lr is None else dataclasses.replace(optim, lr=config.rival_lr, lr_end=None)
+    run = StudentRun(optim.build, batches, loop, config.workdir, jax.random.key(config.seed), rival_optim.build)
     cost = partial(evaluations, method, world.net.apply, params, rival, next(batches(0)))
     table.measure(name, lambda: {"evaluations": cost() * config.batch_size * loop.steps})
     if name == "PD":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import diffjax as dj
+from diffjax.data import toys
 from diffjax.sde import gaussian
 
 
@@ -88,6 +89,42 @@ def test_posterior_equals_bayes_rule_on_a_grid(x64):
     )
 
 
+@pytest.mark.parametrize("kind", range(3), ids=["VP", "VE", "Flow"])
+def test_boxes_equal_quadrature(kind, one_of):
+    """In float32, from sharp walls to pure noise, where the law lies and far away from it."""
+    lows, sde = np.array([[-1.5, 0.0], [0.5, -1.0]]), one_of(kind, PROCESSES)
+    boxes = dj.Boxes(jnp.asarray(lows, jnp.float32), jnp.asarray(lows + 0.75, jnp.float32))
+    t = np.repeat([0.01, 0.1, 0.3, 0.6, 0.9, 1.0], 10).astype(np.float32)
+    alpha, sigma = np.asarray(sde.alpha(t), np.float64), np.asarray(sde.sigma(t), np.float64)
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(60, 2)) * np.where(np.arange(60) % 4, 1.0, 15.0)[:, None]
+    x = (alpha[:, None] * rng.uniform(-1.5, 1.5, (60, 2)) + sigma[:, None] * spread).astype(np.float32)
+    z = lows[:, :, None] + 0.75 * (np.arange(40_000) + 0.5) / 40_000  # [K, D, nodes]
+    log_p = -0.5 * ((x[:, None, :, None] - alpha[:, None, None, None] * z) / sigma[:, None, None, None]) ** 2
+    top = log_p.max(-1, keepdims=True)
+    p = np.exp(log_p - top)
+    each = np.log(p.mean(-1)) + top[..., 0] - np.log(sigma[:, None, None]) - 0.5 * np.log(2 * np.pi)
+    weights = np.exp(each.sum(-1) - each.sum(-1).max(1, keepdims=True))
+    mean = np.einsum("bk,bkd->bd", weights / weights.sum(1, keepdims=True), (p * z).sum(-1) / p.sum(-1))
+    total = np.log(weights.sum(1) / 2) + each.sum(-1).max(1)
+    log_prob, x0 = jax.jit(lambda x, t: (boxes.log_prob_at(sde, x, t), boxes.denoise(sde, x, t)))(x, t)
+    np.testing.assert_allclose(x0, mean, atol=5e-5)
+    np.testing.assert_allclose(log_prob, total, rtol=1e-5, atol=1e-3)
+
+
+def test_boxes_know_their_samples(key):
+    boxes = dj.Boxes(*toys.checkerboard_squares())
+    drawn, board = jax.jit(boxes.sample, static_argnums=1)(key, 1000), toys.checkerboard(key, 1000)
+    log_prob, clean = jax.jit(lambda x: (boxes.log_prob(x), boxes.denoise(dj.VP(), x, 0.0)))(
+        jnp.concatenate([drawn, board])
+    )
+    np.testing.assert_allclose(log_prob, -np.log(8 * 0.75**2), rtol=1e-6)
+    assert np.array_equal(clean[:1000], drawn)
+    assert boxes.log_prob(drawn * jnp.array([-1.0, 1.0])).max() == -np.inf  # the white squares
+    spread = np.std(np.asarray(drawn), axis=0)
+    np.testing.assert_allclose(spread, 3 / np.sqrt(12), rtol=4 * 0.02)  # 4 sigma of 1000 draws, at most
+
+
 def test_empirical_is_the_mixture_with_point_masses(x64):
     data, x = np.random.default_rng(0).normal(size=(9, 2)), np.random.default_rng(1).normal(size=(4, 2))
     points = dj.GaussianMixture(np.full(9, 1 / 9), data, np.zeros((9, 2, 2)))
@@ -112,5 +149,7 @@ def test_empirical_on_images_ends_in_the_data(key):
 def test_wrong_shapes(mixture):
     with pytest.raises(ValueError, match=r"\[B, 2\]"):
         mixture.log_prob(jnp.zeros((3, 3)))
+    with pytest.raises(ValueError, match=r"\[B, 2\]"):
+        dj.Boxes(jnp.zeros((1, 2)), jnp.ones((1, 2))).denoise(dj.VP(), jnp.zeros((3, 3)), 0.5)
     with pytest.raises(ValueError, match=r"\[B, 4\]"):
         dj.Empirical(jnp.zeros((5, 4))).denoise(dj.VP(), jnp.zeros((3, 3)), 0.5)

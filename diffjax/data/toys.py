@@ -42,12 +42,18 @@ def swiss_roll(key: Key, n: int, noise: float = 0.03) -> Array:
 
 @compiled
 def checkerboard(key: Key, n: int) -> Array:
-    """Uniform on the black squares of a 4 x 4 board over [-1.5, 1.5]^2, [n, 2]."""
+    """Uniform on the black squares of a 4 x 4 board over [-1.5, 1.5]^2, [n, 2]: `checkerboard_squares`."""
     k_row, k_column, k_inside = jax.random.split(key, 3)
     row = jax.random.randint(k_row, (n,), 0, 4)
     column = 2 * jax.random.randint(k_column, (n,), 0, 2) + row % 2
     corner = jnp.stack([column, row], -1) - 2.0
     return 0.75 * (corner + jax.random.uniform(k_inside, (n, 2)))
+
+
+def checkerboard_squares() -> tuple[np.ndarray, np.ndarray]:
+    """(lows [8, 2], highs [8, 2]), float32: `Boxes(*checkerboard_squares())`."""
+    lows = [(0.75 * (column - 2), 0.75 * (row - 2)) for row in range(4) for column in range(row % 2, 4, 2)]
+    return np.array(lows, np.float32), np.array(lows, np.float32) + np.float32(0.75)
 
 
 @compiled
