@@ -118,8 +118,8 @@ def adversarial(world: World) -> Method:
     student = d.Student(COSINE, times.OneOf(GRID[:-1:4]), world.net.apply, consistent)
     fool = d.Fool(d.Critic(HEADS.apply, d.Features(frozen())))
     terms = fool, d.ScoreDistillation(COSINE, times.Uniform(0.02), world.teacher)
-    loss = d.Generate(student, terms, (1.0, 2.5))
-    return Method(COSINE, loss, consistent, rival=d.Discriminate(student, fool.critic, 1e-5))
+    loss = d.Generate(student, terms, (1.0, 1000.0))  # 2.5 and 1e-5 in the paper, for sums; here of means
+    return Method(COSINE, loss, consistent, rival=d.Discriminate(student, fool.critic, 10.0))
 
 
 def frozen() -> Callable:

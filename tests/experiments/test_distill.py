@@ -30,6 +30,18 @@ def test_a_small_table(distill, tmp_path, capsys):
     assert sum(line.startswith(("LMD ", "PD ")) for line in table) == 2
 
 
+@pytest.mark.slow
+def test_the_checkerboard_counts_what_falls_inside(distill, tmp_path):
+    loop = train.LoopConfig(steps=2, steps_per_call=2, log_every=2, checkpoint_every=0, sample_every=0)
+    summary = distill.main(
+        distill.Config(("LSD",), "checkerboard", batch_size=8, loop=loop, samples=64, workdir=tmp_path)
+    )
+    assert set(summary) == {"floor", *(f"{name}, {n}" for name in ("LSD", "DDIM on Flow") for n in (1, 2))} | {
+        f"LSD, {n}, inside" for n in (1, 2)
+    }
+    assert all(0 <= summary[f"LSD, {n}, inside"] < 1 for n in (1, 2))
+
+
 def test_the_divergence_of_an_invertible_map(distill):
     """z -> 1.5 z + 0.2 is N(0.2, 2.25 I), whose density is known."""
     z = jax.random.normal(jax.random.key(0), (500, 2))
@@ -43,7 +55,7 @@ def test_the_divergence_of_an_invertible_map(distill):
 
 def test_every_method_is_built_for_a_number_of_steps(distill):
     for name, method in distill.METHODS.items():
-        assert callable(method(1000).loss), name
+        assert callable(method(1000, distill.MIXTURE.denoiser).loss), name
     with pytest.raises(SystemExit, match=r"unknown methods \['GAN'\]; choose among PD, CD"):
         distill.main(distill.Config(("GAN",)))
     with pytest.raises(SystemExit, match="students of 1 and 2 steps need a teacher of 4 or more, got 2"):
@@ -57,7 +69,7 @@ def test_targets_schedules_and_warm_ups_resume_bit_for_bit(distill, name, tmp_pa
     monkeypatch.setattr(distill, "NET", nn.MLP(width=8, depth=1))
     key, tx = jax.random.key(0), optax.adam(1e-2)
     batch = {"image": np.random.default_rng(0).standard_normal((2, 4, 2)).astype(np.float32)}
-    method = distill.METHODS[name](4)
+    method = distill.METHODS[name](4, distill.MIXTURE.denoiser)
     state = train.TrainState.create(key, distill.init(key, method.two_times), tx, method.ema)
     steps = train.jit_train_steps(method.loss, tx, method.ema)
     half, _ = steps(state, batch)
