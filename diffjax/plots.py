@@ -70,20 +70,22 @@ def image_rows(path: str | Path, rows: Mapping[str, Any]) -> None:
     figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
-def scatter_panels(path: str | Path, panels: Mapping[str, Any], limit: float = 2.2) -> None:
-    """Write one square panel of points [N, 2] for each title, side by side, all over [-limit, limit]^2.
+def scatter_panels(path: str | Path, panels: Mapping[str, Any], limit: float = 2.2, columns: int = 6) -> None:
+    """Write one square panel of points [N, 2] for each title, all over [-limit, limit]^2, in rows of so many columns.
 
     Raises:
       ValueError: there is no panel, or points are not [N, 2].
     """
     if not panels:
         raise ValueError("there is no panel to draw")
-    figure = Figure(figsize=(3 * len(panels), 3.4), layout="constrained")
+    across = min(columns, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure = Figure(figsize=(3 * across, 3.4 * down), layout="constrained")
     for i, (title, points) in enumerate(panels.items(), start=1):
         points = np.asarray(points)
         if points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(f"panel {title!r}: expected points [N, 2], got the shape {points.shape}")
-        axes = figure.add_subplot(1, len(panels), i, title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect=1)
+        axes = figure.add_subplot(down, across, i, title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect=1)
         size = float(np.clip(100 / math.sqrt(max(len(points), 1)), 0.7, 4))  # smaller dots for more points
         axes.plot(points[:, 0], points[:, 1], ".", markersize=size, markeredgewidth=0, color="C0", rasterized=True)
         axes.set(xticks=[], yticks=[])
