@@ -10,6 +10,20 @@ formulas and apart from the library.
     mean     |m - m*| of the recursion against the true posterior N(m*, V*): the method's bias
     spread   tr V / tr V*
 
+100 steps, 20,000 samples, jax 0.10.2, 2026-11-27:
+
+                                sigmas    mean  spread
+    DPS, squared                 2.599   0.068   0.696
+    PiGDM                        3.755   0.029   0.889
+    PiGDM, exact covariance      3.558   0.000   0.878
+    MPGD, squared                1.793   0.040   0.785
+    DDNM                         1.835   0.036   0.586
+    DDRM                         1.578   0.024   0.668
+    DDNM+                        1.594   0.021   0.664
+    DiffPIR                      2.601   0.070   0.966
+
+Every method but PiGDM with the exact covariance is biased in its mean; all are narrower than the posterior at 100 steps,
+those that were made for no noise (DDNM) or that take the measurement for the truth most of all.
 """
 
 from __future__ import annotations

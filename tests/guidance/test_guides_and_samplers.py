@@ -1,5 +1,6 @@
 """Every guidance runs with every sampler: shapes, finite values, one trace for all scales, and off is off."""
 
+import dataclasses
 import functools
 
 import jax
@@ -21,12 +22,27 @@ SAMPLERS = {
     "UniPC": dj.UniPC(2),
     "Renoise": dj.Renoise(0.5),
     "Churn": dj.Churn(dj.Heun(), 2.0, 4),
+    "Euler": dj.Euler(),
+    "EulerMaruyama": dj.EulerMaruyama(),
+    "ReverseDiffusion": dj.ReverseDiffusion(),
+    "ULA": dj.ULA(0.01),
+    "AnnealedLangevin": dj.AnnealedLangevin(0.1, 1.0, n_steps=3),
+    "DPMSolver": dj.DPMSolver(3),
+    "DPMpp2S": dj.DPMpp2S(),
+    "DPMpp3M": dj.DPMpp3M(eta=1.0),
+    "LMS": dj.LMS(4),
+    "DEIS": dj.DEIS(3),
+    "PNDM": dj.PNDM(4),
 }
 
 
 def network(gain, x, t, cond=None):
     shift = 0.0 if cond is None else cond["label"].reshape(-1, 1, 1, 1)
-    return jnp.tanh(gain * x + 0.1 * shift) / (1 + jnp.asarray(t))
+    return jnp.tanh(gain * x + 0.1 * shift) / (1 + jnp.asarray(t).reshape(-1, 1, 1, 1))
+
+
+def told_its_scale(scale, x, t, cond=None):
+    return guidance.cfg_of_scale(D)(x, t, {"scale": jnp.full(len(x), 1 + scale), **cond})
 
 
 D = Partial(network, 0.5)
@@ -34,6 +50,7 @@ M = operators.Measurement(operators.average_pool((4, 4, 1), 2), jnp.ones((3, 2, 
 LOGITS = Partial(lambda w, x, t: w * x.reshape(len(x), -1)[:, :3], 1.0)
 GUIDES = {
     "cfg": lambda scale: guidance.cfg(D, 1 + scale),
+    "cfg_of_scale": lambda scale: Partial(told_its_scale, scale),
     "compose": lambda scale: guidance.compose(D, [{"label": jnp.ones(3)}], [scale]),
     "autoguide": lambda scale: guidance.autoguide(D, Partial(network, 0.2), 1 + scale),
     "classifier": lambda scale: guidance.classifier(D, SDE, guidance.label_log_prob(LOGITS), scale),
@@ -84,8 +101,39 @@ def test_every_guide_with(name):
     assert len(traces) == 1  # guides and scales are arguments
 
 
+@pytest.mark.parametrize("name", GUIDES)
+def test_an_example_is_guided_as_if_it_were_alone(name):
+    """And by its own scale of noise: no norm, statistic or stopping rule is the batch's."""
+    t, y = jnp.array([0.2, 0.5, 0.9]), jax.random.normal(jax.random.key(7), M.y.shape)
+
+    def guided(guide, i):
+        part = dataclasses.replace(M, y=y[i])
+        cond = {"label": COND["label"][i]}
+        return guide(part)(X[i], t[i], cond)
+
+    own = {
+        "reconstruction": lambda m: guidance.reconstruction(D, SDE, operators.Misfit(m, squared=True), 0.3),
+        "pigdm": lambda m: guidance.pigdm(D, SDE, m),
+        "pigdm_exact": lambda m: guidance.pigdm_exact(D, SDE, m),
+        "corrected": lambda m: guidance.corrected(D, corrections.Gradient(operators.Misfit(m), 0.3)),
+        "compose": lambda m: guidance.compose(D, [{"label": jnp.ones(len(m.y))}], [0.3]),
+    }
+    guide = own.get(name, lambda m: GUIDES[name](0.3))
+    together = guided(guide, slice(0, 3))
+    for i in range(3):
+        alone = guided(guide, slice(i, i + 1))
+        np.testing.assert_allclose(alone[0], together[i], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", CONSTRAINTS)
-def test_constraints_with_every_sampler(name):
+def test_constraints_are_defined_for_every_sampler(name):
+    ts = times.repaint(TS, 2, 3) if name == "TimeTravel" else TS
+    for label, sampler in SAMPLERS.items():
+        assert jax.eval_shape(lambda x, s=sampler: run(D, CONSTRAINTS[name](s), ts) + x, X).shape == X.shape, label
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_constraints_with_kinds_of_samplers(name):
     for label in ("DDIM", "Heun", "PC", "DPMpp2M"):
         ts = times.repaint(TS, 2, 3) if name == "TimeTravel" else TS
         out = run(D, CONSTRAINTS[name](SAMPLERS[label]), ts)
