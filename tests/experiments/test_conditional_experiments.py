@@ -46,6 +46,7 @@ def test_sdedit(load, garments, tmp_path):
     sdedit = load("sdedit")
     summary = sdedit.main(sdedit.Config(images=140, steps=1, t_0=(0.1, 0.5), workdir=tmp_path))
     assert summary["t_0 0.1, distance"] < summary["t_0 0.5, distance"]
+    assert summary["seam, images"] < summary["seam, pasted"] and summary["seam, composites"] > 0
     assert (tmp_path / "sdedit.png").is_file()
 
 
