@@ -6,12 +6,12 @@
 The paintings are made of test images by a median filter and k-means (`diffjax.data.strokes`). For each t_0 the edited
 images' root mean square distance to their painting (faithfulness) and their KID to the training images (realism), in
 64 classifier features; `floor` is the KID of the test images themselves. The knee is the t_0 of least KID above the
-floor from which a larger t_0 gains less than a tenth of the whole gain. Then masks, from t_0 = 0.5 with K = 3: the upper
-half of an image kept and its painted lower half edited; and compositing, a box of another image pasted and edited. `seam`
-is the root mean square step across the box's edge.
+floor from which a larger t_0 gains less than a tenth of the whole gain. Then masks, from t_0 = 0.5 with K = 3: the
+upper half of an image kept and its painted lower half edited; and compositing, a box of another image pasted and
+edited. `seam` is the root mean square step across the box's edge.
 
-500 paintings, two CPU cores shared with other work, jax 0.10.2, 2026-11-27; KID of the paintings 9.1 +- 1.6, floor 0.5 +-
-0.8 (standard errors):
+500 paintings, two CPU cores shared with other work, jax 0.10.2, 2026-11-27; KID of the paintings 9.1 +- 1.6, floor
+0.5 +- 0.8 (standard errors):
 
     t_0        0.05   0.1    0.2    0.3    0.4    0.5    0.6    0.7    0.8    1
     distance   0.095  0.145  0.219  0.280  0.346  0.436  0.566  0.693  0.749  0.767
