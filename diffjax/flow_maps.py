@@ -30,7 +30,7 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from diffjax.arrays import bcast
-from diffjax.precondition import CNoise, edm, quarter_log_sigma, scaled_time
+from diffjax.precondition import CNoise, check_teacher, edm, quarter_log_sigma, scaled_time
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Time, as_partial, pytree
 
@@ -81,12 +81,22 @@ def average_velocity(sde: SDE, network: Callable, levels: Levels = Both()) -> Fl
 
 
 def step(sde: SDE, denoise: Denoiser) -> FlowMap:
-    """One DDIM step: Euler's in sigma/alpha, first order (for `EDM` the paper's Euler step)."""
+    """One DDIM step: Euler's in sigma/alpha, first order (for `EDM` the paper's Euler step).
+
+    Raises:
+      ValueError: the denoiser says that it was made for another process (`precondition.check_teacher`).
+    """
+    check_teacher(denoise, sde)
     return Partial(_ddim, sde, as_partial(denoise))
 
 
 def heun(sde: SDE, denoise: Denoiser) -> FlowMap:
-    """One step of Heun's method in the time of the SDE, second order, and DDIM's into s = 0 (as `Heun`)."""
+    """One step of Heun's method in the time of the SDE, second order, and DDIM's into s = 0 (as `Heun`).
+
+    Raises:
+      ValueError: the denoiser says that it was made for another process (`precondition.check_teacher`).
+    """
+    check_teacher(denoise, sde)
     return Partial(_heun, sde, as_partial(denoise))
 
 

@@ -6,9 +6,13 @@ as a `Partial`, which crosses `jit` and shows its own recipe when printed. The a
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from diffjax.arrays import bcast
@@ -216,3 +220,31 @@ def _identity(sde, x, t, x0):
 
 def _x0_from_scaled_score(sde, x, t, F):
     return gaussian.x0_from_eps(sde, x, t, -F)
+
+
+def check_teacher(teacher: Any, sde: SDE) -> None:
+    """Raise a ValueError if the teacher says that it was made for another process: a `Partial` that holds its SDE.
+
+    The outermost SDE counts (`gaussian.rescale` changes it), guided denoisers are looked into, and plain functions
+    pass. Numbers that are traced are not compared.
+    """
+    own = _process(teacher)
+    if own is None:
+        return
+    same = jax.tree.structure(own) == jax.tree.structure(sde)
+    for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(sde), strict=False):
+        same = same and (isinstance(a, Tracer) or isinstance(b, Tracer) or bool(np.all(np.asarray(a) == b)))
+    if not same:
+        raise ValueError(
+            f"the teacher was made for {own}, but the student's process is {sde}: carry the teacher over by "
+            "`gaussian.rescale(denoise, its_sde, sde)`"
+        )
+
+
+def _process(teacher: Any) -> Any:
+    if not isinstance(teacher, Partial):
+        return None
+    args = (*teacher.args, *teacher.keywords.values())
+    own = [a for a in args if all(hasattr(a, name) for name in ("alpha", "sigma", "T"))]
+    inner = (_process(a) for a in args)
+    return own[-1] if own else next((found for found in inner if found is not None), None)

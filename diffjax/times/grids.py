@@ -9,9 +9,22 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from diffjax.sde.gaussian import logsnr, time_of_logsnr
 from diffjax.typing import SDE, Time
+
+
+def falling(ts: Any) -> Array:
+    """ts as an array.
+
+    Raises:
+      ValueError: it has no step, or does not fall. A traced grid cannot be looked at, and passes.
+    """
+    known = np.array([1.0, 0.0]) if isinstance(ts, Tracer) else np.asarray(ts)
+    if known.ndim != 1 or len(known) < 2 or not (known[1:] < known[:-1]).all():
+        raise ValueError(f"a grid falls from noise to data, in one step or more; got ts = {ts}")
+    return jnp.asarray(ts)
 
 
 def _steps(n: int) -> int:

@@ -21,6 +21,7 @@ from jax.scipy.special import erf, erfinv
 
 from diffjax.arrays import example_keys
 from diffjax.sde.gaussian import logsnr, time_of_logsnr
+from diffjax.times.grids import falling
 from diffjax.typing import SDE, Key, pytree
 
 
@@ -57,7 +58,7 @@ class Neighbours:
     ts: Array
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
-        ts = jnp.asarray(self.ts)
+        ts = falling(self.ts)
         i = _index(_uniforms(key, n, 1)[0], len(ts) - 1)
         return ts[i], ts[i + 1]
 
@@ -160,7 +161,7 @@ class Stops:
     most: Any = 17
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array, Array]:
-        ts = jnp.asarray(self.ts)
+        ts = falling(self.ts)
         N, (a, b, c) = len(ts) - 1, _uniforms(key, n, 3)
         i = _index(a, N)
         j = i + 1 + _index(b, jnp.minimum(self.most, N - i))

@@ -27,8 +27,8 @@ from jax.core import Tracer
 
 from diffjax.arrays import bcast, flat_mean, flat_norm
 from diffjax.losses import weightings
-from diffjax.losses.distillation.draws import bound, check_teacher, read, training_step
-from diffjax.precondition import CNoise, scaled_time
+from diffjax.losses.distillation.draws import bound, read, training_step
+from diffjax.precondition import CNoise, check_teacher, scaled_time
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Denoiser, Key, Progress, PyTree, pytree, static
 

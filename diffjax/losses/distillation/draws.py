@@ -3,13 +3,11 @@
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.tree_util import Partial
 
 from diffjax.arrays import fold, normal
-from diffjax.typing import SDE, Cond, Key, PyTree
+from diffjax.typing import Cond, Key, PyTree
 
 
 class Draw(NamedTuple):
@@ -62,31 +60,3 @@ def target(loss: Any, params: PyTree) -> PyTree:
 def training_step(loss: Any) -> Array | None:
     """How many steps were taken, if that is known."""
     return None if loss.progress is None else loss.progress.step
-
-
-def check_teacher(teacher: Any, sde: SDE) -> None:
-    """Raise a ValueError if the teacher says that it was made for another process: a `Partial` that holds its SDE.
-
-    The outermost SDE counts (`gaussian.rescale` changes it), guided denoisers are looked into, and plain functions
-    pass. Numbers that are traced are not compared.
-    """
-    own = _process(teacher)
-    if own is None:
-        return
-    same = jax.tree.structure(own) == jax.tree.structure(sde)
-    for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(sde), strict=False):
-        same = same and (isinstance(a, Tracer) or isinstance(b, Tracer) or bool(np.all(np.asarray(a) == b)))
-    if not same:
-        raise ValueError(
-            f"the teacher was made for {own}, but the student's process is {sde}: carry the teacher over by "
-            "`gaussian.rescale(denoise, its_sde, sde)`"
-        )
-
-
-def _process(teacher: Any) -> Any:
-    if not isinstance(teacher, Partial):
-        return None
-    args = (*teacher.args, *teacher.keywords.values())
-    own = [a for a in args if all(hasattr(a, name) for name in ("alpha", "sigma", "T"))]
-    inner = (_process(a) for a in args)
-    return own[-1] if own else next((found for found in inner if found is not None), None)

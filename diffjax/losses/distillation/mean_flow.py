@@ -24,7 +24,8 @@ from jax import Array
 
 from diffjax.arrays import bcast, flat_sum
 from diffjax.flow_maps import Both, Levels
-from diffjax.losses.distillation.draws import bound, check_teacher, read, training_step
+from diffjax.losses.distillation.draws import bound, read, training_step
+from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Key, Progress, PyTree, pytree, static
 

@@ -17,14 +17,15 @@ A round halves the grid: the student, who begins with the teacher's weights, bec
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from diffjax.arrays import bcast, example_keys, flat_mean
 from diffjax.losses import weightings
-from diffjax.losses.distillation.draws import bound, check_teacher, read
+from diffjax.losses.distillation.draws import bound, read
+from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
+from diffjax.times.grids import falling
 from diffjax.typing import SDE, Denoiser, Key, PyTree, pytree, static
 
 
@@ -70,7 +71,8 @@ class Progressive:
     """`loss(params, key, batch) -> ([B], {"t": [B]})`; a batch is as in `DSM`, the student's times are equally likely.
 
     Raises:
-      ValueError: the teacher's grid has an odd number of steps, or the teacher was made for another process.
+      ValueError: the teacher's grid does not fall or has an odd number of steps; the teacher was made for another
+        process.
     """
 
     sde: SDE
@@ -83,7 +85,7 @@ class Progressive:
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
         check_teacher(self.teacher, self.sde)
-        draw, ts, n = read(key, batch), jnp.asarray(self.ts), len(halve(self.ts)) - 1
+        draw, ts, n = read(key, batch), falling(self.ts), len(halve(self.ts)) - 1
         keys = example_keys(draw.k_time, len(draw.x0))
         i = 2 * jax.vmap(lambda k: jax.random.randint(k, (), 0, n))(keys)
         t = ts[i]

@@ -9,7 +9,8 @@ fewer steps; a straight flow needs one. `evaluate.reflow_pairs` makes such pairs
 import jax
 import jax.numpy as jnp
 
-from diffjax.losses.distillation.draws import check_teacher, read
+from diffjax.losses.distillation.draws import read
+from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, FlowMap, Key, Loss, PyTree, pytree
 

@@ -25,8 +25,9 @@ from jax.tree_util import Partial
 from diffjax.arrays import bcast, flat_mean, fold, normal
 from diffjax.losses.distillation import metrics
 from diffjax.losses.distillation.adversarial import check_rival
-from diffjax.losses.distillation.draws import check_teacher, read
+from diffjax.losses.distillation.draws import read
 from diffjax.losses.distillation.students import Student
+from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Key, Loss, PyTree, Time, pytree, static
 

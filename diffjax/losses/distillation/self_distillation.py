@@ -29,7 +29,8 @@ from jax import Array
 
 from diffjax.arrays import bcast, example_keys, flat_mean, fold
 from diffjax.flow_maps import velocity
-from diffjax.losses.distillation.draws import bound, check_teacher, read, target, training_step
+from diffjax.losses.distillation.draws import bound, read, target, training_step
+from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Progress, PyTree, pytree, static
 

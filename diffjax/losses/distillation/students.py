@@ -21,6 +21,7 @@ from diffjax.arrays import bcast, example_keys, fold, normal
 from diffjax.losses.distillation.draws import Draw, bound
 from diffjax.precondition import CNoise, scaled_time
 from diffjax.sde import gaussian
+from diffjax.times.grids import falling
 from diffjax.typing import SDE, PyTree, pytree, static
 
 
@@ -66,7 +67,7 @@ class PairStudent:
     The network finds z [B, latent] in cond["latent"], where `latent` is not 0.
 
     Raises:
-      ValueError: the grid has no step, or there is a latent and the condition is no dict.
+      ValueError: the grid does not fall, or there is a latent and the condition is no dict.
     """
 
     sde: SDE
@@ -90,9 +91,7 @@ class PairStudent:
         return x_s, (x_t, self.c_noise(self.sde, t))
 
     def _pair(self, draw: Draw) -> tuple[tuple[Array, Array], Array, Array]:
-        n, ts = len(self.ts) - 1, jnp.asarray(self.ts)
-        if n < 1:
-            raise ValueError(f"a grid has at least one step, got ts = {self.ts}")
+        n, ts = len(self.ts) - 1, falling(self.ts)
         keys = example_keys(fold(draw.k_time, 0), len(draw.x0))
         i = jax.vmap(lambda k: jax.random.randint(k, (), 0, n))(keys)
         t, s = ts[i], ts[i + 1]

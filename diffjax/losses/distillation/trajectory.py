@@ -25,7 +25,8 @@ from jax import Array
 from diffjax.arrays import bcast
 from diffjax.losses.distillation import metrics
 from diffjax.losses.distillation.consistency import even
-from diffjax.losses.distillation.draws import bound, check_teacher, read, target, training_step
+from diffjax.losses.distillation.draws import bound, read, target, training_step
+from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, FlowMap, Key, Progress, PyTree, Time, pytree, static
 

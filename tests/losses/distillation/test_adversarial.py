@@ -352,7 +352,7 @@ def test_errors():
         (d.Generate(STUDENT, (term,), (), rival=NOTHING), "one weight for each term, got 0 for 1"),
         (d.Generate(STUDENT, (other,), (1.0,), rival=NOTHING), "the teacher was made for Flow"),
         (d.Generate(whole, (term,), (1.0,), rival=NOTHING), "takes the samples of a `Student`, not pairs"),
-        (d.Generate(pairs, (term,), (1.0,), rival=NOTHING), "a grid has at least one step"),
+        (d.Generate(pairs, (term,), (1.0,), rival=NOTHING), "a grid falls from noise to data, in one step or more"),
         (d.Discriminate(STUDENT, lumped, rival=law(0.4, 0.9)), r"logits \[B, ...\] for B = 3 examples, got \(\)"),
     ):
         with pytest.raises(ValueError, match=message):

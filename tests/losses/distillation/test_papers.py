@@ -354,12 +354,28 @@ def MAP(sde, network):
 def test_errors(world):
     key, at = jax.random.key(0), world.At((0.8, 0.3))
     net = (x_student, precondition.from_v)
+    own = lambda sde: flow_maps.heun(sde, world.teacher(sde))  # noqa: E731
+    for solver in (flow_maps.step, flow_maps.heun, lambda sde, f: flow_maps.along(sde, f, np.array([1.0, 0.0]))):
+        with pytest.raises(ValueError, match=r"the teacher was made for VP.*, but the student's process is Flow"):
+            solver(FLOW, world.teacher(dj.VP()))
     for loss, message in (
         (d.Consistency(FLOW, at, *net, target=0), "compares with average 0 of the student, but knows of 0"),
         (
             d.Consistency(FLOW, times.KarrasNeighbours(dj.EDM(), times.Rising()), *net),
             "needs the training step",
         ),
+        (d.Consistency(FLOW, times.Neighbours(np.array([0.0, 0.5, 1.0])), *net), "a grid falls from noise to data"),
+        (
+            d.Trajectory(FLOW, times.Stops(np.array([0.0, 1.0])), own(FLOW), x_student, flow_maps.ctm),
+            "a grid falls from noise to data",
+        ),
+        (d.Progressive(FLOW, np.array([0.0, 0.5, 1.0]), lambda x, t, cond: x, *net), "a grid falls from noise to data"),
+        (d.Trajectory(FLOW, times.Stops(np.array([1.0, 0.0])), own(dj.VP()), x_student, flow_maps.ctm), "made for VP"),
+        (
+            d.SelfDistillation(FLOW, at, d.lagrangian, u_net, flow_maps.average_velocity, world.teacher(dj.VP())),
+            "made for VP",
+        ),
+        (d.ContinuousConsistency(dj.Cosine(), times.Fixed(0.3), x_student, world.teacher(dj.VP())), "made for VP"),
         (
             d.Consistency(FLOW, at, *net, flow_maps.heun(dj.VP(), lambda x, t, cond: x)),
             r"the teacher was made for VP.*, but the student's process is Flow",
@@ -383,9 +399,9 @@ def test_errors(world):
         d.MeanFlow(FLOW, at, u_net)(0.4, key, {"image": jnp.ones((3, 2)), "noise": jnp.ones((2, 2))})
     # a teacher carried over to the student's process is welcome
     carried = dj.rescale(world.teacher(dj.VP()), dj.VP(), FLOW)
-    d.draws.check_teacher(carried, FLOW)
-    d.draws.check_teacher(dj.guidance.cfg(carried, 2.0), FLOW)
-    d.draws.check_teacher(lambda x, t, cond: x, FLOW)
+    precondition.check_teacher(carried, FLOW)
+    precondition.check_teacher(dj.guidance.cfg(carried, 2.0), FLOW)
+    precondition.check_teacher(lambda x, t, cond: x, FLOW)
 
 
 @pytest.mark.parametrize("sde", [dj.Flow(), dj.EDM(T=20.0)], ids=lambda sde: type(sde).__name__)
