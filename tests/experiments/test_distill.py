@@ -21,7 +21,7 @@ def test_a_small_table(distill, tmp_path, capsys):
     loop = train.LoopConfig(steps=4, steps_per_call=2, log_every=2, checkpoint_every=0, sample_every=0)
     config = distill.Config(("LMD", "PD"), batch_size=8, teacher_steps=4, loop=loop, samples=64, workdir=tmp_path)
     summary = distill.main(config)
-    assert set(summary) == {"floor", "LMD, KL"} | {
+    assert set(summary) == {"floor", "LMD, KL", "LMD, semigroup"} | {
         f"{name}, {n}" for name in ("LMD", "PD", "DDIM on Flow", "DDIM on Cosine") for n in (1, 2)
     }
     assert np.isfinite(list(summary.values())).all()
@@ -37,7 +37,8 @@ def test_the_checkerboard_counts_what_falls_inside(distill, tmp_path):
         distill.Config(("LSD",), "checkerboard", batch_size=8, loop=loop, samples=64, workdir=tmp_path)
     )
     assert set(summary) == {"floor", *(f"{name}, {n}" for name in ("LSD", "DDIM on Flow") for n in (1, 2))} | {
-        f"LSD, {n}, inside" for n in (1, 2)
+        "LSD, semigroup",
+        *(f"LSD, {n}, inside" for n in (1, 2)),
     }
     assert all(0 <= summary[f"LSD, {n}, inside"] < 1 for n in (1, 2))
 
