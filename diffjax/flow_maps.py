@@ -144,6 +144,11 @@ def diagonal_of(flow_map: Callable, sde: SDE, network: Callable) -> Denoiser:
     return diagonal(sde, flow_map(sde, network))
 
 
+def denoiser_of(flow_map: Callable, sde: SDE, network: Callable) -> Denoiser:
+    """`denoiser(flow_map(sde, network))`: `Partial(denoiser_of, ctm)` is a `precondition` for `Student`."""
+    return denoiser(flow_map(sde, network))
+
+
 def check_order(t: Any, s: Any) -> None:
     """Raise a ValueError unless s is a time, no later than t. What is traced cannot be looked at, and passes."""
     if s is None or isinstance(s, dict):

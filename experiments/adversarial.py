@@ -1,13 +1,14 @@
-"""Adversarial few-step models on one teacher in the plane: ADD, DMD, DMD2 and denoising diffusion GANs in one table.
+"""Adversarial few-step models on one teacher in the plane: ADD, DMD, DMD2, CTM and denoising diffusion GANs.
 
     python experiments/adversarial.py [--methods DMD2 ADD ...] [--steps 2000]
 
 Data, teacher, network, batches and distance are those of `distill.py`: eight Gaussians, their exact denoiser, an MLP.
 Two players train in turn; a round is one step of the student, and of its rival one step, five for DMD and DMD2. "GAN"
-is ADD without its teacher; DDGAN's 1 and 2 steps are two students. Each row gives the sliced W2 distance between the
-data and 1-step and 2-step samples, beside that of the teacher's DDIM. In 2 steps all but DDGAN renoise between.
+is ADD without its teacher, and CTM alone has no rival; DDGAN's 1 and 2 steps are two students. Each row gives the
+sliced W2 distance between the data and 1-step and 2-step samples, beside that of the teacher's DDIM. In 2 steps all but
+DDGAN and CTM renoise between.
 
-Three minutes on two busy CPU cores, jax 0.10.2, 2026-11-25; one seed:
+Four minutes on two busy CPU cores, jax 0.10.2, 2026-11-25, CTM 2026-11-27; one seed:
 
     sliced W2     1 step   2 steps
     GAN           0.6038    0.6044
@@ -15,10 +16,14 @@ Three minutes on two busy CPU cores, jax 0.10.2, 2026-11-25; one seed:
     DMD           0.2023    0.1502
     DMD2          0.0793    0.1064
     DDGAN         0.0699    0.0653
+    CTM           0.0469    0.0464
+    CTM + GAN     0.0595    0.0472
     DDIM          0.9981    0.3994      floor   0.0246
 
 A teacher's score mends what a discriminator of features leaves, and a discriminator of noised samples beside it, in
-DMD2, halves the distance again; DDGAN, whose latent lets one step choose among the modes, comes nearest.
+DMD2, halves the distance again; DDGAN, whose latent lets one step choose among the modes, comes nearer. CTM, which
+follows the teacher's exact flow, has nothing left to gain from a discriminator here; their game ends even (mean logits
+0.36 and 0.32).
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import experiment, losses, metrics, nn, precondition, times, train
+from diffjax import experiment, flow_maps, losses, metrics, nn, precondition, times, train
 from diffjax.data import toys
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
@@ -49,8 +54,10 @@ SDE, LATENT = dj.Flow(), 4
 MIXTURE = dj.GaussianMixture(*map(jnp.asarray, toys.eight_gaussians_parameters()))
 TEACHER = MIXTURE.denoiser(SDE)
 NET, JUDGE, HEADS = nn.MLP(width=128), nn.PointDiscriminator(width=128), nn.FeatureHeads(width=128)
-LEVELS = times.Uniform(0.02)
+LEVELS, SLOW = times.Uniform(0.02), precondition.scaled_by(20.0)
+velocity = partial(precondition.from_velocity, c_noise=SLOW)
 FREQUENCIES = 2.0 * np.random.RandomState(0).standard_normal((2, 64)).astype(np.float32)
+GRID, TRAJECTORY = times.uniform(SDE, 16, 0.0), partial(flow_maps.ctm, precondition=velocity, c_noise=SLOW)
 GRIDS = {1: jnp.array([1.0, 0.0]), 2: jnp.array([1.0, 0.5, 0.0])}
 
 
@@ -106,6 +113,21 @@ def dmd2() -> Method:
     return method(losses.Sum(rivals, (1.0, 1.0)), d.Generate(student, (MATCH, FOOL_NOISED), (1.0, 0.1)), 5)
 
 
+def ctm(*adversarial: Any) -> Method:
+    """CTM, each of its other losses as strong in the last layer as soft consistency."""
+    teacher, diagonal = flow_maps.along(SDE, TEACHER, GRID), Partial(flow_maps.diagonal_of, TRAJECTORY)
+    soft = d.Trajectory(SDE, times.Stops(GRID), teacher, NET.apply, TRAJECTORY)
+    match = losses.DSM(SDE, LEVELS, NET.apply, diagonal, weightings.velocity)
+    loss = losses.Balanced((soft, match, *adversarial), lambda params: params["params"]["out"], (0.01, 10.0))
+    return Method(SDE, loss, TRAJECTORY, dj.Jump(), (0.99,))
+
+
+def ctm_gan() -> Method:
+    student = dataclasses.replace(STUDENT, precondition=Partial(flow_maps.denoiser_of, TRAJECTORY))
+    rival = d.Discriminate(student, FOOL_HEADS.critic, 1e-3)
+    return ctm(d.Generate(student, (FOOL_HEADS,), (1.0,)))._replace(rival=rival)
+
+
 def ddgan(steps: int) -> Method:
     student = d.PairStudent(SDE, GRIDS[steps], with_latent, precondition.from_x0, LATENT)
     fool = d.Fool(d.Critic(judge, d.stepwise, d.softplus))
@@ -118,6 +140,8 @@ METHODS: dict[str, Callable[[int], Method]] = {  # of the number of sampling ste
     "ADD": lambda steps: with_heads((d.ScoreDistillation(SDE, LEVELS, TEACHER), 2.5)),
     "DMD": lambda steps: dmd(),
     "DMD2": lambda steps: dmd2(),
+    "CTM": lambda steps: ctm(),
+    "CTM + GAN": lambda steps: ctm_gan(),
     "DDGAN": ddgan,
 }
 
@@ -169,7 +193,8 @@ def students(config: Config, name: str) -> dict[int, Denoiser]:
         method = METHODS[name](n)
         student, rival = init(k_init, method)
         params = run.fit(f"{name}{n}", method, student, rival)
-        return method.model(SDE, Partial(method.loss.student.network, params))
+        network = with_latent if isinstance(method.sampler, dj.Latent) else NET.apply
+        return method.model(SDE, Partial(network, params))
 
     k_init, k_data, k_run = jax.random.split(jax.random.key(config.seed), 3)
     tx = train.adam(config.lr, warmup=100, clip=1.0, betas=(0.5, 0.9))
@@ -180,13 +205,14 @@ def students(config: Config, name: str) -> dict[int, Denoiser]:
 def init(key: Array, method: Method) -> tuple[PyTree, PyTree]:
     """The parameters of the student, and of all networks that a rival may have, used or not."""
     keys, x, c = jax.random.split(key, 4), jnp.zeros((1, 2)), jnp.zeros(1)
-    pairs = isinstance(method.loss.student, d.PairStudent)
+    pairs = isinstance(method.sampler, dj.Latent)
     rival = {
         "fake": jax.jit(NET.init)(keys[0], x, c),
         "heads": jax.jit(HEADS.init)(keys[1], fourier(x)),
         "judge": jax.jit(JUDGE.init)(keys[2], x, (x, c) if pairs else c),
     }
-    return jax.jit(NET.init)(keys[3], jnp.zeros((1, 2 + LATENT * pairs)), c), rival
+    told = (c, c) if method.two_times else c
+    return jax.jit(NET.init)(keys[3], jnp.zeros((1, 2 + LATENT * pairs)), told), rival
 
 
 if __name__ == "__main__":

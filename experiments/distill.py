@@ -85,9 +85,8 @@ def ctm(teach: Teach) -> Method:
     teacher = flow_maps.along(EDM, teach(EDM), GRID)
     soft = d.Trajectory(EDM, times.Stops(GRID), teacher, NET.apply, trajectory, end=EDM.t_min)
     diagonal = Partial(flow_maps.diagonal_of, trajectory)
-    loss = losses.Balanced(
-        soft, losses.DSM(EDM, LEVELS, NET.apply, diagonal, weightings.edm), lambda params: params["params"]["out"]
-    )
+    match = losses.DSM(EDM, LEVELS, NET.apply, diagonal, weightings.edm)
+    loss = losses.Balanced((soft, match), lambda params: params["params"]["out"])
     return Method(EDM, loss, trajectory, dj.Jump(0.0, EDM.t_min))
 
 

@@ -1,7 +1,7 @@
 """Losses made of losses: a weighted sum, a sum balanced by gradients, and a weight that is learnt.
 
     (1) sum_i w_i l_i
-    (2) l_1 + min(|grad l_1| / (|grad l_2| + 1e-4), limit) l_2,  gradients of the last layer (Esser et al. 2021, Eq. 7)
+    (2) l_1 + sum_i clip(|grad l_1| / (|grad l_i| + 1e-4)) l_i,  gradients of the last layer (Esser et al. 2021, Eq. 7)
     (3) exp(-u) l + u,   u(params, t) [B]: at its minimum u = log E[l | t]        (Kendall et al. 2018; Karras 2024)
 
 Parts have keys of their own: what they draw is independent.
@@ -40,29 +40,36 @@ class Sum:
 
 @pytree
 class Balanced:
-    """Eq. 2: `second` weighed so that it moves the last layer as far as `first` does; aux "part0", "part1", "balance".
+    """Eq. 2: every other loss weighed so that it moves the last layer as far as the first; aux "part0", "balance1", ...
 
-    The weight is one for the batch, so an example's loss depends on its neighbours, and under `pmap` on the number of
-    devices. `last(params)` picks the layer's part of the parameters.
+    Weights are those of the batch, so an example's loss depends on its neighbours, and under `pmap` on the number of
+    devices. `last(params)` picks the layer's part of the parameters. VQGAN clips to [0, 1e4], CTM to [0.01, 10].
+
+    Raises:
+      ValueError: there are not two losses or more.
     """
 
-    first: Loss
-    second: Loss
+    losses: tuple[Loss, ...]
     last: Callable = static()
-    limit: Any = 1e4
+    limits: tuple[Any, Any] = (0.0, 1e4)
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        def part(i: int, loss: Loss, params: PyTree) -> Array:
-            return loss(params, fold(key, i), batch)[0]
+        if len(self.losses) < 2:
+            raise ValueError(f"losses are balanced against the first of them: give two or more, got {len(self.losses)}")
 
-        def pull(i: int, loss: Loss) -> Array:
-            return optax.tree.norm(
-                self.last(jax.grad(lambda p: part(i, loss, p).mean())(jax.lax.stop_gradient(params)))
-            )
+        def part(i: int, params: PyTree) -> Array:
+            return self.losses[i](params, fold(key, i), batch)[0]
 
-        a, b = part(0, self.first, params), part(1, self.second, params)
-        balance = jnp.minimum(pull(0, self.first) / (pull(1, self.second) + 1e-4), self.limit)
-        return a + jax.lax.stop_gradient(balance) * b, {"part0": a, "part1": b, "balance": jnp.full_like(a, balance)}
+        def pull(i: int) -> Array:
+            return optax.tree.norm(self.last(jax.grad(lambda p: part(i, p).mean())(jax.lax.stop_gradient(params))))
+
+        total, lead = part(0, params), pull(0)
+        aux = {"part0": total}
+        for i in range(1, len(self.losses)):
+            aux[f"part{i}"] = part(i, params)
+            balance = jax.lax.stop_gradient(jnp.clip(lead / (pull(i) + 1e-4), *self.limits))
+            total, aux[f"balance{i}"] = total + balance * aux[f"part{i}"], jnp.full_like(total, balance)
+        return total, aux
 
 
 @pytree

@@ -7,13 +7,14 @@
 
 Both ends of (2) are compared at time 0, where distances of images mean something, carried there by a stopped student.
 u = t would be no condition, s = u is plain distillation, and u just below t with s = 0 is consistency distillation.
-(4) is `DSM` on the map's diagonal, and CTM their sum, in which (4) is scaled to (3) (`Balanced`):
+(4) is `DSM` on the map's diagonal. CTM is their sum, beside an adversarial loss of one-step samples later in training,
+each scaled to (3) by the gradients of the last layer (`Balanced`):
 
     diagonal = Partial(flow_maps.diagonal_of, flow_maps.ctm)
     soft = Trajectory(sde, times.Stops(ts), teacher, net.apply, flow_maps.ctm)
-    Balanced(soft, DSM(sde, law, net.apply, diagonal), last_layer)
-
-Of the paper's losses the adversarial one is not here.
+    student = Student(sde, law, net.apply, Partial(flow_maps.denoiser_of, flow_maps.ctm))
+    terms = soft, DSM(sde, law, net.apply, diagonal), Generate(student, (fool,), (1.0,))  # against `Discriminate`
+    Balanced(terms, last_layer, (0.01, 10.0))
 """
 
 from collections.abc import Callable

@@ -274,12 +274,18 @@ def test_sums_balances_and_learnt_weights(world):
     with pytest.raises(ValueError, match="one weight for each loss, got 1 for 2"):
         losses.Sum((line, curve), (1.0,))(p, key, b)
     # gradients with respect to a: the mean of b, 2, and 12 times that, 24
-    balanced = losses.Balanced(line, curve, lambda tree: tree["a"])
+    balanced = losses.Balanced((line, curve), lambda tree: tree["a"])
     value, aux = balanced(p, key, b)
     grad = jax.grad(lambda p: balanced(p, key, b)[0].sum())(p)
-    np.testing.assert_allclose(aux["balance"], 2 / 24.0001, rtol=1e-5)
+    np.testing.assert_allclose(aux["balance1"], 2 / 24.0001, rtol=1e-5)
     np.testing.assert_allclose(value.sum(), 10 + 48 * 2 / 24.0001, rtol=1e-5)
     np.testing.assert_allclose(grad["a"], 4 + 48 * 2 / 24.0001, rtol=1e-5)  # the balance is a constant
+    three = losses.Balanced((line, curve, line), lambda tree: tree["a"], (0.5, 10.0))(p, key, b)[
+        1
+    ]  # each against the first
+    np.testing.assert_allclose((three["balance1"][0], three["balance2"][0]), (0.5, 2 / 2.0001), rtol=1e-5)
+    with pytest.raises(ValueError, match="give two or more, got 1"):
+        losses.Balanced((line,), lambda tree: tree["a"])(p, key, b)
     # exp(-u) l + u is least at u = log l
     learnt = losses.LearnedWeight(line, lambda q, aux: q * aux["t"])
     value, grad = jax.value_and_grad(lambda q: learnt({"net": p, "log_loss": q}, key, b[1:])[0][0])(np.log(7.0) / 3)
