@@ -9,7 +9,8 @@ unconditional one. The ways:
     cfg            classifier-free guidance of the conditional model; scale 0 is unconditional, 1 conditional
     classifier     the unconditional model, guided by a classifier of noisy images, p_t(c | x_t)
     ordinary       the same with an ordinary classifier, which has never seen noise, used at x_t: it fails
-    ordinary, DPS  the ordinary classifier at the denoised x_0(x_t), with the gradient through the network
+    ordinary, DPS  the ordinary classifier at the denoised x_0(x_t), with the gradient through the network: DPS as
+                   a score (`guidance.reconstruction`)
     ordinary, MPGD the same without: a step of x_0 itself, normalised
 
 `accuracy` is the judge's (`fashion_classifier.py`, another architecture, seed and data order), `diversity` the mean

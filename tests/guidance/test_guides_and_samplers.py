@@ -65,6 +65,7 @@ CONSTRAINTS = {
     "DPS": lambda sampler: dj.DPS(sampler, operators.Misfit(M), 0.1),
     "KeepEps": lambda sampler: dj.KeepEps(sampler, corrections.Gradient(operators.Misfit(M), 0.1)),
     "TimeTravel": dj.TimeTravel,
+    "TimeTravel, KeepEps": lambda sampler: dj.TimeTravel(CONSTRAINTS["KeepEps"](sampler)),  # MPGD's and FreeDoM's
 }
 X, COND, TS = (
     jax.random.normal(jax.random.key(5), (3, 4, 4, 1)),
@@ -127,7 +128,7 @@ def test_an_example_is_guided_as_if_it_were_alone(name):
 
 @pytest.mark.parametrize("name", CONSTRAINTS)
 def test_constraints_are_defined_for_every_sampler(name):
-    ts = times.repaint(TS, 2, 3) if name == "TimeTravel" else TS
+    ts = times.repaint(TS, 2, 3) if "TimeTravel" in name else TS
     for label, sampler in SAMPLERS.items():
         assert jax.eval_shape(lambda x, s=sampler: run(D, CONSTRAINTS[name](s), ts) + x, X).shape == X.shape, label
 
@@ -135,7 +136,7 @@ def test_constraints_are_defined_for_every_sampler(name):
 @pytest.mark.parametrize("name", CONSTRAINTS)
 def test_constraints_with_kinds_of_samplers(name):
     for label in ("DDIM", "Heun", "PC", "DPMpp2M"):
-        ts = times.repaint(TS, 2, 3) if name == "TimeTravel" else TS
+        ts = times.repaint(TS, 2, 3) if "TimeTravel" in name else TS
         out = run(D, CONSTRAINTS[name](SAMPLERS[label]), ts)
         assert out.shape == X.shape and jnp.isfinite(out).all(), label
         assert jnp.abs(out - PLAIN[label]()).max() > 1e-4, label

@@ -1,4 +1,4 @@
-"""What the losses of this folder share: a batch with its noise, the student's network, its target, and its teacher."""
+"""What the losses of this folder share: a batch with its noise, the student's network and its target."""
 
 from typing import Any, NamedTuple
 
