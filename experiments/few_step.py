@@ -16,7 +16,7 @@ Lu & Song 2024). The table is in the README.
 Errors must be counted in v (`error_in_v`): in x_0, FD of CD was 71 and 86 in one and two steps. sCD is left out: with
 c = 0.1 it ruined its teacher (FD 305). ADD is not run unless it is named: from the teacher all its samples become one
 (FD 376), and from a student of one step (`--methods ADD --begin runs/few_step/CD.safetensors --lr 5e-5 --lr-end 1e-6
---rival-lr 1e-3 --rounds 150`) it keeps that one's quality while R1 is strong and rounds are few (README).
+--rival-lr 1e-3 --rounds 150`) it does not clearly improve on that one in any of six settings (README).
 """
 
 from __future__ import annotations

@@ -28,8 +28,9 @@ Sliced W2 of the triangle and of ten worlds (`--worlds 10`), mean (least to grea
 
 Only the posterior's own score reaches the floor everywhere. PiGDM takes A x_0 given x_t for a Gaussian. With the exact
 covariance it reaches the floor where that is nearly so, as where x_2 is seen: the two modes left differ in x_1 alone.
-Where the measurement itself separates the modes it does not: of the ten 2-D worlds it is within 2.5 floors in one,
-within 3.1 in four, and 18 floors away in the worst.
+The triangle was chosen for that: of 72 hand-made problems PiGDM and squared DPS were both near enough (2.5 floors; 0.25
+of the prior) in 16. Where the measurement itself separates the modes PiGDM fails: of the ten 2-D worlds,
+which were not chosen, it is within 2.5 floors in one, within 3.1 in four, and 18 floors away in the worst.
 """
 
 from __future__ import annotations
