@@ -131,23 +131,22 @@ def in_rounds(loop: train.LoopConfig, k: int) -> train.LoopConfig:
 def evaluations(method: Method, network: Callable, params: PyTree, rival: PyTree, batch: PyTree) -> float:
     """What a step of the student (with a rival, a round) costs an example, in evaluations of its network.
 
-    FLOPs of the losses and their gradients are divided by FLOPs of the network, both as lowered: a backward pass counts
-    about two. XLA counts what is inside a loop once, so a teacher that steps along a grid (`flow_maps.along`) seems too
-    cheap.
+    Multiplications (`train.products`) in the losses and their gradients are divided by those in the network: a backward
+    pass counts two, and a teacher that steps along a grid as often as it is asked.
     """
     levels = jnp.zeros(len(batch["image"]))
 
-    def flops(loss: Any, own: PyTree, other: PyTree) -> float:
+    def cost(loss: Any, own: PyTree, other: PyTree) -> float:
         def step(state: train.TrainState, batches: PyTree) -> Any:
             if method.rival is None:
-                return train.train_steps(loss, optax.identity(), (), state, batches)
-            return train.against(loss, optax.identity(), (), state, other, batches)
+                return train.train_steps(loss, optax.identity(), method.ema, state, batches)
+            return train.against(loss, optax.identity(), method.ema, state, other, batches)
 
-        state = jax.eval_shape(lambda: train.TrainState.create(jax.random.key(0), own, optax.identity()))
-        return train.step_cost(step, state, jax.tree.map(lambda x: x[None], batch))["flops"]
+        create = partial(train.TrainState.create, jax.random.key(0), tx=optax.identity(), ema_decays=method.ema)
+        state = jax.eval_shape(lambda: create(params=own))
+        return train.products(step, state, jax.tree.map(lambda x: x[None], batch))
 
-    once = jax.jit(network).lower(params, batch["image"], (levels, levels) if method.two_times else levels)
-    total = flops(method.loss, params, rival)
+    total = cost(method.loss, params, rival)
     if method.rival is not None:
-        total += method.turns * flops(method.rival, rival, params)
-    return total / float((once.cost_analysis() or {})["flops"])
+        total += method.turns * cost(method.rival, rival, params)
+    return total / train.products(network, params, batch["image"], (levels, levels) if method.two_times else levels)

@@ -29,11 +29,10 @@ follows the teacher's exact flow, has nothing left to gain from a discriminator 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +51,7 @@ from diffjax.typing import Denoiser, PyTree, Sampler
 
 SDE, LATENT = dj.Flow(), 4
 MIXTURE = dj.GaussianMixture(*map(jnp.asarray, toys.eight_gaussians_parameters()))
-TEACHER = MIXTURE.denoiser(SDE)
+LAWS = {"eight_gaussians": MIXTURE, "checkerboard": dj.Boxes(*map(jnp.asarray, toys.checkerboard_squares()))}
 NET, JUDGE, HEADS = nn.MLP(width=128), nn.PointDiscriminator(width=128), nn.FeatureHeads(width=128)
 LEVELS, SLOW = times.Uniform(0.02), precondition.scaled_by(20.0)
 velocity = partial(precondition.from_velocity, c_noise=SLOW)
@@ -88,7 +87,6 @@ STUDENT = d.Student(SDE, times.OneOf(GRIDS[2][:-1]), NET.apply, precondition.fro
 FOOL_HEADS = d.Fool(d.Critic(heads, d.Features(fourier)))
 FOOL_NOISED = d.Fool(d.Critic(judge, d.Noised(SDE, LEVELS), d.softplus))
 DENOISE = losses.DSM(SDE, LEVELS, fake_score, precondition.from_velocity, weightings.velocity, train=False)
-MATCH = d.DistributionMatching(SDE, LEVELS, TEACHER, fake_score, precondition.from_velocity)
 
 
 def method(rival: Any, student: Any, turns: int = 1, sampler: Sampler = dj.Renoise(1.0)) -> Method:
@@ -102,30 +100,34 @@ def with_heads(*more: tuple[Any, float]) -> Method:
     return method(d.Discriminate(STUDENT, FOOL_HEADS.critic, 1e-3), d.Generate(STUDENT, terms, weights))
 
 
-def dmd() -> Method:
-    return method(d.OnSamples(STUDENT, DENOISE), d.Generate(STUDENT, (MATCH,), (1.0,)), 5)
+def match(teacher: Denoiser) -> d.DistributionMatching:
+    return d.DistributionMatching(SDE, LEVELS, teacher, fake_score, precondition.from_velocity)
 
 
-def dmd2() -> Method:
+def dmd(teacher: Denoiser) -> Method:
+    return method(d.OnSamples(STUDENT, DENOISE), d.Generate(STUDENT, (match(teacher),), (1.0,)), 5)
+
+
+def dmd2(teacher: Denoiser) -> Method:
     """DMD beside a discriminator; the student trains where its own sampler brings it."""
     student = dataclasses.replace(STUDENT, ts=GRIDS[2])
     rivals = d.OnSamples(student, DENOISE), d.Discriminate(student, FOOL_NOISED.critic)
-    return method(losses.Sum(rivals, (1.0, 1.0)), d.Generate(student, (MATCH, FOOL_NOISED), (1.0, 0.1)), 5)
+    return method(losses.Sum(rivals, (1.0, 1.0)), d.Generate(student, (match(teacher), FOOL_NOISED), (1.0, 0.1)), 5)
 
 
-def ctm(*adversarial: Any) -> Method:
+def ctm(teacher: Denoiser, *adversarial: Any) -> Method:
     """CTM, each of its other losses as strong in the last layer as soft consistency."""
-    teacher, diagonal = flow_maps.along(SDE, TEACHER, GRID), Partial(flow_maps.diagonal_of, TRAJECTORY)
-    soft = d.Trajectory(SDE, times.Stops(GRID), teacher, NET.apply, TRAJECTORY)
-    match = losses.DSM(SDE, LEVELS, NET.apply, diagonal, weightings.velocity)
-    loss = losses.Balanced((soft, match, *adversarial), lambda params: params["params"]["out"], (0.01, 10.0))
+    diagonal = Partial(flow_maps.diagonal_of, TRAJECTORY)
+    soft = d.Trajectory(SDE, times.Stops(GRID), flow_maps.along(SDE, teacher, GRID), NET.apply, TRAJECTORY)
+    dsm = losses.DSM(SDE, LEVELS, NET.apply, diagonal, weightings.velocity)
+    loss = losses.Balanced((soft, dsm, *adversarial), lambda params: params["params"]["out"], (0.01, 10.0))
     return Method(SDE, loss, TRAJECTORY, dj.Jump(), (0.99,))
 
 
-def ctm_gan() -> Method:
+def ctm_gan(teacher: Denoiser) -> Method:
     student = dataclasses.replace(STUDENT, precondition=Partial(flow_maps.denoiser_of, TRAJECTORY))
     rival = d.Discriminate(student, FOOL_HEADS.critic, 1e-3)
-    return ctm(d.Generate(student, (FOOL_HEADS,), (1.0,)))._replace(rival=rival)
+    return ctm(teacher, d.Generate(student, (FOOL_HEADS,), (1.0,)))._replace(rival=rival)
 
 
 def ddgan(steps: int) -> Method:
@@ -135,21 +137,22 @@ def ddgan(steps: int) -> Method:
     return method(*game, sampler=dj.Latent(dj.Ancestral(), LATENT))
 
 
-METHODS: dict[str, Callable[[int], Method]] = {  # of the number of sampling steps
-    "GAN": lambda steps: with_heads(),
-    "ADD": lambda steps: with_heads((d.ScoreDistillation(SDE, LEVELS, TEACHER), 2.5)),
-    "DMD": lambda steps: dmd(),
-    "DMD2": lambda steps: dmd2(),
-    "CTM": lambda steps: ctm(),
-    "CTM + GAN": lambda steps: ctm_gan(),
-    "DDGAN": ddgan,
+METHODS: dict[str, Callable[[int, Denoiser], Method]] = {  # of the number of sampling steps, and of the teacher
+    "GAN": lambda steps, teacher: with_heads(),
+    "ADD": lambda steps, teacher: with_heads((d.ScoreDistillation(SDE, LEVELS, teacher), 2.5)),
+    "DMD": lambda steps, teacher: dmd(teacher),
+    "DMD2": lambda steps, teacher: dmd2(teacher),
+    "CTM": lambda steps, teacher: ctm(teacher),
+    "CTM + GAN": lambda steps, teacher: ctm_gan(teacher),
+    "DDGAN": lambda steps, teacher: ddgan(steps),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     methods: tuple[str, ...] = tuple(METHODS)
-    """Names in METHODS."""
+    """Of METHODS."""
+    data: Literal["eight_gaussians", "checkerboard"] = "eight_gaussians"
     lr: float = 1e-3
     batch_size: int = 128
     loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
@@ -166,15 +169,16 @@ def main(config: Config) -> dict[str, Any]:
         raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(METHODS)}")
     experiment.start(config.workdir, config)
     k_data, k_other, k_slices = jax.random.split(jax.random.key(config.seed + 1), 3)
-    data = MIXTURE.sample(k_data, config.samples)
+    law = LAWS[config.data]
+    data, teacher = law.sample(k_data, config.samples), law.denoiser(SDE)
     distance = partial(metrics.sliced_wasserstein, k_slices, data)
     x = dj.prior_sample(jax.random.key(config.seed + 2), SDE, data.shape)
-    summary = {"floor": float(distance(MIXTURE.sample(k_other, config.samples)))}
-    summary |= {f"DDIM, {n}": float(distance(dj.sample(k_other, TEACHER, SDE, dj.DDIM(), GRIDS[n], x))) for n in GRIDS}
+    summary = {"floor": float(distance(law.sample(k_other, config.samples)))}
+    summary |= {f"DDIM, {n}": float(distance(dj.sample(k_other, teacher, SDE, dj.DDIM(), GRIDS[n], x))) for n in GRIDS}
     print(f"{'sliced W2':<12}{'1 step':>10}{'teacher':>10}{'2 steps':>10}{'teacher':>10}{'floor':>10}", flush=True)
     for name in config.methods:
         for n, model in students(config, name).items():
-            draws = dj.sample(k_other, model, SDE, METHODS[name](n).sampler, GRIDS[n], x)
+            draws = dj.sample(k_other, model, SDE, METHODS[name](n, teacher).sampler, GRIDS[n], x)
             summary[f"{name}, {n}"] = float(distance(draws))
         row = [summary[f"{kind}, {n}"] for n in GRIDS for kind in (name, "DDIM")]
         print(f"{name:<12}" + "".join(f"{value:>10.4f}" for value in (*row, summary["floor"])), flush=True)
@@ -185,12 +189,8 @@ def main(config: Config) -> dict[str, Any]:
 def students(config: Config, name: str) -> dict[int, Denoiser]:
     """The student of a method for one and for two steps, trained; two of them for DDGAN."""
 
-    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
-        for n in itertools.count(start):
-            yield {"image": np.asarray(toys.eight_gaussians(jax.random.fold_in(k_data, n), config.batch_size))}
-
     def trained(n: int) -> Denoiser:
-        method = METHODS[name](n)
+        method = METHODS[name](n, LAWS[config.data].denoiser(SDE))
         student, rival = init(k_init, method)
         params = run.fit(f"{name}{n}", method, student, rival)
         network = with_latent if isinstance(method.sampler, dj.Latent) else NET.apply
@@ -198,6 +198,7 @@ def students(config: Config, name: str) -> dict[int, Denoiser]:
 
     k_init, k_data, k_run = jax.random.split(jax.random.key(config.seed), 3)
     tx = train.adam(config.lr, warmup=100, clip=1.0, betas=(0.5, 0.9))
+    batches = partial(toys.stream, getattr(toys, config.data), k_data, config.batch_size)
     run = StudentRun(lambda _: tx, batches, config.loop, config.workdir, k_run)
     return {n: trained(n) for n in GRIDS} if name == "DDGAN" else dict.fromkeys(GRIDS, trained(2))
 

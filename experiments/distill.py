@@ -5,23 +5,21 @@
 The data are eight Gaussians on a circle, or a checkerboard, and the teacher is their exact denoiser, so that what
 separates a student from the teacher's own flow is the method, its schedule and the network, and no teacher's error.
 Methods without a teacher see data. Each student is an MLP, trained for as many steps. The rows give the sliced W2
-distance between the data and samples in 1, 2, 4 and 8 steps, beside that of the teacher's DDIM on the same process. The
-summary holds more: the root mean square from flow maps' two steps to their one (`semigroup`), KL(student | data) on the
-Gaussians, and on the checkerboard the share of samples inside its squares. Table and picture are in the README.
+distance between the data and samples in 1, 2, 4 and 8 steps, and the last rows that of the teacher's DDIM. The summary
+holds more: the root mean square from flow maps' two steps to their one (`semigroup`), KL(student | data) on the
+Gaussians, on the checkerboard the share of samples inside, and training's cost. Table and picture are in the README.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
@@ -31,10 +29,10 @@ from diffjax import experiment, flow_maps, losses, metrics, nn, plots, precondit
 from diffjax.data import toys
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
-from diffjax.student_run import Method, StudentRun
+from diffjax.student_run import Method, StudentRun, evaluations
 from diffjax.typing import SDE, Denoiser, PyTree, Sampler
 
-COUNTS = (1, 2, 4, 8)  # of steps
+COUNTS, MORE = (1, 2, 4, 8), (16, 50, 100)  # steps of the students and the teacher, and of the teacher alone
 MIXTURE = dj.GaussianMixture(*map(jnp.asarray, toys.eight_gaussians_parameters()))
 LAWS = {"eight_gaussians": MIXTURE, "checkerboard": dj.Boxes(*map(jnp.asarray, toys.checkerboard_squares()))}
 Teach = Callable[[SDE], Denoiser]  # the exact denoiser of the data
@@ -51,14 +49,8 @@ def told(sde: SDE, t: Any) -> Array:
 
 SLOW = precondition.scaled_by(20.0)  # where a loss differentiates networks in time, no feature may turn fast
 consistent = partial(precondition.consistency, c_noise=told)
+inner = partial(consistent, eps=0.0)  # CTM's g: EDM's boundary at 0
 trig = partial(precondition.from_v, c_noise=SLOW)
-
-
-def inner(sde: SDE, network: Callable) -> Any:
-    """CTM's g: EDM's boundary at 0, told log sigma."""
-    return precondition.consistency(sde, network, eps=0.0, c_noise=told)
-
-
 trajectory = partial(flow_maps.ctm, precondition=inner, c_noise=told)
 average = partial(flow_maps.average_velocity, levels=flow_maps.Both(SLOW))
 shortcut = partial(flow_maps.average_velocity, levels=flow_maps.Duration(SLOW, 1 / 128))
@@ -72,9 +64,8 @@ def pairs_on_edm(law: Any, f: Callable = consistent, ema: tuple[Any, ...] = (0.9
 def trigflow(steps: int, **options: Any) -> Method:
     """sCD and sCT."""
     law = times.LogNormal(COSINE, -0.5, 1.4)
-    return Method(
-        COSINE, d.ContinuousConsistency(COSINE, law, NET.apply, c_noise=SLOW, warmup=steps / 4, **options), trig
-    )
+    loss = d.ContinuousConsistency(COSINE, law, NET.apply, c_noise=SLOW, warmup=steps / 4, **options)
+    return Method(COSINE, loss, trig)
 
 
 def ctm(teach: Teach) -> Method:
@@ -102,8 +93,10 @@ def self_distilled(residual: Callable, flow_map: Callable = average, law: Any = 
 
 
 def mean_flow(**options: Any) -> Method:
-    law = times.Sorted(times.LogitNormal(-0.4, 1.0), 0.75)
-    return Method(FLOW, d.MeanFlow(FLOW, law, NET.apply, flow_maps.Both(SLOW), **options), average, dj.Jump())
+    loss = d.MeanFlow(
+        FLOW, times.Sorted(times.LogitNormal(-0.4, 1.0), 0.75), NET.apply, flow_maps.Both(SLOW), **options
+    )
+    return Method(FLOW, loss, average, dj.Jump())
 
 
 def reflow(teach: Teach) -> Method:
@@ -129,7 +122,14 @@ def improved_training(steps: int) -> Method:
     return pairs_on_edm(law, metric=d.PseudoHuber(), weight=d.rate)
 
 
+def progressive(teach: Teach) -> Method:
+    """Its last round."""
+    loss = d.Progressive(COSINE, jnp.linspace(1.0, 0.0, 3), teach(COSINE), NET.apply, trig)
+    return Method(COSINE, loss, trig, dj.DDIM(), (0.99,))
+
+
 METHODS: dict[str, Callable[[int, Teach], Method]] = {  # of the number of training steps, and of the teacher
+    "PD": lambda steps, teach: progressive(teach),
     "CD": lambda steps, teach: consistency_distillation(teach),
     "CT": lambda steps, teach: consistency_training(steps),
     "iCT": lambda steps, teach: improved_training(steps),
@@ -153,8 +153,8 @@ METHODS: dict[str, Callable[[int, Teach], Method]] = {  # of the number of train
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    methods: tuple[str, ...] = ("PD", *METHODS)
-    """PD (progressive distillation) and the names in METHODS."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Of METHODS."""
     data: Literal["eight_gaussians", "checkerboard"] = "eight_gaussians"
     lr: float = 2e-3
     batch_size: int = 128
@@ -169,39 +169,51 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    unknown = set(config.methods) - {"PD", *METHODS}
+    unknown = set(config.methods) - set(METHODS)
     if unknown:
-        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among PD, {', '.join(METHODS)}")
-    if config.teacher_steps < 4:
-        raise SystemExit(f"students of 1 and 2 steps need a teacher of 4 or more, got {config.teacher_steps}")
+        raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(METHODS)}")
     d.halvings(jnp.linspace(1.0, 0.0, config.teacher_steps + 1))  # or it says why not
     experiment.start(config.workdir, config)
-    law = LAWS[config.data]
-    k_data, k_other, k_slices = jax.random.split(jax.random.key(config.seed + 1), 3)
+    law, (k_data, k_other, k_slices) = LAWS[config.data], jax.random.split(jax.random.key(config.seed + 1), 3)
     data = law.sample(k_data, config.samples)
     distance = partial(metrics.sliced_wasserstein, k_slices, data)
-    panels = {"data": data[:4000]}
-    summary = {"floor": float(distance(law.sample(k_other, config.samples)))}
-    print(f"{'sliced W2':<10}" + "".join(f"{n:>8}{'teacher':>8}" for n in COUNTS) + f"{'floor':>8}", flush=True)
+    panels, summary = {"data": data[:4000]}, {"floor": float(distance(law.sample(k_other, config.samples)))}
+
+    def draw(sde: SDE, model: Any, sampler: Sampler, n: int) -> Array:
+        x = dj.prior_sample(jax.random.key(config.seed + 2), sde, data.shape)
+        return dj.sample(k_other, model, sde, sampler, grid(sde, n), x)
+
+    def show(name: str, ends: dict[int, Array]) -> None:
+        row = {f"{name}, {n}": float(distance(x)) for n, x in ends.items()}
+        summary.update(row)
+        print(f"{name:<14}" + "".join(f"{value:>8.4f}" for value in row.values()), flush=True)
+
+    print(f"{'sliced W2':<14}" + "".join(f"{n:>8}" for n in (*COUNTS, *MORE)) + f"   floor {summary['floor']:.4f}")
     for name in config.methods:
-        row, ends = [], []
-        for n, (sde, model, sampler) in sorted(students(config, name).items()):
-            ts, x = grid(sde, n), dj.prior_sample(jax.random.key(config.seed + 2), sde, data.shape)
-            samples = dj.sample(k_other, model, sde, sampler, ts, x)
-            row += [distance(samples), distance(dj.sample(k_other, law.denoiser(sde), sde, dj.DDIM(), ts, x))]
-            summary |= {f"{name}, {n}": float(row[-2]), f"DDIM on {type(sde).__name__}, {n}": float(row[-1])}
-            ends.append(samples)
-            if n == 2 and isinstance(sampler, dj.Jump):
-                summary[f"{name}, semigroup"] = float(jnp.sqrt(jnp.mean((ends[1] - ends[0]) ** 2)))
-            if law is not MIXTURE:
-                summary[f"{name}, {n}, inside"] = float(jnp.isfinite(law.log_prob(samples)).mean())
-            elif n == 1 and sampler == dj.Jump() and sde == FLOW:
-                summary[f"{name}, KL"] = divergence(partial(model, t=sde.T, s=0.0), x)
-        panels[f"{name}, 1 step"] = ends[0][:4000]
-        print(f"{name:<10}" + "".join(f"{value:>8.4f}" for value in (*row, summary["floor"])), flush=True)
+        cost, models = students(config, name)
+        ends = {n: draw(*how, n) for n, how in sorted(models.items())}
+        show(name, ends)
+        summary |= {f"{name}, evaluations": cost, **more(config, name, models[1], ends)}
+        panels[f"{name}, 1 step"] = ends[1][:4000]
+    for sde in (EDM, FLOW, COSINE):
+        ends = {n: draw(sde, law.denoiser(sde), dj.DDIM(), n) for n in (*COUNTS, *MORE)}
+        show(f"DDIM on {type(sde).__name__}", ends)
     plots.scatter_panels(config.workdir / "one_step.png", panels, limit=1.8)
     experiment.finish(config.workdir, summary)
     return summary
+
+
+def more(config: Config, name: str, how: tuple[SDE, Any, Sampler], ends: dict[int, Array]) -> dict[str, float]:
+    """What else the samples of a student tell, by their numbers of steps."""
+    (sde, model, sampler), law, found = how, LAWS[config.data], {}
+    if isinstance(sampler, dj.Jump):
+        found[f"{name}, semigroup"] = float(jnp.sqrt(jnp.mean((ends[2] - ends[1]) ** 2)))
+    if law is not MIXTURE:
+        found |= {f"{name}, {n}, inside": float(jnp.isfinite(law.log_prob(x)).mean()) for n, x in ends.items()}
+    elif sampler == dj.Jump() and sde == FLOW:
+        x = dj.prior_sample(jax.random.key(config.seed + 2), sde, ends[1].shape)
+        found[f"{name}, KL"] = metrics.pushforward_kl(partial(model, t=sde.T, s=0.0), x, law.log_prob)
+    return found
 
 
 def grid(sde: SDE, n: int) -> Array:
@@ -210,34 +222,22 @@ def grid(sde: SDE, n: int) -> Array:
     return few if sde == EDM else times.uniform(sde, n, 0.0)
 
 
-def students(config: Config, name: str) -> dict[int, tuple[SDE, Any, Sampler]]:
-    """The student of a method by its numbers of steps, trained; PD has one for each."""
-
-    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
-        for n in itertools.count(start):
-            yield {"image": np.asarray(getattr(toys, config.data)(jax.random.fold_in(key, n), config.batch_size))}
-
-    key = jax.random.key(config.seed)
+def students(config: Config, name: str) -> tuple[float, dict[int, tuple[SDE, Any, Sampler]]]:
+    """Evaluations of a network that training costs, if the teacher is one too; and the students by steps."""
+    key, steps, teach = jax.random.key(config.seed), config.loop.steps, LAWS[config.data].denoiser
+    batches = partial(toys.stream, getattr(toys, config.data), key, config.batch_size)
     run = StudentRun(lambda _: train.adam(config.lr, warmup=100, clip=1.0), batches, config.loop, config.workdir, key)
-    teach = LAWS[config.data].denoiser
+    method = METHODS[name](steps, teach)
+    params = init(key, method.two_times)
+    network = METHODS[name](steps, lambda sde: trig(sde, Partial(NET.apply, init(key))))
+    cost = config.batch_size * steps * evaluations(network, NET.apply, params, None, next(batches(0)))
     if name == "PD":
-        method = Method(COSINE, None, trig, dj.DDIM(), (0.99,))
-        grid = jnp.linspace(1.0, 0.0, config.teacher_steps + 1)
-        halved = run.progressive(method, NET.apply, init(key), teach(COSINE), grid)
-        return {n: (COSINE, model, method.sampler) for n, model in halved.items() if n in COUNTS}
-    method = METHODS[name](config.loop.steps, teach)
-    params = run.fit(name, method, init(key, method.two_times))
-    return dict.fromkeys(COUNTS, (method.sde, method.model(method.sde, Partial(NET.apply, params)), method.sampler))
-
-
-def divergence(f: Callable, z: Array) -> float:
-    """KL(q | p) in nats of the law q of f(z), z ~ N(0, I), from the mixture p, if f is invertible.
-
-    log q(f(z)) = log N(z) - log |det df/dz|; where f folds there is more in q, and this is a lower bound.
-    """
-    jacobians = jax.lax.map(jax.jacfwd(lambda z: f(z[None])[0]), z, batch_size=1000)
-    log_q = -jnp.sum(z**2, -1) / 2 - jnp.log(2 * jnp.pi) - jnp.linalg.slogdet(jacobians)[1]
-    return float(jnp.mean(log_q - MIXTURE.log_prob(f(z))))
+        start = jnp.linspace(1.0, 0.0, config.teacher_steps + 1)
+        halved = run.progressive(method, NET.apply, params, teach(COSINE), start)
+        return cost, {n: (COSINE, model, method.sampler) for n, model in halved.items() if n in COUNTS}
+    params = run.fit(name, method, params)
+    how = method.sde, method.model(method.sde, Partial(NET.apply, params)), method.sampler
+    return cost, dict.fromkeys(COUNTS, how)
 
 
 def init(key: Array, pair: bool = False) -> PyTree:

@@ -24,7 +24,6 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
@@ -62,10 +61,7 @@ def main(config: Config) -> dict[str, Any]:
     loss = DSM(config.sde, times.LowDiscrepancy(), net.apply, precondition.from_v, weightings.v)
     state = train.TrainState.create(key, net.init(key, jnp.zeros((1, 2)), jnp.zeros(1)), tx, decays)
 
-    def batches(start: int):
-        for n in range(start, config.loop.steps):
-            yield {"image": np.asarray(toys.eight_gaussians(jax.random.fold_in(key, n), config.batch_size))}
-
+    batches = partial(toys.stream, toys.eight_gaussians, key, config.batch_size)
     step = train.jit_train_steps(loss, tx, decays)
     state, summary = train.fit(step, state, batches, config.workdir, config.loop)
     denoise = precondition.from_v(config.sde, Partial(net.apply, state.ema[0]))

@@ -8,6 +8,8 @@ parameters are public, so that an exact mixture, with its score and its likeliho
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from jax import Array
 
 from diffjax.typing import Key
 
+Toy = Callable[[Key, int], Array]
 compiled = functools.partial(jax.jit, static_argnames="n")
 OCTAGON = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], -1)
 
@@ -79,3 +82,9 @@ def eight_gaussians(key: Key, n: int, radius: float = 1.4, std: float = 0.12) ->
     component = jax.random.randint(k_component, (n,), 0, 8)
     means = radius * jnp.asarray(OCTAGON, jnp.float32)
     return means[component] + std * jax.random.normal(k_inside, (n, 2))
+
+
+def stream(toy: Toy, key: Key, batch_size: int, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
+    """Batches {"image": [batch_size, 2]} without end, for `train.fit`; the n-th has its own key, so runs resume."""
+    for n in itertools.count(start):
+        yield {"image": np.asarray(toy(jax.random.fold_in(key, n), batch_size))}

@@ -5,6 +5,7 @@ from diffjax.metrics.frechet import frechet_distance, moments
 from diffjax.metrics.image import feature_distance, psnr, ssim
 from diffjax.metrics.kid import Estimate, kid, mmd2
 from diffjax.metrics.lite0 import lite0_features
+from diffjax.metrics.pushforward import pushforward_kl
 from diffjax.metrics.report import Report, report
 from diffjax.metrics.sliced_wasserstein import sliced_wasserstein
 from diffjax.metrics.straightness import straightness
@@ -22,6 +23,7 @@ __all__ = [
     "mmd2",
     "moments",
     "psnr",
+    "pushforward_kl",
     "report",
     "sliced_wasserstein",
     "ssim",

@@ -3,6 +3,7 @@
 from diffjax.train.checkpoint import CheckpointError as CheckpointError
 from diffjax.train.checkpoint import Checkpoints as Checkpoints
 from diffjax.train.cost import count as count
+from diffjax.train.cost import products as products
 from diffjax.train.cost import step_cost as step_cost
 from diffjax.train.loop import LoopConfig as LoopConfig
 from diffjax.train.loop import fit as fit

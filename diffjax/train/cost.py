@@ -6,6 +6,7 @@ step_cost(partial(train_step, loss, tx, decays), state, {"image": jax.ShapeDtype
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -35,6 +36,34 @@ def step_cost(step: Callable, state: TrainState, *args: PyTree, compile: bool = 
         used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
         cost["memory_bytes"] = used - memory.alias_size_in_bytes
     return cost
+
+
+def products(fn: Callable, *args: PyTree) -> float:
+    """Multiplications in the matrix products and convolutions of `fn(*args)`, counted in each turn of a `lax.scan`.
+
+    Of several branches the dearest counts, and of a `while_loop`, whose length nobody knows, one turn. Nothing is run;
+    args may be `jax.ShapeDtypeStruct`s.
+    """
+    return _products(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def _products(jaxpr: Any) -> float:
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        name, out = eqn.primitive.name, eqn.outvars[0].aval
+        if name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            total += out.size * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
+        elif name == "conv_general_dilated":
+            kernel, spec = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec
+            reads = math.prod(kernel[i] for i in spec[1:])  # all but the output's channels
+            total += out.size * reads / math.prod(eqn.params["lhs_dilation"])  # zeros are put between
+        else:
+            parts = jax.tree.leaves(eqn.params, is_leaf=lambda x: hasattr(x, "eqns"))
+            inner = [_products(getattr(part, "jaxpr", part)) for part in parts if hasattr(part, "eqns")]
+            turns = eqn.params["length"] if name == "scan" else 1
+            total += max(inner) if name == "cond" else turns * sum(inner)
+    return total
 
 
 def count(params: PyTree) -> int:

@@ -1,9 +1,11 @@
+import itertools
+
 import jax
 import numpy as np
 import pytest
 
 from diffjax.data import checkerboard, eight_gaussians, rings, swiss_roll, two_moons
-from diffjax.data.toys import eight_gaussians_parameters
+from diffjax.data.toys import eight_gaussians_parameters, stream
 
 KEY = jax.random.key(0)
 N = 20_000
@@ -71,3 +73,9 @@ def test_eight_gaussians_have_the_parameters_they_state(points):
     np.testing.assert_allclose(np.linalg.norm(moved[1], axis=1), 2.0, rtol=1e-6)
     np.testing.assert_allclose(moved[2][3], 0.25 * np.eye(2))
     np.testing.assert_allclose(np.linalg.norm(eight_gaussians(KEY, 9, radius=2.0, std=0.0), axis=1), 2.0, rtol=1e-6)
+
+
+def test_a_stream_goes_on_where_it_was_stopped():
+    whole = [batch["image"] for batch in itertools.islice(stream(two_moons, KEY, 4), 3)]
+    np.testing.assert_array_equal(next(stream(two_moons, KEY, 4, start=2))["image"], whole[2])
+    assert whole[0].shape == (4, 2) and (whole[0] != whole[1]).all()

@@ -27,7 +27,7 @@ def test_every_method_fits_its_players(adversarial):
 
     for name, build in adversarial.METHODS.items():
         for n in (1, 2) if name == "DDGAN" else (2,):
-            method = build(n)
+            method = build(n, adversarial.MIXTURE.denoiser(adversarial.SDE))
             if method.rival is None:  # CTM alone, which is there for comparison
                 continue
             state = jax.eval_shape(lambda m=method: players(m))
