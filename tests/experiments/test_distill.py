@@ -1,13 +1,20 @@
 """The table of few-step models, at a size of seconds."""
 
 import json
+import shutil
+from functools import partial
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from diffjax import nn, train
+from diffjax import losses, precondition, times, train
+from diffjax.data import toys
+from diffjax.losses import distillation as d
+from diffjax.student_run import StudentRun
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +65,108 @@ def test_every_method_is_built_for_a_number_of_steps(distill):
         distill.main(distill.Config(("PD",), teacher_steps=3))
 
 
+class Linear(NamedTuple):
+    """In place of the MLP: of the point and of the levels, and compiled at once."""
+
+    def init(self, key, x, c_noise):
+        return {"params": {"out": {"w": 0.5 * jnp.ones(2), "b": 0.1 * jnp.ones(2)}}}
+
+    def apply(self, params, x, c_noise, cond=None, *, train=False, rngs=None):
+        out = params["params"]["out"]
+        return out["w"] * x + out["b"] * jnp.sin(sum(jax.tree.leaves(c_noise)))[:, None]
+
+
+@pytest.fixture
+def quick(distill, monkeypatch):
+    monkeypatch.setattr(distill, "NET", Linear())
+    return distill
+
+
+def points(steps_per_call, *names):
+    """Four batches of four points, or of points and their noise."""
+    x = np.random.default_rng(0).standard_normal((2, 4, steps_per_call, 4, 2)).astype(np.float32)
+    return dict(zip(names, x, strict=False))
+
+
+def halves(steps, start, batches, folder):
+    """The state after four batches, the same to the last bit as after two, a checkpoint and two; and the metrics."""
+    like, states, seen = jax.eval_shape(lambda: start), [start], []
+    for n in range(4):
+        if n == 2:
+            with train.Checkpoints(folder) as saved:
+                saved.save(states[0])
+                states.append(saved.restore(like))
+        ends = [steps(state, jax.tree.map(lambda x, n=n: x[n], batches)) for state in states]
+        states = [state for state, _ in ends]
+        seen.append(ends[0][1])
+    data = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
+    whole, parts = (jax.tree.map(data, state) for state in states)
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    return whole, seen
+
+
+GROUPS = ("CD", "CT", "CTM", "PD iCT ECT sCD sCT reflow", "LMD EMD LSD ESD PSD shortcut MeanFlow iMF")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["CD", "CT", "iCT", "ECT", "sCT", "CTM"])
-def test_targets_schedules_and_warm_ups_resume_bit_for_bit(distill, name, tmp_path, monkeypatch):
-    """They live in the state and the step: what is saved and read again goes on the same. Other methods have none."""
-    monkeypatch.setattr(distill, "NET", nn.MLP(width=8, depth=1))
-    key, tx = jax.random.key(0), optax.adam(1e-2)
-    batch = {"image": np.random.default_rng(0).standard_normal((2, 4, 2)).astype(np.float32)}
-    method = distill.METHODS[name](4, distill.MIXTURE.denoiser)
-    state = train.TrainState.create(key, distill.init(key, method.two_times), tx, method.ema)
-    steps = train.jit_train_steps(method.loss, tx, method.ema)
-    half, _ = steps(state, batch)
-    with train.Checkpoints(tmp_path) as saved:
-        saved.save(half)
-        again = saved.restore(state)
-    assert int(again.step) == 2
-    whole, parts = steps(half, batch)[0], steps(again, batch)[0]
-    leaves = (jax.tree.leaves((state.params, state.ema)) for state in (whole, parts))
-    for a, b in zip(*leaves, strict=True):
-        np.testing.assert_array_equal(a, b)
+@pytest.mark.parametrize("names", GROUPS)
+def test_every_method_resumes_bit_for_bit(quick, names, tmp_path):
+    """Targets, schedules and warm-ups live in the state and the step: what is saved and read again goes on the same.
+
+    Methods of one kind of network that follow no average of their own are trained as one sum, a program for all.
+    """
+    assert {name for group in GROUPS for name in group.split()} == set(quick.METHODS)
+    tx, methods = optax.adam(1e-2), [quick.METHODS[name](4, quick.MIXTURE.denoiser) for name in names.split()]
+    loss, ema = losses.Sum(tuple(method.loss for method in methods), (1.0,) * len(methods)), methods[0].ema
+    key, batches = jax.random.key(0), points(1, "image", *["noise"] * (len(methods) > 1))  # less to compile
+    start = train.TrainState.create(key, quick.init(key, methods[0].two_times), tx, ema)
+    whole, seen = halves(train.jit_train_steps(loss, tx, ema), start, batches, tmp_path)
+    assert whole.step == 4
+    for i in range(len(methods)):
+        values = [float(metrics[f"part{i}"][0]) for metrics in seen]
+        assert np.isfinite(values).all() and np.all(values), values
+
+
+@pytest.mark.slow
+def test_a_game_against_a_discriminator_resumes_bit_for_bit(quick, tmp_path):
+    def judge(params, h, c, cond):
+        return params["w"] * jnp.tanh(h).sum(-1) + params["b"] * c * (h**2).sum(-1)
+
+    student = d.Student(quick.FLOW, times.Fixed(1.0), quick.NET.apply, precondition.from_velocity)
+    fool = d.Fool(d.Critic(judge, d.Noised(quick.FLOW, times.Uniform(0.02)), d.softplus))
+    tx, keys, ema = optax.adam(1e-2), jax.random.split(jax.random.key(0)), (0.9,)
+    turns = (
+        partial(train.against, d.Discriminate(student, fool.critic, 0.01), tx, ()),
+        partial(train.against, d.Generate(student, (fool,), (1.0,)), tx, ema),
+    )
+    start = train.Players(
+        train.TrainState.create(keys[0], {"w": jnp.ones(()), "b": jnp.ones(())}, tx),
+        train.TrainState.create(keys[1], quick.init(keys[1]), tx, ema),
+    )
+    steps = train.jit_steps(partial(train.alternate, *turns))
+    whole, seen = halves(steps, start, points(2, "image", "noise"), tmp_path)
+    assert (whole.d.step, whole.g.step) == (4, 4)
+    assert all(metrics["d_r1"][0] > 0 and np.isfinite(metrics["loss"]).all() for metrics in seen)
+
+
+@pytest.mark.slow
+def test_progressive_distillation_stopped_within_a_round_resumes_bit_for_bit(quick, tmp_path):
+    """As if it had been killed in the middle of the second round: the last checkpoint is taken away."""
+    starts = []
+
+    def batches(start):
+        starts.append(start)
+        return toys.stream(toys.eight_gaussians, jax.random.key(1), 4, start)
+
+    def students(resume):
+        loop = train.LoopConfig(steps=8, log_every=2, checkpoint_every=2, sample_every=0, resume=resume)
+        run = StudentRun(lambda steps: optax.adam(1e-2), batches, loop, tmp_path, jax.random.key(0))
+        teacher, method = quick.MIXTURE.denoiser(quick.COSINE), quick.METHODS["PD"](4, quick.MIXTURE.denoiser)
+        return run.progressive(method, quick.NET.apply, quick.init(run.key), teacher, jnp.linspace(1.0, 0.0, 5))
+
+    whole = students(False)
+    shutil.rmtree(tmp_path / "PD1/checkpoints/4")
+    parts = students(True)
+    assert sorted(whole) == [1, 2] and starts == [0, 0, 2]  # the first round was over
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (whole[1], whole[2])), strict=True))

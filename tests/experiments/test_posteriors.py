@@ -11,7 +11,10 @@ from jax.tree_util import Partial
 import diffjax as dj
 from diffjax import guidance, times
 
-METHODS = ("DPS, squared", "PiGDM", "PiGDM, exact covariance", "MPGD, squared", "DDNM", "DDRM", "DDNM+", "DiffPIR")
+METHODS = (
+    "DPS, squared", "reconstruction guidance", "PiGDM", "PiGDM, exact covariance", "MPGD, squared", "replacement",
+    "DDNM", "DDRM", "DDNM+", "DiffPIR",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +24,19 @@ def oracle(load):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_samples_follow_the_recursion(oracle, name):
-    """Mean and covariance of 5000 samples, within 4.5 standard errors of the largest of 14 entries (p < 1e-4)."""
-    p, ts = oracle.problem(), times.uniform(oracle.SDE, 30)
+    """Mean and covariance of 5000 samples, within 4.5 standard errors of the largest of 14 entries (p < 1e-4).
+
+    And the mean exactly: at equal noise, where the prior's mean and y are 0 every sample differs by the mean.
+    """
+    assert set(METHODS) == set(oracle.METHODS)
+    p, ts = oracle.problem(), times.uniform(oracle.SDE, 30, 0.0)
     config = dataclasses.replace(oracle.Config(), steps=30, samples=5000)
     method = oracle.METHODS[name]
     m, V = oracle.recursion(method, p, np.asarray(ts, np.float64))
-    assert oracle.deviation(oracle.draw(method, p, ts, config), m, V) < 4.5
+    x = oracle.draw(method, p, ts, config)
+    assert oracle.deviation(x, m, V) < 4.5
+    centred = p._replace(prior=dataclasses.replace(p.prior, means=0 * p.prior.means), y=0 * p.y)
+    np.testing.assert_allclose(x - oracle.draw(method, centred, ts, config), np.tile(m, (len(x), 1)), atol=1e-5)
 
 
 def test_the_recursion_knows_the_posterior(oracle):

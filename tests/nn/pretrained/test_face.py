@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from numpy_layers import conv, relu, windows
 
-from diffjax.nn.pretrained import face, load_face_net
+from diffjax.data import packages
+from diffjax.nn.pretrained import FACE_NET, face, load_face_net
+from diffjax.operators import Measurement, Misfit, Views
 
 NARROW = {32: 4, 64: 8, 128: 16, 256: 32}
 
@@ -85,6 +87,42 @@ def test_gradient_skips_few_pixels_of_larger_and_of_smaller_images(net):
     g = jax.jit(jax.grad(lambda x: net(x).sum()))(x)
     assert np.isfinite(g).all()
     assert (np.abs(g).sum(-1) > 0).mean() > 0.9  # without smoothing a quarter of the rows would have none
+
+
+@pytest.fixture(scope="module")
+def trained():
+    try:
+        return load_face_net(packages.find(*FACE_NET))
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["net", "trained"])
+def test_identity_loss_at_the_reference_is_0_and_its_gradient_finite(which, request):
+    """The loss of `experiments/mpgd.py`: |f(x) - y|, f in eight views.
+
+    If y is f(x) to the last bit, loss and gradient are 0. If another program found y, the loss is 0 up to rounding,
+    and the gradient some direction that rounding chose, of no more than usual length.
+    """
+    see, rng = Views(request.getfixturevalue(which)), np.random.default_rng(1)
+    x, other = (np.kron(rng.uniform(-1, 1, (1, 4, 4, 3)), np.ones((1, 8, 8, 1))).astype("float32") for _ in range(2))
+    y = jax.jit(lambda x: see(x))(x)
+    size = float(jnp.linalg.norm(y))
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(x, y, same):
+        seen = see(x)
+        wanted = jnp.where(same, jax.lax.stop_gradient(seen), y)
+        return Misfit(Measurement(lambda _: seen, wanted))(x).sum()
+
+    value, grad = loss(x, y, True)
+    assert value == 0 and (grad == 0).all()
+    value, grad = loss(x, y, False)
+    far, slope = loss(other, y, False)
+    assert value < 1e-5 * size and far > 100 * value
+    assert np.isfinite(grad).all() and jnp.linalg.norm(grad) < 10 * jnp.linalg.norm(slope)
 
 
 def test_bad_images(net):
