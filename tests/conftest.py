@@ -1,4 +1,6 @@
-"""Exact worlds shared by the tests."""
+"""Exact worlds shared by the tests, and the programs that were compiled for them."""
+
+import os
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,18 @@ from jax import Array
 
 import diffjax as dj
 from diffjax.typing import pytree
+
+
+def pytest_configure(config):
+    """Compile each program once: workers, notebooks and the next run read what one of them has compiled."""
+    kept = {
+        "jax_compilation_cache_dir": str(config.rootpath / ".pytest_cache" / "jax"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in kept.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)  # of processes that tests start
 
 
 @pytest.fixture
