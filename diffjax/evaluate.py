@@ -1,9 +1,11 @@
-"""Judging an image model: samples in batches, distances beside their floors, bits per dimension."""
+"""Judging an image model: samples in batches, distances beside their floors, bits per dimension, captions, styles."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,13 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from diffjax import metrics
+from diffjax import metrics, operators
 from diffjax.arrays import example_keys
-from diffjax.data import ImageData, batches, to_float
+from diffjax.data import ImageData, batches, packages, to_float
 from diffjax.likelihood import bits_per_dim, log_likelihood
+from diffjax.nn import pretrained
+from diffjax.nn.pretrained import face
 from diffjax.samplers import sample
 from diffjax.sde import prior_sample
 from diffjax.typing import SDE, Denoiser, Key, Sampler
+from diffjax.weights import load_params
 
 
 def generate(
@@ -110,3 +115,79 @@ def bits(key: Key, denoise: Denoiser, sde: SDE, images: ImageData, n: int, **opt
     x = next(batches(images.test_images, images.test_labels, n, seed=0, dequantise=True))["image"]
     bpd = np.asarray(bits_per_dim(log_likelihood(key, denoise, sde, jnp.asarray(x), **options), x[0].size))
     return {"bits_per_dim": float(bpd.mean()), "bits_per_dim_stderr": float(bpd.std(ddof=1) / np.sqrt(n))}
+
+
+def compare(originals: Array) -> Callable[[Array], dict[str, float]]:
+    """A function of images [B, H, W, C] in [-1, 1]: {"psnr" in dB, "ssim", "features"}, means over the images.
+
+    The features are those of the committed classifier at 28 x 28 x 1, else EfficientNet-Lite0's (see `metrics.image`).
+    """
+    fashion = originals.shape[1:] == (28, 28, 1)
+    layers = metrics.fashion_layers() if fashion else metrics.lite0_layers()
+    metric = {"psnr": metrics.psnr, "ssim": metrics.ssim, "features": partial(metrics.feature_distance, layers)}
+    figures = jax.jit(lambda x, y: {name: fn(x, y).mean() for name, fn in metric.items()})
+    return lambda x: {name: float(value) for name, value in figures(x, originals).items()}
+
+
+def caption_judge(weights: Path, shape: tuple[int, int, int], vectors: np.ndarray, want: Any) -> Callable:
+    """A function of samples x [n, H, W, 3] of `shape`: how they meet their captions in the eyes of a linear CLIP.
+
+    Args:
+      weights: of the CLIP, whose tower maps EfficientNet-Lite0's features (`experiments/emoji_clip.py --preset judge`).
+      vectors: MiniLM's of the captions [K, 384].
+      want: the numbers of the samples' captions [n].
+
+    Returns {"accuracy": how often the nearest caption is the wanted one, "cosine": of the wanted ones, their mean}.
+
+    Raises:
+      FileNotFoundError: the weights, or EfficientNet-Lite0, are missing.
+      ValueError: the weights are of another network.
+    """
+    see, clip = metrics.lite0_features(shape, parts=3), load_params(weights)["params"]
+    if set(clip["tower"]) != {"Dense_0"}:
+        raise ValueError(f"{weights} holds no linear CLIP: `emoji_clip.py --preset judge` makes one")
+    tower, words = clip["tower"]["Dense_0"], unit(vectors @ clip["text"]["kernel"])
+
+    def judge(x: np.ndarray) -> dict[str, float]:
+        cosines = unit(see(x) @ tower["kernel"] + tower["bias"]) @ words.T
+        own = cosines[np.arange(len(x)), want]
+        return {"accuracy": float(np.mean(cosines.argmax(-1) == want)), "cosine": float(own.mean())}
+
+    return judge
+
+
+def style_judge(styles: np.ndarray, which: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:
+    """A function of samples x [n, H, W, 3]: how near they are to their styles in the eyes of a face network.
+
+    The distance is that of Gram matrices of the network's first layers. They have learnt from other pictures and for
+    another task than EfficientNet-Lite0's, so that what is guided by the one need not please the other.
+
+    Args:
+      styles: pictures [K, H, W, 3] in [-1, 1].
+      which: the number of each sample's [n].
+
+    Returns {"judged": the mean distance, "nearest": how often, of two styles or more, a sample's own is the nearest}.
+
+    Raises:
+      FileNotFoundError: the network is missing; the message names the command that fetches it.
+    """
+    net = pretrained.load_face_net(packages.find(*pretrained.FACE_NET))
+
+    def maps(x: Array) -> Sequence[Array]:
+        found = face.stages(net.args[0], x)
+        return [found[i] for i in (0, 3, 7)]  # behind the first convolution, and before maps are halved: twice
+
+    see = jax.jit(operators.Gram(maps))
+    wanted = np.asarray(see(jnp.asarray(styles)))
+
+    def judge(x: np.ndarray) -> dict[str, float]:
+        apart = np.linalg.norm(np.asarray(see(x))[:, None] - wanted, axis=-1)  # [n, K]
+        nearest = {"nearest": float(np.mean(apart.argmin(-1) == which))} if len(styles) > 1 else {}
+        return {"judged": float(apart[np.arange(len(x)), which].mean()), **nearest}
+
+    return judge
+
+
+def unit(y: np.ndarray) -> np.ndarray:
+    """[N, D] -> [N, D], of length one."""
+    return y / np.linalg.norm(y, axis=-1, keepdims=True)

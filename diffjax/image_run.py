@@ -1,25 +1,33 @@
 """The run that all image experiments share: data, training, pictures, distances, bits per dimension.
 
 An experiment names its process, network, objective and sampler, and hands them over as a `Model`; the rest is here.
+Experiments on a set and a model of their own take `OwnPictures` for options, to run on a folder and its model as well.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress, arg
 
-from diffjax import data, evaluate, experiment, plots, times, train
+from diffjax import data, evaluate, experiment, plots, precondition, times, train
+from diffjax.data import folder
+from diffjax.data.image_data import ImageData
+from diffjax.nn import presets
 from diffjax.samplers import DDIM
+from diffjax.sde import VP
 from diffjax.typing import SDE, Denoiser, Loss, PyTree, Sampler
-from diffjax.weights import save_params
+from diffjax.weights import load_params, save_params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,10 @@ class ImageRun:
     def __post_init__(self):
         if self.samples and self.samples <= 64:
             raise ValueError(f"distances in 64 dimensions need more than 64 samples (or 0: none), got {self.samples}")
+        if self.data == "folder" and self.data_path and getattr(self.net, "num_classes", 0):
+            path = self.data_path.expanduser()
+            classes = set(folder.classes_of(path, list(folder.find_pictures(path))))
+            object.__setattr__(self, "net", self.net.clone(num_classes=len(classes)))  # the folder's, not the preset's
 
 
 class Model(NamedTuple):
@@ -119,7 +131,10 @@ def measure(config: ImageRun, model: Model, images: data.ImageData, params: PyTr
     """A picture, distances beside their floors, and bits per dimension by the probability-flow ODE."""
     x = generate(config, model, params, config.samples or 64, images.shape)
     plots.save_image(config.workdir / "samples.png", plots.image_grid(x[:64]), scale=3)
-    result = evaluate.distances(images, x) if config.samples else {}
+    few = images.name == "folder" and len(images.test_images) <= 112
+    if config.samples and few:
+        print(f"No distances: {len(images.test_images)} pictures are held out, and 112 dimensions need more than 112.")
+    result = evaluate.distances(images, x) if config.samples and not few else {}
     key, denoise = jax.random.key(config.seed), model.denoiser(params)
     options = {"tol": config.likelihood_tol, "t_min": config.likelihood_t_min}
     return result | evaluate.bits(key, denoise, model.sde, images, config.likelihoods, **options)
@@ -142,3 +157,92 @@ def dry_run(config: ImageRun, model: Model) -> dict[str, float]:
     print(f"memory: {mib['state_bytes']:,.0f} MiB for parameters, optimiser and averages,")
     print(f"        {mib['memory_bytes']:,.0f} MiB for the whole step as compiled for {jax.default_backend()}")
     return cost
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnPictures:
+    """The options of an experiment that has a set of its own, and runs on a folder of the user's pictures instead."""
+
+    data: Literal["folder"] | None = None
+    """folder: your own pictures, in place of the experiment's."""
+    data_path: Annotated[Path | None, arg(aliases=["--data.path"])] = None
+    """The folder, with --data folder."""
+    data_size: Annotated[int, arg(aliases=["--data.size"])] = 32
+    """Height and width of its pictures."""
+    data_dir: Path | None = None
+    """Where prepared data are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
+
+    def load(self, own: str, *, classes: bool = False, held_out: int = 1) -> ImageData:
+        """The folder's pictures, or the set named `own`.
+
+        Raises:
+          SystemExit: there is no such folder, or it cannot be read; it has no `classes`, or fewer held-out pictures.
+        """
+        if self.data is None:
+            if self.data_path is not None:
+                raise SystemExit(f"--data.path {self.data_path} needs --data folder")
+            return data.load(own, self.data_dir)
+        try:
+            images = data.load("folder", size=self.data_size, path=self.data_path)
+        except (FileNotFoundError, ValueError) as error:
+            raise SystemExit(str(error)) from error
+        if classes and images.n_classes < 2:
+            raise SystemExit(f"there are no classes in {self.data_path}: put the pictures of each into a folder in it")
+        if len(images.test_images) < held_out:
+            few = f"{len(images.test_images)} of {self.data_path}'s pictures are held out, a tenth of them"
+            raise SystemExit(f"{few}; this experiment needs {held_out}, so about {10 * held_out} pictures")
+        return shuffled(images)
+
+    def weights(self, given: Path | None, own: Path, option: str, recipe: str) -> Path:
+        """The file of weights that was `given` by an option, or the experiment's `own`, which serve no folder.
+
+        Raises:
+          SystemExit: there are none; the message names the command that makes them, `recipe`.
+        """
+        if given is None and self.data is None:
+            return own
+        if given is not None and given.is_file():
+            return given
+        where = f" --data folder --data.path {shlex.quote(str(self.data_path))} --data.size {self.data_size}"
+        missing = f"your own pictures need {option} PATH" if given is None else f"{option}: there is no {given}"
+        raise SystemExit(f"{missing}. `python experiments/{recipe}{where if self.data else ''}` makes these weights.")
+
+
+def shuffled(images: ImageData) -> ImageData:
+    """In an order by chance, always the same: the first few of a folder's pictures would be of one class."""
+    rng, parts = np.random.default_rng(0), {}
+    for part in ("train", "test"):
+        arrays = {kind: np.asarray(getattr(images, f"{part}_{kind}")) for kind in ("images", "labels", "captions")}
+        order = rng.permutation(len(arrays["images"]))
+        parts |= {f"{part}_{kind}": array[order] for kind, array in arrays.items()}
+        parts[f"{part}_captions"] = tuple(parts[f"{part}_captions"].tolist())
+    return dataclasses.replace(images, **parts)
+
+
+def denoiser(path: Path, shape: tuple[int, ...], num_classes: int = 0) -> Denoiser:
+    """The model that `score_sde.py` trained for images of `shape` by one of its presets for CPUs, from its weights.
+
+    They fit one network alone. That it was trained with another process, its shapes do not tell, but the configuration
+    that the run left beside them does.
+
+    Raises:
+      FileNotFoundError: there are no such weights.
+      ValueError: they belong to another network, or to another process.
+    """
+    kept, needed = path.with_name("config.json"), {"sde": experiment.describe(VP()), "precondition": "from_v"}
+    trained = json.loads(kept.read_text()) if kept.is_file() else {}
+    for name, used in needed.items():
+        if "loop" in trained and trained.get(name) != used:  # the configuration of a run that trained
+            of = f"{kept} says {name} {trained.get(name)}, but this experiment needs {used}"
+            raise ValueError(f"{path} is not of score_sde.py's presets for CPUs: {of}")
+    classes = {"num_classes": num_classes} if num_classes else {}
+    reasons = []
+    for levels in ({}, {"multipliers": (1, 2, 3)}):
+        net = presets.small(**levels, **classes)
+        try:
+            like = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.zeros(1))
+            return precondition.from_v(VP(), Partial(net.apply, load_params(path, like)))
+        except ValueError as error:
+            reasons.append(str(error))
+    of = f"images {shape}" + (f" of {num_classes} classes" if num_classes else ", without classes")
+    raise ValueError(f"{path} fits no network of score_sde.py for {of}: {'; or '.join(dict.fromkeys(reasons))}")

@@ -10,6 +10,9 @@ The judge sees an ImageNet network's features of whole images, so that what fool
 go to the run's folder as `ema.safetensors`; the committed ones are notebooks/emoji_clip_guide.safetensors and
 notebooks/emoji_clip_judge.safetensors.
 
+Both also learn from a folder of your own captioned pictures: `--data folder --data.path DIR --data.size 32`, and the
+guide from the estimates of a model of them, `--model runs/score_sde/ema.safetensors` (`score_sde.py`).
+
 `category` is the share of held-out emoji whose nearest category name is their own, `top 1` and `top 5` that of those
 whose caption is among the nearest of all 388 held-out captions. Two shared CPU cores, jax 0.10.2, 2026-11-25:
 
@@ -34,11 +37,12 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, metrics, nn, precondition, times, train
+from diffjax import data, experiment, image_run, metrics, nn, precondition, times, train
 from diffjax.data import packages
 from diffjax.losses import InfoNCE
-from diffjax.nn import presets, pretrained
-from diffjax.weights import load_params, save_params
+from diffjax.nn import pretrained
+from diffjax.typing import Denoiser
+from diffjax.weights import save_params
 
 
 class Linear(flax.Module):
@@ -58,11 +62,13 @@ JUDGE = nn.CLIP(Linear())
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(image_run.OwnPictures):
     net: Suppress[nn.CLIP] = GUIDE
     see: Suppress[Callable] = data.to_float  # uint8 images -> what the network sees
     estimates: bool = True
     """Whether to learn from the clean estimates of noisy images."""
+    model: Path | None = None
+    """Whose estimates: weights of `score_sde.py`."""
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
         lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,), weight_decay=0.1
     )
@@ -70,20 +76,22 @@ class Config:
         steps=2000, log_every=50, checkpoint_every=500, sample_every=0
     )
     batch_size: int = 64
-    data_dir: Path | None = None
     seed: int = 20
     workdir: Path = Path("runs/emoji_clip_guide")
 
 
 def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
-    images, key = data.load("emoji", config.data_dir), jax.random.key(config.seed)
+    images, key = config.load("emoji"), jax.random.key(config.seed)
     captions, ids = np.unique([*images.train_captions, *images.test_captions], return_inverse=True)  # pyright: ignore
     text, n = embed(captions.tolist()), len(images.train_images)
     x = config.see(images.train_images)
     params = config.net.init(key, jnp.asarray(x[:1]), jnp.zeros(1), jnp.asarray(text[:1]))
     tx = config.optim.build(config.loop.steps)
-    loss = estimated(config.net) if config.estimates else InfoNCE(SDE, times.Fixed(0.0), config.net.apply)
+    loss = InfoNCE(SDE, times.Fixed(0.0), config.net.apply)
+    if config.estimates:
+        weights = config.weights(config.model, EMOJI, "--model", "score_sde.py --preset cpu-emoji")
+        loss = estimated(config.net, image_run.denoiser(weights, images.shape))
     state = train.TrainState.create(key, params, tx, config.optim.ema)
 
     def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
@@ -99,10 +107,8 @@ def main(config: Config) -> dict[str, Any]:
     return summary
 
 
-def estimated(clip: nn.CLIP) -> InfoNCE:
+def estimated(clip: nn.CLIP, denoise: Denoiser) -> InfoNCE:
     """The loss of E[x_0 | x_t]; the tower is not told t, for it will not know how sure an estimate is."""
-    net = presets.small(multipliers=(1, 2, 3))
-    denoise = precondition.from_v(SDE, Partial(net.apply, load_params(EMOJI)))
 
     def network(params: Any, x: Array, t: Array, text: Array, **options: Any) -> Any:
         return clip.apply(params, denoise(x, t), jnp.zeros(()), text, **options)

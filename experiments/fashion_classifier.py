@@ -1,6 +1,9 @@
 """Train the small classifier whose penultimate features `diffjax.metrics.fashion_features` uses.
 
     python experiments/fashion_classifier.py
+    python experiments/fashion_classifier.py --data folder --data.path DIR --epochs 100 --weights runs/judge.safetensors
+
+The second trains the judge of `guidance.py` on a folder of your own pictures, a folder in it for each class.
 
 A convolutional net of 103,000 parameters (`diffjax.metrics.features.SmallClassifier`), AdamW with a one-cycle learning
 rate, mirrored images and shifts by up to one pixel; the test set is looked at once, at the end. The weights are written
@@ -36,7 +39,8 @@ import tyro
 from jax import Array
 from tqdm import tqdm
 
-from diffjax.data import batches, load, to_float
+from diffjax import image_run
+from diffjax.data import batches, to_float
 from diffjax.data.image_data import ImageData
 from diffjax.metrics.features import FASHION_WEIGHTS, SmallClassifier
 from diffjax.typing import Key, PyTree
@@ -44,15 +48,14 @@ from diffjax.weights import load_params, save_params
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    epochs: int = 7  # passes over the 60,000 training images
+class Config(image_run.OwnPictures):
+    epochs: int = 7  # passes over the training images
     batch_size: int = 128
     lr: float = 3e-3  # peak learning rate
     weight_decay: float = 1e-2
     shift: int = 1  # largest shift of a training image, in pixels
     seed: int = 0
-    data_dir: Path | None = None  # where the prepared data set is kept; None: the library's default
-    weights: Path = FASHION_WEIGHTS  # the file to write
+    weights: Path = FASHION_WEIGHTS  # the file to write; of your own pictures another one
 
 
 def jitter(key: Key, x: Array, shift: int) -> Array:
@@ -66,7 +69,8 @@ def jitter(key: Key, x: Array, shift: int) -> Array:
 def train(config: Config, data: ImageData) -> PyTree:
     """The trained parameters."""
     net = SmallClassifier(n_classes=data.n_classes)
-    n_steps = config.epochs * len(data.train_images) // config.batch_size
+    batch_size = min(config.batch_size, len(data.train_images))
+    n_steps = config.epochs * len(data.train_images) // batch_size
     schedule = optax.cosine_onecycle_schedule(n_steps, config.lr)
     tx = optax.adamw(schedule, weight_decay=config.weight_decay)
     key = jax.random.key(config.seed)
@@ -84,7 +88,7 @@ def train(config: Config, data: ImageData) -> PyTree:
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, value
 
-    stream = batches(data.train_images, data.train_labels, config.batch_size, config.seed, flip=True)
+    stream = batches(data.train_images, data.train_labels, batch_size, config.seed, flip=True)
     progress = tqdm(range(n_steps), unit="step", mininterval=5)
     for i in progress:
         params, opt_state, value = step(params, opt_state, i, next(stream))
@@ -102,7 +106,9 @@ def accuracy(params: PyTree, data: ImageData, batch_size: int = 1000) -> float:
 
 
 def main(config: Config) -> None:
-    data = load("fashion_mnist", config.data_dir)
+    if config.data and config.weights == FASHION_WEIGHTS:
+        raise SystemExit("name the file to write by --weights: the default is the classifier of Fashion-MNIST")
+    data = config.load("fashion_mnist", classes=True)
     start = time.perf_counter()
     params = train(config, data)
     seconds = time.perf_counter() - start

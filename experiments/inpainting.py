@@ -42,6 +42,12 @@ of no colour at all, and should be below that of colours from elsewhere.
 RePaint makes better use of fifty evaluations than finer steps do; at this cost jumps of one step serve as well as the
 paper's longer ones. Agreement is known to 0.035, KID to 1 or 2. DDRM's grey is that of alpha(t_min) x, for the grid
 ends at t_min.
+
+Your own pictures are inpainted and coloured by a model of them, whose folder holds its weights; the network that judges
+is then EfficientNet-Lite0 (`make data` fetches it), which has no class to agree on:
+
+    python experiments/score_sde.py --data folder --data.path DIR --data.size 32 --workdir runs/model
+    python experiments/inpainting.py --data folder --data.path DIR --data.size 32 --model runs/model/ema.safetensors
 """
 
 from __future__ import annotations
@@ -56,14 +62,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.tree_util import Partial
 from matplotlib.figure import Figure
 
 import diffjax as dj
-from diffjax import data, experiment, metrics, operators, plots, precondition, times
+from diffjax import data, experiment, image_run, metrics, operators, plots, times
 from diffjax.constraints import Known
 from diffjax.metrics.features import FASHION_WEIGHTS, SmallClassifier
-from diffjax.nn import presets
 from diffjax.typing import Denoiser, Sampler
 from diffjax.weights import load_params
 
@@ -88,21 +92,22 @@ METHODS: dict[str, Method] = {
     "RePaint, j = 5": Method(lambda keep: dj.TimeTravel(keep(dj.Ancestral())), 20, 5, 3),
     "DDRM": Method(lambda keep: dj.DDRM(keep(dj.Ancestral()).measurement), 20),
 }
-MASKS = {
-    "upper half": jnp.ones((28, 28, 1)).at[14:].set(0.0),
-    "random 30 %": jax.random.bernoulli(jax.random.key(17), 0.3, (28, 28, 1)).astype(float),
+MASKS: dict[str, Callable[[int], Array]] = {  # of images n pixels wide, [n, n, 1]
+    "upper half": lambda n: jnp.ones((n, n, 1)).at[n // 2 :].set(0.0),
+    "random 30 %": lambda n: jax.random.bernoulli(jax.random.key(17), 0.3, (n, n, 1)).astype(float),
 }
 PROBLEMS = (*MASKS, "grey")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(image_run.OwnPictures):
     images: int = 200
-    """Test images, of garments and of emoji."""
+    """Test images, of garments and of emoji, or of your own pictures."""
     methods: tuple[str, ...] = tuple(METHODS)
     problems: tuple[str, ...] = PROBLEMS
     emoji_weights: Path = WEIGHTS / "emoji.safetensors"
-    data_dir: Path | None = None
+    model: Path | None = None
+    """Weights of `score_sde.py` for garments, or for your own pictures."""
     seed: int = 0
     workdir: Path = Path("runs/inpainting")
 
@@ -115,23 +120,24 @@ def main(config: Config) -> dict[str, Any]:
     pictures: dict[str, dict[str, np.ndarray]] = {}
     summary = {}
     if set(config.problems) & set(MASKS):
-        summary |= garments(config, pictures)
+        summary |= inpainting(config, pictures)
     if "grey" in config.problems:
-        summary |= emoji(config, pictures)
+        summary |= colorization(config, pictures)
     figure(pictures, config.workdir / "inpainting.png")
     experiment.finish(config.workdir, summary)
     return summary
 
 
-def garments(config: Config, pictures: dict) -> dict[str, float]:
+def inpainting(config: Config, pictures: dict) -> dict[str, float]:
     """Inpainting by every method, beside pixels of unconditional samples; `pictures` gets the first eight of each."""
-    images, summary = data.load("fashion_mnist", config.data_dir), {}
-    denoise = denoiser(presets.small(), WEIGHTS / "fashion_vp.safetensors")
+    images, summary = config.load("fashion_mnist", held_out=2), {}
+    weights = config.weights(config.model, WEIGHTS / "fashion_vp.safetensors", "--model", "score_sde.py")
+    denoise = image_run.denoiser(weights, images.shape)
     x = jnp.asarray(data.to_float(images.test_images[: config.images]))
     judge = Judge(x, data.to_float(images.train_images[:2000]))
     free = draw(config, denoise, dj.Ancestral(), times.uniform(SDE, 50), x.shape)
     for problem in [name for name in MASKS if name in config.problems]:
-        mask = MASKS[problem]
+        mask = MASKS[problem](x.shape[1])
         found = {"original": x, "unconditional": x * mask + free * (1 - mask)}
         found |= fill(config, denoise, partial(dj.inpaint, image=x, mask=mask), x.shape)
         pictures[problem] = {"known": np.asarray(x * mask)[:8], **{k: np.asarray(v)[:8] for k, v in found.items()}}
@@ -139,10 +145,11 @@ def garments(config: Config, pictures: dict) -> dict[str, float]:
     return summary
 
 
-def emoji(config: Config, pictures: dict) -> dict[str, float]:
-    """Colorization by every method, beside no colours and those of another emoji."""
-    images, rng = data.load("emoji", config.data_dir), np.random.default_rng(config.seed)
-    denoise = denoiser(presets.small(multipliers=(1, 2, 3)), config.emoji_weights)
+def colorization(config: Config, pictures: dict) -> dict[str, float]:
+    """Colorization by every method, beside no colours and those of another image."""
+    images, rng = config.load("emoji", held_out=2), np.random.default_rng(config.seed)
+    weights = config.weights(config.model if config.data else None, config.emoji_weights, "--model", "score_sde.py")
+    denoise = image_run.denoiser(weights, images.shape)
     chosen = rng.permutation(len(images.test_images))[: config.images]
     x, A = jnp.asarray(data.to_float(images.test_images[chosen])), operators.grey()
     grey = jnp.broadcast_to(A(x), x.shape)
@@ -159,10 +166,6 @@ def emoji(config: Config, pictures: dict) -> dict[str, float]:
         }
 
     return rows("grey", {name: judge(out) for name, out in found.items()})
-
-
-def denoiser(net: Any, weights: Path) -> Denoiser:
-    return precondition.from_v(SDE, Partial(net.apply, load_params(weights)))
 
 
 def fill(config: Config, denoise: Denoiser, keep: Keep, shape: tuple[int, ...]) -> dict[str, Array]:
@@ -189,24 +192,24 @@ def rows(problem: str, table: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 class Judge:
-    """Inpainted garments in the eyes of a classifier that took no part."""
+    """Inpainted images in the eyes of a network that took no part: a classifier of garments, or EfficientNet-Lite0."""
 
     def __init__(self, x: Array, train: np.ndarray):
-        self.x, self.features, net = x, metrics.fashion_features(), SmallClassifier()
+        self.x, self.classes, pictures = x, None, x.shape[-1] == 3
+        self.features = metrics.lite0_features((x.shape[1], x.shape[2], 3)) if pictures else metrics.fashion_features()
+        layers = metrics.lite0_layers() if pictures else metrics.fashion_layers()
         self.train = self.features(train)
-        params, apply = load_params(FASHION_WEIGHTS), jax.jit(net.apply)
-
-        def layers(x):
-            found: Any = net.apply(params, x, capture_intermediates=True)[1]["intermediates"]
-            return [found[f"Conv_{i}"]["__call__"][0] for i in range(4)]
-
         self.distance = jax.jit(lambda a, b: metrics.feature_distance(layers, a, b))
-        self.classes = lambda x: apply(params, x)[0].argmax(-1)
+        if not pictures:
+            params, apply = load_params(FASHION_WEIGHTS), jax.jit(SmallClassifier().apply)
+            self.classes = lambda x: apply(params, x)[0].argmax(-1)
 
     def __call__(self, out: Array, mask: Array) -> dict[str, float]:
-        missed = ((out - self.x) ** 2 * (1 - mask)).sum((1, 2, 3)) / (1 - mask).sum()
+        hidden = jnp.broadcast_to(1 - mask, out.shape[1:])
+        missed = ((out - self.x) ** 2 * hidden).sum((1, 2, 3)) / hidden.sum()
+        same = {"agreement": float((self.classes(out) == self.classes(self.x)).mean())} if self.classes else {}
         return {
-            "agreement": float((self.classes(out) == self.classes(self.x)).mean()),
+            **same,
             "psnr": float((20 * jnp.log10(2) - 10 * jnp.log10(jnp.maximum(missed, 1e-10))).mean()),
             "features": float(self.distance(out, self.x).mean()),
             "KID": metrics.mmd2(self.train, self.features(out)),

@@ -87,3 +87,12 @@ def test_bits_of_the_data_s_own_gaussian(digits):
     # one Rademacher probe for each of 8 images; its error is far below the 0.3 bits allowed here
     assert abs(result["bits_per_dim"] - float(exact)) < 0.3
     assert evaluate.bits(jax.random.key(0), denoise, sde, digits, 0) == {}
+
+
+def test_comparing_with_the_originals():
+    x = jax.random.uniform(jax.random.key(0), (3, 28, 28, 1), minval=-1.0)
+    compare = evaluate.compare(x)
+    near, far = compare(x + 0.01), compare(x[::-1])
+    assert near["psnr"] == pytest.approx(20 * np.log10(2 / 0.01), abs=1e-2)
+    assert near["ssim"] > 0.95 > 0.5 > far["ssim"] and near["features"] < 0.01 < far["features"]
+    assert compare(x)["features"] == 0

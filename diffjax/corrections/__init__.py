@@ -5,6 +5,7 @@ every solver; `constraints.KeepEps(sampler, correction)` keeps the noise that th
 for, as MPGD and DDNM do.
 """
 
+from diffjax.corrections.gradient import Decoded as Decoded
 from diffjax.corrections.gradient import Gradient as Gradient
 from diffjax.corrections.gradient import LatentGradient as LatentGradient
 from diffjax.corrections.gradient import Through as Through

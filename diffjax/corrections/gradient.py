@@ -3,6 +3,7 @@
     (1) x_0 <- x_0 - c_t grad_{x_0} L(x_0)                        Algorithm 1, "shortcut": no gradient of the denoiser
     (2) x_0 <- x_0 - c_t grad_{x_0} L(D(E(x_0)))                  MPGD-AE, with an autoencoder (E, D) of the data
     (3) z = E(x_0),  x_0 <- x_0 + D(z - c_t grad_z L(D(z))) - D(z)  MPGD-Z; what the autoencoder cannot express stays
+    (4) z_0 <- z_0 - c_t grad_{z_0} L(D(z_0))                     the latent form, of a model whose x_0 is a latent z_0
 
 If data lie on a linear manifold and D E projects on it, (2) and (3) move along the manifold. A loss is any pytree
 function `(x_0, cond) -> [B]`; every example has the step that its own loss asks for.
@@ -36,6 +37,17 @@ class Gradient:
 
 
 @pytree
+class Decoded:
+    """The loss of what a latent looks like: `Gradient(Decoded(loss, decode), scale)` is the latent form (Eq. 4)."""
+
+    loss: Callable
+    decode: Callable
+
+    def __call__(self, z0: Array, cond: Cond = None) -> Array:
+        return self.loss(self.decode(z0), cond)
+
+
+@pytree
 class Through:
     """The loss of an autoencoder's rendering: `Gradient(Through(loss, encode, decode), scale)` is MPGD-AE (Eq. 2)."""
 
@@ -58,11 +70,8 @@ class LatentGradient:
     normalised: bool = static(default=False)
 
     def __call__(self, x0: Array, t: Time, cond: Cond = None) -> Array:
-        def rendered(z, cond):
-            return self.loss(self.decode(z), cond)
-
         z = self.encode(x0)
-        moved = z - step(rendered, self.scale, self.normalised, z, t, cond)
+        moved = z - step(Decoded(self.loss, self.decode), self.scale, self.normalised, z, t, cond)
         return x0 + self.decode(moved) - self.decode(z)
 
 

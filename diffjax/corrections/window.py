@@ -1,4 +1,4 @@
-"""A correction that acts between two times only."""
+"""A correction that acts between two times only, or gives way to another outside."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +13,18 @@ from diffjax.typing import Cond, Time, pytree
 
 @pytree
 class Window:
-    """`correction` where low <= t <= high, else nothing; at a scalar t nothing is computed outside."""
+    """`correction` where low <= t <= high, else `otherwise` or nothing; at a scalar t one of them is computed."""
 
     correction: Callable
     low: Any
     high: Any
+    otherwise: Callable | None = None
 
     def __call__(self, x0: Array, t: Time, cond: Cond = None) -> Array:
+        def outside():
+            return x0 if self.otherwise is None else self.otherwise(x0, t, cond)
+
         inside = (self.low <= jnp.asarray(t)) & (jnp.asarray(t) <= self.high)
         if inside.ndim:
-            return jnp.where(bcast(inside, x0), self.correction(x0, t, cond), x0)
-        return jax.lax.cond(inside, lambda: self.correction(x0, t, cond), lambda: x0)
+            return jnp.where(bcast(inside, x0), self.correction(x0, t, cond), outside())
+        return jax.lax.cond(inside, lambda: self.correction(x0, t, cond), outside)

@@ -50,8 +50,7 @@ def load(path: str | Path, *, size: int = 32, captions: str | Path | None = None
         raise ValueError(f"pictures must be at least one pixel wide, got {size}")
     files = find_pictures(folder)
     texts = captions_of(folder, list(files), captions)
-    classes = [name.parts[0] if len(name.parts) > 1 else folder.resolve().name for name in map(PurePosixPath, files)]
-    class_names, labels = np.unique(classes, return_inverse=True)
+    class_names, labels = np.unique(classes_of(folder, list(files)), return_inverse=True)
     images = np.stack([read_square(file, size) for file in files.values()])
     return split("folder", images, labels, tuple(class_names.tolist()), texts, held_out(list(files)))
 
@@ -73,6 +72,12 @@ def find_pictures(folder: Path) -> dict[str, Path]:
     if not files:
         raise FileNotFoundError(f"there is no picture ({', '.join(ENDINGS)}) in the folder {folder}")
     return dict(sorted(files.items()))
+
+
+def classes_of(folder: Path, names: Sequence[str]) -> list[str]:
+    """The classes of the pictures `names`, [N]."""
+    paths = map(PurePosixPath, names)
+    return [name.parts[0] if len(name.parts) > 1 else folder.resolve().name for name in paths]
 
 
 def captions_of(folder: Path, names: Sequence[str], table: str | Path | None) -> list[str]:

@@ -8,6 +8,7 @@ from diffjax.losses.condition import DrawScale as DrawScale
 from diffjax.losses.condition import DropCondition as DropCondition
 from diffjax.losses.contrastive import InfoNCE as InfoNCE
 from diffjax.losses.dsm import DSM as DSM
+from diffjax.losses.reconstruction import Reconstruction as Reconstruction
 from diffjax.losses.score_matching import ScoreMatching as ScoreMatching
 from diffjax.losses.sums import Balanced as Balanced
 from diffjax.losses.sums import LearnedWeight as LearnedWeight

@@ -1,10 +1,10 @@
 """Distances between distributions of samples, and the features they are measured in."""
 
-from diffjax.metrics.features import FeatureFn, batched, fashion_features
+from diffjax.metrics.features import FeatureFn, batched, fashion_features, fashion_layers
 from diffjax.metrics.frechet import frechet_distance, moments
 from diffjax.metrics.image import feature_distance, psnr, ssim
 from diffjax.metrics.kid import Estimate, kid, mmd2
-from diffjax.metrics.lite0 import lite0_features
+from diffjax.metrics.lite0 import lite0_features, lite0_layers
 from diffjax.metrics.pushforward import pushforward_kl
 from diffjax.metrics.report import Report, report
 from diffjax.metrics.sliced_wasserstein import sliced_wasserstein
@@ -16,10 +16,12 @@ __all__ = [
     "Report",
     "batched",
     "fashion_features",
+    "fashion_layers",
     "feature_distance",
     "frechet_distance",
     "kid",
     "lite0_features",
+    "lite0_layers",
     "mmd2",
     "moments",
     "psnr",

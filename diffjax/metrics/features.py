@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.tree_util import Partial
 
 from diffjax.weights import load_params
 
@@ -44,6 +45,16 @@ class SmallClassifier(nn.Module):
         h = nn.avg_pool(h, (2, 2), strides=(2, 2))
         features = nn.swish(nn.Dense(self.d)(h.reshape(len(h), -1)))
         return nn.Dense(self.n_classes)(features), features
+
+
+def fashion_layers() -> Callable[[Array], list[Array]]:
+    """The committed classifier's four convolutions, images [B, 28, 28, 1] -> maps, for `feature_distance`."""
+    return Partial(_layers, load_params(FASHION_WEIGHTS))
+
+
+def _layers(params: Any, x: Array) -> list[Array]:
+    found: Any = SmallClassifier().apply(params, x, capture_intermediates=True)[1]["intermediates"]
+    return [found[f"Conv_{i}"]["__call__"][0] for i in range(4)]
 
 
 def fashion_features(batch_size: int = 512) -> FeatureFn:

@@ -6,16 +6,31 @@ right: 112 numbers need few images, where the last layer's 1280 would need thous
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 from jax import Array
+from jax.tree_util import Partial
 
 from diffjax.data.packages import find
 from diffjax.metrics.features import FeatureFn, batched
 from diffjax.nn.pretrained import EFFICIENTNET_LITE0, load_efficientnet_lite0
 
 SIDE = 96  # what images are enlarged or shrunk to; the stage's maps are then 6 x 6
+
+
+def lite0_layers() -> Callable[[Array], Sequence[Array]]:
+    """The network's first three stages, images [B, H, W, 3] enlarged twofold -> maps, for `feature_distance`.
+
+    Raises:
+      FileNotFoundError: the network is missing; the message names the command that fetches it.
+    """
+    return Partial(_layers, load_efficientnet_lite0(find(*EFFICIENTNET_LITE0)))
+
+
+def _layers(net: Any, x: Array) -> Sequence[Array]:
+    return net(jax.image.resize(x, (len(x), 2 * x.shape[1], 2 * x.shape[2], 3), "linear")).stages[:3]
 
 
 def lite0_features(shape: tuple[int, int, int], parts: int = 1, batch_size: int = 64) -> FeatureFn:

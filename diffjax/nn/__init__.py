@@ -2,6 +2,7 @@
 
 from diffjax.nn import presets as presets
 from diffjax.nn.attention import plain as plain
+from diffjax.nn.autoencoder import Autoencoder as Autoencoder
 from diffjax.nn.classifier import Classifier as Classifier
 from diffjax.nn.clip import CLIP as CLIP
 from diffjax.nn.discriminator import FeatureHeads as FeatureHeads

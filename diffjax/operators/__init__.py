@@ -16,6 +16,7 @@ from diffjax.operators.matrix import random_projection as random_projection
 from diffjax.operators.measurement import Measurement as Measurement
 from diffjax.operators.measurement import Misfit as Misfit
 from diffjax.operators.measurement import measure as measure
+from diffjax.operators.measurement import relative_residual as relative_residual
 from diffjax.operators.nonlinear import HDR as HDR
 from diffjax.operators.nonlinear import NonlinearBlur as NonlinearBlur
 from diffjax.operators.nonlinear import PhaseRetrieval as PhaseRetrieval

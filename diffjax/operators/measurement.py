@@ -64,6 +64,17 @@ class Misfit:
         return square if self.squared else root(square)
 
 
+def relative_residual(measurement: Measurement, x: Array) -> Array:
+    """rms of y - A(x) over what was measured, in units of the noise, []: 1 for the truth.
+
+    Raises a ValueError if there is no noise.
+    """
+    require_noise(measurement, "a relative residual")
+    residual, A = measurement.residual(x), measurement.operator
+    seen = jnp.broadcast_to(A.s > 0, A.Ut(residual).shape).sum() if hasattr(A, "Ut") else residual.size
+    return root(jnp.sum(residual**2) / seen) / measurement.noise_std
+
+
 def require_noise(measurement: Measurement, method: str) -> None:
     """Raise a ValueError if a method divides by the noise level and there is none; what is traced passes."""
     std = measurement.noise_std

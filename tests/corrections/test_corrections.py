@@ -103,6 +103,39 @@ def test_a_window_acts_inside_and_computes_nothing_outside(world):
     np.testing.assert_allclose(mixed, x0 * np.array([1, 0.5, 0.5, 0.5, 1])[:, None])
 
 
+def test_a_window_gives_way_to_another_correction(world):
+    _, x0, _, _ = world
+    halve, negate = Partial(lambda x0, t, cond=None: x0 / 2), Partial(lambda x0, t, cond=None: -x0)
+    window = corrections.Window(halve, 0.3, 0.5, negate)
+    for t, gain in ((0.2, -1.0), (0.4, 0.5), (0.6, -1.0)):
+        np.testing.assert_allclose(window(x0, jnp.asarray(t)), gain * x0)
+    mixed = window(x0, jnp.array([0.2, 0.3, 0.4, 0.5, 0.9]))
+    np.testing.assert_allclose(mixed, x0 * np.array([-1, 0.5, 0.5, 0.5, -1])[:, None])
+
+
+def test_the_latent_form_samples_as_if_the_decoder_were_part_of_the_operator(world, key):
+    """z in 6 dimensions with x = D z, D linear: MPGD on A D z is the same sampler, and its images meet y better."""
+    A, _, y, _ = world
+    D = jax.random.normal(jax.random.key(6), (6, 6)) / 2
+    seen = operators.Measurement(operators.matrix(A), y, 0.3)
+    whole = operators.Measurement(operators.matrix(A @ D), y, 0.3)
+    decode = Partial(lambda D, z: z @ D.T, D)
+    prior = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 6)), jnp.eye(6)[None])
+    sde = dj.VP()
+    z, ts = dj.prior_sample(key, sde, (5, 6)), dj.times.uniform(sde, 20)
+
+    def draw(correction):
+        return dj.sample(key, prior.denoiser(sde), sde, dj.KeepEps(dj.DDIM(0.5), correction), ts, z)
+
+    latent = draw(corrections.Gradient(corrections.Decoded(operators.Misfit(seen, squared=True), decode), 0.1))
+    np.testing.assert_allclose(
+        latent, draw(corrections.Gradient(operators.Misfit(whole, squared=True), 0.1)), rtol=1e-4, atol=1e-5
+    )
+    misfit = operators.Misfit(seen)
+    free = draw(corrections.Gradient(corrections.Decoded(misfit, decode), 0.0))
+    assert (misfit(decode(latent)) < 0.6 * misfit(decode(free))).all()
+
+
 def test_errors(world):
     _, x0, y, m = world
     with pytest.raises(ValueError, match=r"one value per example, \[5\], but got shape \(\)"):

@@ -8,6 +8,7 @@ import pytest
 
 from diffjax import data
 from diffjax.data.image_data import ImageData
+from diffjax.nn import presets
 from diffjax.weights import save_params
 
 
@@ -29,7 +30,7 @@ def inpainting(load, pixelwise, monkeypatch, tmp_path):
     """The experiment with a network of one linear map, and its configuration."""
     module = load("inpainting")
     monkeypatch.setattr(module, "WEIGHTS", tmp_path)
-    monkeypatch.setattr(module.presets, "small", lambda **changes: pixelwise(3 if changes else 1))
+    monkeypatch.setattr(presets, "small", lambda **changes: pixelwise(3 if changes else 1))
     for name, shape in (("fashion_vp", (1, 28, 28, 1)), ("emoji", (1, 32, 32, 3))):
         params = pixelwise(shape[-1]).init(jax.random.key(0), np.zeros(shape, np.float32), 0.0)
         save_params(tmp_path / f"{name}.safetensors", params)

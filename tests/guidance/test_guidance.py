@@ -189,6 +189,17 @@ def test_pigdm_with_the_exact_covariance_is_the_exact_posterior_of_a_gaussian(x,
         np.testing.assert_allclose(got, posterior.denoise(SDE, x, t), atol=1e-6)
 
 
+def test_conjugate_gradients_stop_where_they_are_told(x, x64):
+    """Two measurements are solved in two iterations, and not in one; none is an error."""
+    gm, _, _, m = problem()
+    x = jnp.asarray(x, float)
+    one, two, all_ = (guidance.pigdm_exact(gm.denoiser(SDE), SDE, m, n)(x, 0.4) for n in (1, 2, None))
+    np.testing.assert_allclose(two, all_, atol=1e-9)
+    assert jnp.abs(one - all_).max() > 1e-3
+    with pytest.raises(ValueError, match="need an iteration or more, got 0"):
+        guidance.pigdm_exact(gm.denoiser(SDE), SDE, m, 0)
+
+
 def test_pigdm_and_reconstruction_against_their_formulas(x, x64):
     gm, A, y, m = problem()
     x, A, t = jnp.asarray(x, float), np.asarray(A), 0.4

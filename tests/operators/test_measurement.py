@@ -18,6 +18,27 @@ def test_measure_adds_noise_only_where_something_is_measured(key):
     np.testing.assert_array_equal(alone.y, m.y[:1])
 
 
+@pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3)])
+def test_the_truth_has_a_relative_residual_of_one(key, shape):
+    """Over what was measured alone: within 4 sigma of 1, sigma = 1 / sqrt(2 n) for n numbers in all."""
+    x = jax.random.normal(key, (50, *shape))
+    size = 64 * shape[-1]
+    for operator, n in (
+        (operators.Mask(jnp.zeros((8, 8, 1)).at[:2].set(1.0)), size / 4),
+        (operators.average_pool(shape, 2), size / 4),
+        (operators.compressed_sensing(key, shape, 0.5), size / 2),
+        (operators.random_projection(key, shape, 20), 20),
+        (operators.HDR(2.0), size),
+        (operators.channels(np.full((shape[-1], 1), 1 / shape[-1])), 64),
+    ):
+        m = operators.measure(key, operator, x, 0.1)
+        relative = float(operators.relative_residual(m, x))
+        assert abs(relative - 1) < 4 / np.sqrt(2 * n * len(x)), operator
+        assert operators.relative_residual(m, x + 1) > 2
+    with pytest.raises(ValueError, match="a relative residual divides by the measurement's noise"):
+        operators.relative_residual(operators.measure(key, operators.HDR(), x), x)
+
+
 def test_misfit_and_its_slope(key):
     A, x = operators.average_pool((4, 4, 1), 2), jax.random.normal(key, (3, 4, 4, 1))
     m = operators.Measurement(A, jnp.zeros((3, 2, 2, 1)), 0.1)

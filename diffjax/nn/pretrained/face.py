@@ -74,13 +74,18 @@ def embed(params: PyTree, images: Array) -> Array:
     Raises:
       ValueError: the images have another shape.
     """
+    return stages(params, images)[-1].mean((1, 2)) @ params["out"]
+
+
+def stages(params: PyTree, images: Array) -> list[Array]:
+    """The maps behind the first convolution, [B, 35, 35, 32], and behind each block. It raises as `embed`."""
     x = rgb(images, params["out"].dtype)
     x = jax.image.resize(x, (len(x), SIZE, SIZE, 3), "linear", antialias=True)
     x = (127.5 * (x + 1) - jnp.asarray(MEAN, x.dtype)) / 255
-    x = max_pool(jax.nn.relu(affine_conv(params["in"], x, 2, "VALID")))
+    found = [max_pool(jax.nn.relu(affine_conv(params["in"], x, 2, "VALID")))]
     for block, (_, _, halving) in zip(params["blocks"], BLOCKS, strict=True):
-        x = _residual(block, x, halving)
-    return x.mean((1, 2)) @ params["out"]
+        found.append(_residual(block, found[-1], halving))
+    return found
 
 
 def _residual(block: PyTree, x: Array, halving: bool) -> Array:

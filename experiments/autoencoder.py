@@ -1,0 +1,63 @@
+"""A small autoencoder of images, as the manifold that MPGD-AE and MPGD-Z stay on (`inverse_problems.py`).
+
+    python experiments/autoencoder.py
+
+Fashion-MNIST, 28 x 28 pixels to 7 x 7 x 4 numbers and back, the mean of squared errors. The weights go to the run's
+folder as `ae.safetensors`; the committed ones are `notebooks/fashion_ae.safetensors`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tyro.conf import OmitArgPrefixes
+
+from diffjax import data, experiment, image_run, losses, metrics, nn, plots, train
+from diffjax.weights import save_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(image_run.OwnPictures):
+    latent: int = 4
+    """Numbers for each 4 x 4 pixels."""
+    optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
+        lr=2e-3, lr_end=2e-5, warmup=50, clip=1.0, ema=(0.99,)
+    )
+    loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
+        steps=4000, log_every=100, checkpoint_every=500, sample_every=0
+    )
+    batch_size: int = 64
+    seed: int = 20
+    workdir: Path = Path("runs/autoencoder")
+
+
+def main(config: Config) -> dict[str, Any]:
+    experiment.start(config.workdir, config)
+    images, key = config.load("fashion_mnist"), jax.random.key(config.seed)
+    net = nn.Autoencoder(images.shape[-1], config.latent)
+    params = jax.jit(net.init)(key, jnp.zeros((1, *images.shape)))
+    tx = config.optim.build(config.loop.steps)
+    state = train.TrainState.create(key, params, tx, config.optim.ema)
+
+    def batches(start: int):
+        arrays = images.train_images, images.train_labels, config.batch_size
+        return data.batches(*arrays, seed=config.seed, start_step=start)
+
+    step = train.jit_train_steps(losses.Reconstruction(net.apply), tx, config.optim.ema)
+    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    save_params(config.workdir / "ae.safetensors", state.ema[0])
+    x = jnp.asarray(data.to_float(images.test_images[:1000]))
+    y = jnp.clip(jax.jit(net.apply)(state.ema[0], x), -1, 1)
+    summary |= {"parameters": train.count(params), "psnr": float(metrics.psnr(y, x).mean())}
+    plots.image_rows(config.workdir / "autoencoder.png", {"image": np.asarray(x[:16]), "through": np.asarray(y[:16])})
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+if __name__ == "__main__":
+    main(experiment.configure({"cpu": Config}, __doc__))

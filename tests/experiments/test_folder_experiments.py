@@ -1,0 +1,270 @@
+"""The conditional experiments on a folder of one's own pictures, with networks that compile at once."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+from PIL import Image
+
+import diffjax as dj
+from diffjax import data, evaluate, experiment, image_run, metrics, nn
+from diffjax.data import folder, packages
+from diffjax.metrics.features import SmallClassifier
+from diffjax.nn import presets, pretrained
+from diffjax.nn.pretrained import face
+from diffjax.weights import load_params, save_params
+
+SIZE = 16
+COLOURS = {"red": (230, 20, 30), "blue": (20, 40, 220)}
+NAMES = ("guidance", "noisy_classifier", "fashion_classifier", "inpainting", "sdedit", "mpgd", "emoji_clip")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of 140 pictures in two classes, which their colours tell apart; 13 or so are held out."""
+    path, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (path / name).mkdir()
+        for i in range(70):
+            image = np.clip(np.array(colour) + rng.normal(0, 12, (18, 20, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(image).save(path / name / f"{name}_thing-{i % 12}_{'abcdef'[i // 12]}.png")
+    return path
+
+
+@pytest.fixture
+def options(pictures):
+    return {"data": "folder", "data_path": pictures, "data_size": SIZE}
+
+
+def zeros(net, path, *args):
+    """The file `path` of the network's parameters, all of them 0."""
+    like = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), *args)
+    save_params(path, jax.tree.map(lambda x: np.zeros(x.shape, np.float32), like))
+    return path
+
+
+@pytest.fixture
+def model(pixelwise, monkeypatch, tmp_path):
+    """Weights of a model whose network is one linear map."""
+    monkeypatch.setattr(presets, "small", lambda **_: pixelwise(3))
+    return zeros(pixelwise(3), tmp_path / "model.safetensors", 0.0)
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """In place of the pretrained ones."""
+    vectors = np.random.default_rng(0).normal(size=(500, 384)).astype(np.float32)
+    monkeypatch.setattr(packages, "find", lambda *_: None)
+    monkeypatch.setattr(metrics, "lite0_layers", lambda: Partial(lambda x: (x, x[:, ::2, ::2], jnp.tanh(x))))
+    monkeypatch.setattr(pretrained, "load_face_net", lambda _: Partial(lambda _, x: x.mean((1, 2)), None))
+    monkeypatch.setattr(face, "stages", lambda _, x: [x] * 8)
+    monkeypatch.setattr(pretrained, "sentence_vectors", lambda _, texts: vectors[: len(texts)])
+
+    def lite0(shape, parts=1):  # as many numbers as the network has
+        return lambda x: np.resize(np.asarray(x).reshape(len(x), -1), (len(x), 112 * parts**2))
+
+    monkeypatch.setattr(metrics, "lite0_features", lite0)
+
+
+def loop(config, steps=2):
+    return dataclasses.replace(config.loop, steps=steps, log_every=steps, checkpoint_every=steps)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_spelling_of_the_options(load, name):
+    asked = ["--data", "folder", "--data.path", "my/pictures", "--data.size", "48"]
+    config = experiment.configure({"cpu": load(name).Config}, "", asked)
+    assert (config.data, str(config.data_path), config.data_size) == ("folder", "my/pictures", 48)
+
+
+def test_a_folder_is_read_in_an_order_by_chance(pictures, options):
+    images, sorted_by_name = image_run.OwnPictures(**options).load("emoji"), folder.load(pictures, size=SIZE)
+    assert images.shape == (SIZE, SIZE, 3) and images.class_names == ("blue", "red")
+    assert set(images.train_labels[:12]) == {0, 1}
+    for part in ("train", "test"):
+        x, labels, captions = (getattr(images, f"{part}_{kind}") for kind in ("images", "labels", "captions"))
+        np.testing.assert_array_equal(x[..., 0].mean((1, 2)) > 125, labels)  # still each with its own
+        assert [caption.split()[0] for caption in captions] == [images.class_names[label] for label in labels]
+        assert sorted(captions) == sorted(getattr(sorted_by_name, f"{part}_captions"))
+
+
+def test_what_is_missing_of_the_pictures(pictures, options, tmp_path):
+    def load(changes, **needs):
+        return image_run.OwnPictures(**(options | changes)).load("emoji", **needs)
+
+    with pytest.raises(SystemExit, match=r"--data\.path DIR"):
+        load({"data_path": None})
+    with pytest.raises(SystemExit, match="needs --data folder"):
+        load({"data": None})
+    with pytest.raises(SystemExit, match="there is no folder"):
+        load({"data_path": tmp_path / "none"})
+    with pytest.raises(SystemExit, match=r"no classes in .*red: put the pictures of each into a folder"):
+        load({"data_path": pictures / "red"}, classes=True)
+    with pytest.raises(SystemExit, match="this experiment needs 100, so about 1000 pictures"):
+        load({}, held_out=100)
+
+
+def test_what_is_missing_of_the_weights(options, tmp_path):
+    config, own = image_run.OwnPictures(**options), tmp_path / "own.safetensors"
+    with pytest.raises(
+        SystemExit, match=r"need --model PATH. `python experiments/score_sde.py --data folder --data.path"
+    ):
+        config.weights(None, own, "--model", "score_sde.py")
+    with pytest.raises(SystemExit, match=r"--model: there is no .*other.*score_sde.py`"):
+        image_run.OwnPictures().weights(tmp_path / "other", own, "--model", "score_sde.py")
+    assert image_run.OwnPictures().weights(None, own, "--model", "score_sde.py") == own
+
+
+@pytest.mark.parametrize("levels", [{}, {"multipliers": (1, 2, 3)}])
+def test_the_network_that_belongs_to_weights(levels, tmp_path):
+    path = zeros(presets.small(**levels), tmp_path / "ema.safetensors", 0.0)
+    _, sde, network, _ = image_run.denoiser(path, (SIZE, SIZE, 3)).args
+    assert sde == dj.VP() and network.func.__self__ == presets.small(**levels)
+    jax.tree.map(np.testing.assert_array_equal, network.args[0], load_params(path))
+
+
+def test_weights_of_another_network_or_process(tmp_path):
+    path = zeros(presets.small(), tmp_path / "ema.safetensors", 0.0)
+    with pytest.raises(ValueError, match=r"fits no network of score_sde.py for images .* of 2 classes: .*Embed"):
+        image_run.denoiser(path, (SIZE, SIZE, 3), 2)
+    for trained, said in (({"sde": {"class": "VE"}}, "sde .*VE.*needs .*VP"), ({}, "sde None.*needs .*VP")):
+        (tmp_path / "config.json").write_text(json.dumps({"loop": {}, **trained}))
+        with pytest.raises(ValueError, match=said):
+            image_run.denoiser(path, (SIZE, SIZE, 3))
+
+
+def test_a_network_of_classes_has_those_of_the_folder(load, options):
+    config = load("score_sde").cpu_classes()
+    assert config.net.num_classes == 10
+    assert dataclasses.replace(config, **options).net.num_classes == 2
+
+
+@pytest.mark.slow
+def test_classifier_of_noisy_pictures(load, options, tmp_path):
+    """Where all logits are 0 the first class is the answer, at every time."""
+    noisy = load("noisy_classifier")
+    weights = zeros(nn.Classifier(2), tmp_path / "zeros.safetensors", 0.0)
+    config = noisy.Config(**options, weights=weights, test_times=(0.0, 1.0), workdir=tmp_path)
+    summary = noisy.main(config)
+    share = np.mean(config.load("fashion_mnist").test_labels == 0)
+    assert summary == {f"accuracy at t = {t}": pytest.approx(share) for t in (0, 1)} and 0 < share < 1
+
+
+def test_what_guidance_needs(load, options, model, tmp_path):
+    guidance = load("guidance")
+    clean = zeros(nn.Classifier(2), tmp_path / "clean.safetensors", 0.0)
+    three = zeros(SmallClassifier(3), tmp_path / "three.safetensors")
+    config = guidance.Config(**options, samples=8, classifier=(), model=model, clean=clean, workdir=tmp_path)
+    for changes, command in (
+        ({"model": None}, "score_sde.py --preset cpu-classes --data folder"),
+        ({"clean": None}, "noisy_classifier.py --preset clean --data folder"),
+        ({"classifier": (1.0,)}, "noisy_classifier.py --preset noisy --data folder"),
+        ({}, "fashion_classifier.py --epochs 100 --weights PATH --data folder"),
+        ({"samples": 3}, "--samples must be two of each class or more, 4"),
+    ):
+        with pytest.raises(SystemExit, match=command):
+            guidance.main(dataclasses.replace(config, **changes))
+    with pytest.raises(ValueError, match="but the network needs"):
+        guidance.main(dataclasses.replace(config, judge=three))
+
+
+@pytest.mark.slow
+def test_guidance_by_a_folder_s_classes(load, options, model, tmp_path):
+    """The judge, trained here, knows the classes."""
+    guidance, judging = load("guidance"), load("fashion_classifier")
+    weights = tmp_path / "judge.safetensors"
+    with pytest.raises(SystemExit, match="--weights"):
+        judging.main(judging.Config(**options))
+    judging.main(judging.Config(**options, epochs=8, batch_size=32, weights=weights))
+    images = image_run.OwnPictures(**options).load("fashion_mnist")
+    see = guidance.Judge(weights, images)
+    assert see(data.to_float(images.test_images), images.test_labels)["accuracy"] > 0.9
+
+    clean = zeros(nn.Classifier(2), tmp_path / "clean.safetensors", 0.0)
+    scales = dict(cfg=(2.0,), classifier=(), ordinary=(), dps=(), mpgd=(0.05,))
+    config = guidance.Config(**options, **scales, samples=8, steps=2, workdir=tmp_path)
+    summary = guidance.main(dataclasses.replace(config, model=model, clean=clean, judge=weights))
+    assert {"cfg 2, accuracy", "ordinary, MPGD 0.05, diversity"} <= set(summary)
+    assert np.isfinite(list(summary.values())).all() and (tmp_path / "guidance.png").is_file()
+
+
+@pytest.mark.slow
+def test_inpainting(load, options, model, networks, tmp_path):
+    inpainting = load("inpainting")
+    problems = ("upper half", "grey")
+    config = inpainting.Config(images=6, methods=("Ancestral",), problems=problems, **options, workdir=tmp_path)
+    summary = inpainting.main(dataclasses.replace(config, model=model))
+    assert summary["upper half, original, features"] < 1e-6 < summary["upper half, Ancestral, features"]
+    assert summary["grey, Ancestral, grey"] < 1e-5 and np.isfinite(list(summary.values())).all()
+    assert "upper half, original, agreement" not in summary and (tmp_path / "inpainting.png").is_file()
+    for problem in problems:
+        with pytest.raises(SystemExit, match="need --model PATH"):
+            inpainting.main(dataclasses.replace(config, problems=(problem,)))
+
+
+@pytest.mark.slow
+def test_sdedit(load, options, model, networks, tmp_path):
+    sdedit = load("sdedit")
+    config = sdedit.Config(steps=1, t_0=(0.1, 0.5), **options, workdir=tmp_path)
+    summary = sdedit.main(dataclasses.replace(config, model=model))
+    assert summary["t_0 0.1, distance"] < summary["t_0 0.5, distance"]
+    assert np.isfinite(list(summary.values())).all() and (tmp_path / "sdedit.png").is_file()
+    with pytest.raises(SystemExit, match="need --model PATH"):
+        sdedit.main(config)
+
+
+@pytest.mark.slow
+def test_a_clip_of_a_folder_guides_and_judges(load, options, model, networks, tmp_path):
+    clip, mpgd = load("emoji_clip"), load("mpgd")
+    tiny, paths = nn.CLIP(nn.Classifier(128, width=8, multipliers=(1,))), {}
+    for name, config in (("tiny", clip.Config(net=tiny)), ("judge", clip.linear())):
+        config = dataclasses.replace(config, **options)
+        config = dataclasses.replace(config, loop=loop(config), batch_size=8, workdir=tmp_path / name)
+        if config.estimates:
+            with pytest.raises(SystemExit, match="need --model PATH"):
+                clip.main(config)
+        summary = clip.main(dataclasses.replace(config, model=model))
+        assert summary["steps"] == 2 and 0 <= summary["top 5"] <= 1 < summary["captions"]
+        paths[name] = config.workdir / "ema.safetensors"
+    paths["guide"] = zeros(mpgd.CLIP, tmp_path / "guide.safetensors", 0.0, jnp.zeros((1, 384)))
+    small = dict(scales=(0.0, 0.1), samples=6, steps=3, batch_size=3, workdir=tmp_path, model=model)
+    tiny = paths.pop("tiny")
+    config = dataclasses.replace(mpgd.PRESETS["style"](), **options, **paths, **small)
+    summary = mpgd.main(config)
+    assert summary["scale 0.1, style"] < summary["scale 0, style"]  # guided towards the reference
+    assert np.isfinite(list(summary.values())).all() and (tmp_path / "mpgd.png").is_file()
+    for missing, command in (
+        ("model", "score_sde.py --preset cpu-emoji --data folder"),
+        ("guide", "emoji_clip.py --model PATH --data folder"),
+        ("judge", "emoji_clip.py --preset judge --data folder"),
+    ):
+        with pytest.raises(SystemExit, match=command):
+            mpgd.main(dataclasses.replace(config, **{missing: None}))
+    with pytest.raises(ValueError, match="holds no linear CLIP"):
+        mpgd.main(dataclasses.replace(config, judge=paths["guide"]))
+    with pytest.raises(ValueError, match=r"tiny.*(lacks|holds|has the shape)"):
+        mpgd.main(dataclasses.replace(config, guide=tiny))
+
+
+@pytest.mark.slow
+def test_identity_of_a_folder_s_faces(load, options, model, networks, tmp_path):
+    mpgd = load("mpgd")
+    small = dict(scales=(0.0, 20.0), samples=4, steps=3, batch_size=2, workdir=tmp_path, model=model)
+    summary = mpgd.main(dataclasses.replace(mpgd.PRESETS["identity"](), **options, **small))
+    assert summary["scale 20, distance"] < summary["scale 0, distance"]
+
+
+def test_a_judge_of_styles(networks):
+    """With maps that are the picture itself, by hand."""
+    styles = np.random.default_rng(0).uniform(-1, 1, (2, 4, 4, 3)).astype(np.float32)
+    grams = np.einsum("bijc,bijd->bcd", styles, styles) / styles[0].size
+    apart = np.sqrt(3) * np.linalg.norm(grams[0] - grams[1])  # three maps, all alike
+    which = np.array([0, 1, 1])
+    see = evaluate.style_judge(styles, which)
+    assert see(styles[which]) == {"judged": pytest.approx(0, abs=1e-6), "nearest": 1}
+    assert see(styles[[0, 0, 1]]) == {"judged": pytest.approx(apart / 3, rel=1e-5), "nearest": pytest.approx(2 / 3)}
+    assert set(evaluate.style_judge(styles[:1], np.zeros(3, int))(styles[which])) == {"judged"}
