@@ -1,29 +1,31 @@
 """Adversarial few-step models on one teacher in the plane: ADD, DMD, DMD2, CTM and denoising diffusion GANs.
 
-    python experiments/adversarial.py [--methods DMD2 ADD ...] [--steps 2000]
+    python experiments/adversarial.py [--methods DMD2 ADD ...] [--data checkerboard] [--steps 2000]
 
-Data, teacher, network, batches and distance are those of `distill.py`: eight Gaussians, their exact denoiser, an MLP.
-Two players train in turn; a round is one step of the student, and of its rival one step, five for DMD and DMD2. "GAN"
-is ADD without its teacher, and CTM alone has no rival; DDGAN's 1 and 2 steps are two students. Each row gives the
-sliced W2 distance between the data and 1-step and 2-step samples, beside that of the teacher's DDIM. In 2 steps all but
-DDGAN and CTM renoise between.
+Data, teacher, network, batches and distance are those of `distill.py`: eight Gaussians or a checkerboard, their exact
+denoiser, an MLP. Two players train in turn; a round is one step of the student, and of its rival one step, five for DMD
+and DMD2. "GAN" is ADD without its teacher, and CTM alone has no rival; DDGAN's 1 and 2 steps are two students. Each row
+gives the sliced W2 distance between the data and 1-step and 2-step samples, beside that of the teacher's DDIM. In 2
+steps all but DDGAN and CTM renoise between.
 
-Four minutes on two busy CPU cores, jax 0.10.2, 2026-11-25, CTM 2026-11-27; one seed:
+Minutes on two busy CPU cores, jax 0.10.2, 2026-11-25, CTM and the checkerboard 2026-11-27; one seed, blank: not run:
 
-    sliced W2     1 step   2 steps
-    GAN           0.6038    0.6044
-    ADD           0.2698    0.2077
-    DMD           0.2023    0.1502
-    DMD2          0.0793    0.1064
+                  Gaussians           checkerboard
+    sliced W2     1 step   2 steps    1 step   2 steps
+    GAN           0.6038    0.6044    0.5570    0.4273
+    ADD           0.2698    0.2077    0.3676    0.3720
+    DMD           0.2023    0.1502    0.0986    0.0887
+    DMD2          0.0793    0.1064    0.2703    0.2871
     DDGAN         0.0699    0.0653
-    CTM           0.0469    0.0464
+    CTM           0.0469    0.0464    0.0244    0.0242
     CTM + GAN     0.0595    0.0472
-    DDIM          0.9981    0.3994      floor   0.0246
+    DDIM          0.9981    0.3994    0.8796    0.4142
+    floor         0.0246              0.0219
 
 A teacher's score mends what a discriminator of features leaves, and a discriminator of noised samples beside it, in
-DMD2, halves the distance again; DDGAN, whose latent lets one step choose among the modes, comes nearer. CTM, which
-follows the teacher's exact flow, has nothing left to gain from a discriminator here; their game ends even (mean logits
-0.36 and 0.32).
+DMD2, halves the distance again on the Gaussians; on the checkerboard it harms. DDGAN, whose latent lets one step choose
+among the modes, comes nearer. CTM, which follows the teacher's exact flow, has nothing left to gain from a
+discriminator here; their game ends even (mean logits 0.36 and 0.32).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Inverse problems on images: every posterior sampler on every operator, in one table (in the README).
 
-    python experiments/inverse_problems.py                        # Fashion-MNIST, 200 held-out images, an hour
+    python experiments/inverse_problems.py                        # Fashion-MNIST, 200 held-out images, 1 to 2 hours
     python experiments/inverse_problems.py --images 32            # ten minutes on two CPU cores
     python experiments/inverse_problems.py --preset emoji --problems grey
     python experiments/inverse_problems.py --data folder --data.path DIR --model runs/score_sde/ema.safetensors
