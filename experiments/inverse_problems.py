@@ -183,6 +183,7 @@ def models(config: Config, shape: tuple[int, ...]) -> World:
     denoise = image_run.denoiser(config.weights(config.model, own, "--model", "score_sde.py"), shape)
     path = config.autoencoder or (WEIGHTS / "fashion_ae.safetensors" if fashion else None)
     if path is None:
+        print("MPGD-AE and MPGD-Z are left out: there is no --autoencoder.")
         return World(denoise)
     net = nn.Autoencoder(shape[-1])
     params = load_params(path, jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *shape))))
