@@ -3,8 +3,8 @@
     python experiments/autoencoder.py
 
 Fashion-MNIST, 28 x 28 pixels to 7 x 7 x 4 numbers and back, the mean of squared errors. The weights go to the run's
-folder as `ae.safetensors`; the committed ones are `notebooks/fashion_ae.safetensors`: 62,000 parameters, 24.9 dB on 1,000
-test images, 16 minutes on two busy CPU cores, jax 0.10.2, 2026-11-27.
+folder as `ae.safetensors`; the committed ones are `notebooks/fashion_ae.safetensors`: 62,000 parameters, 24.9 dB on
+1,000 test images, 16 minutes on two busy CPU cores, jax 0.10.2, 2026-11-27.
 """
 
 from __future__ import annotations
