@@ -143,8 +143,8 @@ def caption_judge(weights: Path, shape: tuple[int, int, int], vectors: np.ndarra
       FileNotFoundError: the weights, or EfficientNet-Lite0, are missing.
       ValueError: the weights are of another network.
     """
-    see, clip = metrics.lite0_features(shape, parts=3), load_params(weights)["params"]
-    if set(clip["tower"]) != {"Dense_0"}:
+    see, clip = metrics.lite0_features(shape, parts=3), load_params(weights).get("params", {})
+    if set(clip.get("tower", ())) != {"Dense_0"}:
         raise ValueError(f"{weights} holds no linear CLIP: `emoji_clip.py --preset judge` makes one")
     tower, words = clip["tower"]["Dense_0"], unit(vectors @ clip["text"]["kernel"])
 

@@ -129,12 +129,13 @@ def generate(config: ImageRun, model: Model, params: PyTree, n: int, shape: tupl
 
 def measure(config: ImageRun, model: Model, images: data.ImageData, params: PyTree) -> dict[str, Any]:
     """A picture, distances beside their floors, and bits per dimension by the probability-flow ODE."""
-    x = generate(config, model, params, config.samples or 64, images.shape)
-    plots.save_image(config.workdir / "samples.png", plots.image_grid(x[:64]), scale=3)
     few = images.name == "folder" and len(images.test_images) <= 112
     if config.samples and few:
         print(f"No distances: {len(images.test_images)} pictures are held out, and 112 dimensions need more than 112.")
-    result = evaluate.distances(images, x) if config.samples and not few else {}
+    samples = 0 if few else config.samples
+    x = generate(config, model, params, samples or 64, images.shape)
+    plots.save_image(config.workdir / "samples.png", plots.image_grid(x[:64]), scale=3)
+    result = evaluate.distances(images, x) if samples else {}
     key, denoise = jax.random.key(config.seed), model.denoiser(params)
     options = {"tol": config.likelihood_tol, "t_min": config.likelihood_t_min}
     return result | evaluate.bits(key, denoise, model.sde, images, config.likelihoods, **options)
@@ -167,10 +168,14 @@ class OwnPictures:
     """folder: your own pictures, in place of the experiment's."""
     data_path: Annotated[Path | None, arg(aliases=["--data.path"])] = None
     """The folder, with --data folder."""
-    data_size: Annotated[int, arg(aliases=["--data.size"])] = 32
-    """Height and width of its pictures."""
+    data_size: Annotated[int | None, arg(aliases=["--data.size"])] = None
+    """Height and width of its pictures; 32 by default."""
     data_dir: Path | None = None
     """Where prepared data are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
+
+    @property
+    def size(self) -> int:
+        return 32 if self.data_size is None else self.data_size
 
     def load(self, own: str, *, classes: bool = False, held_out: int = 1) -> ImageData:
         """The folder's pictures, or the set named `own`.
@@ -179,11 +184,12 @@ class OwnPictures:
           SystemExit: there is no such folder, or it cannot be read; it has no `classes`, or fewer held-out pictures.
         """
         if self.data is None:
-            if self.data_path is not None:
-                raise SystemExit(f"--data.path {self.data_path} needs --data folder")
+            for option, value in (("path", self.data_path), ("size", self.data_size)):
+                if value is not None:
+                    raise SystemExit(f"--data.{option} {value} needs --data folder")
             return data.load(own, self.data_dir)
         try:
-            images = data.load("folder", size=self.data_size, path=self.data_path)
+            images = data.load("folder", size=self.size, path=self.data_path)
         except (FileNotFoundError, ValueError) as error:
             raise SystemExit(str(error)) from error
         if classes and images.n_classes < 2:
@@ -191,7 +197,7 @@ class OwnPictures:
         if len(images.test_images) < held_out:
             few = f"{len(images.test_images)} of {self.data_path}'s pictures are held out, a tenth of them"
             raise SystemExit(f"{few}; this experiment needs {held_out}, so about {10 * held_out} pictures")
-        return shuffled(images)
+        return images.shuffled(seed=0)  # the first few of a folder's would be of one class
 
     def weights(self, given: Path | None, own: Path, option: str, recipe: str) -> Path:
         """The file of weights that was `given` by an option, or the experiment's `own`, which serve no folder.
@@ -199,24 +205,12 @@ class OwnPictures:
         Raises:
           SystemExit: there are none; the message names the command that makes them, `recipe`.
         """
-        if given is None and self.data is None:
-            return own
-        if given is not None and given.is_file():
-            return given
-        where = f" --data folder --data.path {shlex.quote(str(self.data_path))} --data.size {self.data_size}"
-        missing = f"your own pictures need {option} PATH" if given is None else f"{option}: there is no {given}"
+        path = own if given is None and self.data is None else given
+        if path is not None and path.is_file():
+            return path
+        where = f" --data folder --data.path {shlex.quote(str(self.data_path))} --data.size {self.size}"
+        missing = f"your own pictures need {option} PATH" if path is None else f"{option}: there is no {path}"
         raise SystemExit(f"{missing}. `python experiments/{recipe}{where if self.data else ''}` makes these weights.")
-
-
-def shuffled(images: ImageData) -> ImageData:
-    """In an order by chance, always the same: the first few of a folder's pictures would be of one class."""
-    rng, parts = np.random.default_rng(0), {}
-    for part in ("train", "test"):
-        arrays = {kind: np.asarray(getattr(images, f"{part}_{kind}")) for kind in ("images", "labels", "captions")}
-        order = rng.permutation(len(arrays["images"]))
-        parts |= {f"{part}_{kind}": array[order] for kind, array in arrays.items()}
-        parts[f"{part}_captions"] = tuple(parts[f"{part}_captions"].tolist())
-    return dataclasses.replace(images, **parts)
 
 
 def denoiser(path: Path, shape: tuple[int, ...], num_classes: int = 0) -> Denoiser:

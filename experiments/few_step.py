@@ -9,7 +9,7 @@
 Each student starts as its teacher, a VP network whose weights are part of the repository, and is trained on the same
 process in the cosine clock. Students are sampled on uniform grids, the teacher by the best of three solvers. FD is the
 Fréchet distance, in 64 features of a classifier or (emoji) in 112 of EfficientNet-Lite0; evaluations are of one example
-in training, a backward pass counted as two, by FLOPs. The picture shows the same noise through teacher and students.
+in training, a backward pass counted as two, by products. The picture shows the same noise through teacher and students.
 All but PD are asked for two steps twice, the second time with the second step at t = 0.7, as sCM has it (1.1 of pi/2;
 Lu & Song 2024). The table is in the README.
 

@@ -89,11 +89,11 @@ def through(loss: Callable, encode: Callable, decode: Callable, scale: Any) -> c
 
 
 def latent(loss: Callable, encode: Callable, decode: Callable, scale: Any) -> corrections.LatentGradient:
-    return corrections.LatentGradient(loss, encode, decode, scale / 60)  # the steepest slope of D, squared
+    return corrections.LatentGradient(loss, encode, decode, scale / 60)  # squared slope of the committed D
 
 
 def reconstruction(m: Measurement, world: World) -> tuple[Denoiser, Sampler]:
-    # y ~ N(A x_0, v), v the noise's variance and that of A x_0 given x_t, kept from dividing by its square
+    # y ~ N(A x_0, v): v is the noise's variance, and 0.3 that of x_0 given x_t in units of sigma^2
     def weight(t):
         return 0.5 / (m.noise_std**2 + 0.3 * (steepest(m) * SDE.sigma(t)) ** 2)
 
@@ -116,26 +116,31 @@ METHODS: dict[str, Method] = {
 }
 
 
-def problems(shape: tuple[int, int, int]) -> dict[str, Any]:
-    """The operators on images of a shape."""
+def problems(shape: tuple[int, int, int]) -> dict[str, Callable[[], Any]]:
+    """What builds the operators on images of a shape."""
     key, (h, w, c) = jax.random.key(17), shape
-    blur = operators.gaussian_blur(shape, 1.5)
+    blur = partial(operators.gaussian_blur, shape, 1.5)
+    box = (slice(2 * h // 7, 5 * h // 7), slice(2 * w // 7, 5 * w // 7))
     found = {
-        "random 70 %": operators.Mask(jax.random.bernoulli(key, 0.3, (h, w, 1)).astype(float)),
-        "box": operators.Mask(jnp.ones((h, w, 1)).at[2 * h // 7 : 5 * h // 7, 2 * w // 7 : 5 * w // 7].set(0.0)),
-        "pool x 4": operators.average_pool(shape, 4),
-        "bicubic x 2": operators.bicubic(shape, 2),
+        "random 70 %": lambda: operators.Mask(jax.random.bernoulli(key, 0.3, (h, w, 1)).astype(float)),
+        "box": lambda: operators.Mask(jnp.ones((h, w, 1)).at[box].set(0.0)),
+        "pool x 4": lambda: operators.average_pool(shape, 4),
+        "bicubic x 2": lambda: operators.bicubic(shape, 2),
         "Gaussian blur": blur,
-        "circular blur": operators.circular_blur(shape, np.ones((5, 5)) / 25, least=3e-2),
-        "compressed 25 %": operators.compressed_sensing(key, shape, 0.25),
-        "projection": operators.random_projection(key, shape, h * w // 4) if h * w * c <= 4096 else None,  # D^2 numbers
-        "grey": operators.grey() if c == 3 else None,
-        "HDR": operators.HDR(2.0),
-        "phase": operators.PhaseRetrieval(h // 2),
-        "nonlinear blur": operators.NonlinearBlur(blur),
-        "quantised": operators.Quantise(4),
+        "circular blur": lambda: operators.circular_blur(shape, np.ones((5, 5)) / 25, least=3e-2),
+        "compressed 25 %": lambda: operators.compressed_sensing(key, shape, 0.25),
+        "projection": lambda: operators.random_projection(key, shape, h * w // 4),
+        "grey": operators.grey,
+        "HDR": lambda: operators.HDR(2.0),
+        "phase": lambda: operators.PhaseRetrieval(h // 2),
+        "nonlinear blur": lambda: operators.NonlinearBlur(blur()),
+        "quantised": lambda: operators.Quantise(4),
     }
-    return {name: operator for name, operator in found.items() if operator is not None}
+    if c != 3:
+        del found["grey"]
+    if h * w * c > 4096:  # it takes as many numbers, squared
+        del found["projection"]
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,13 +155,14 @@ class Config(image_run.OwnPictures):
     model: Path | None = None
     """Weights of `score_sde.py`."""
     autoencoder: Path | None = None
-    """Weights of `autoencoder.py`; where there are none, MPGD-AE and -Z are left out."""
+    """Weights of `autoencoder.py`; where there are none, MPGD-AE and -Z are left out. The latter's step is for the
+    committed ones."""
     seed: int = 0
     workdir: Path = Path("runs/inverse_problems")
 
 
 def main(config: Config) -> dict[str, Any]:
-    images = config.load(config.own, held_out=config.images)
+    images = config.load(config.own, held_out=2)
     there, world = problems(images.shape), models(config, images.shape)
     chosen = config.problems or tuple(there)
     unknown = (set(config.methods) - set(METHODS)) | (set(chosen) - set(there))
@@ -167,7 +173,7 @@ def main(config: Config) -> dict[str, Any]:
     settings = experiment.describe(dataclasses.replace(config, methods=(), problems=(), workdir=Path()))
     table, compare = experiment.Table(config.workdir / "rows.json", settings), evaluate.compare(x)
     for problem in chosen:
-        m = operators.measure(jax.random.key(config.seed), there[problem], x, config.noise_std)
+        m = operators.measure(jax.random.key(config.seed), there[problem](), x, config.noise_std)
         for name, run in runs(config, m, world, x.shape).items():
             table.measure(f"{problem}, {name}", partial(judged, config, compare, m, f"{problem}, {name}", run))
     figure(config, chosen, np.asarray(x[:8]))
@@ -181,10 +187,10 @@ def models(config: Config, shape: tuple[int, ...]) -> World:
     fashion = config.data is None and config.own == "fashion_mnist"
     own = WEIGHTS / ("fashion_vp.safetensors" if fashion else "emoji.safetensors")
     denoise = image_run.denoiser(config.weights(config.model, own, "--model", "score_sde.py"), shape)
-    path = config.autoencoder or (WEIGHTS / "fashion_ae.safetensors" if fashion else None)
-    if path is None:
+    if config.autoencoder is None and not fashion:
         print("MPGD-AE and MPGD-Z are left out: there is no --autoencoder.")
         return World(denoise)
+    path = config.weights(config.autoencoder, WEIGHTS / "fashion_ae.safetensors", "--autoencoder", "autoencoder.py")
     net = nn.Autoencoder(shape[-1])
     params = load_params(path, jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *shape))))
     return World(denoise, *(Partial(partial(net.apply, method=half), params) for half in ("encode", "decode")))
@@ -225,11 +231,13 @@ def judged(config: Config, compare: Callable, m: Measurement, name: str, run: Ca
 
 def figure(config: Config, chosen: tuple[str, ...], x: np.ndarray) -> None:
     """For each problem a column of methods, eight images each."""
-    rows = ["original", "A+ y", "y", *config.methods]
+    rows = ["original", "A+ y", *config.methods]
     plot = Figure(figsize=(3.2 * len(chosen), 0.5 * len(rows)), layout="constrained")
     for k, (name, problem) in enumerate(itertools.product(rows, chosen)):
         axes = plot.add_subplot(len(rows), len(chosen), 1 + k, xticks=[], yticks=[])
         kept = config.workdir / f"{problem}, {name}.npy"
+        if name == "A+ y" and not kept.exists():
+            kept = config.workdir / f"{problem}, y.npy"
         shown = x if name == "original" else np.load(kept) if kept.exists() else None
         axes.axis("off") if shown is None else axes.imshow(plots.image_grid(shown, rows=1), cmap="gray")
         axes.set_title(problem, fontsize=8) if name == "original" else None

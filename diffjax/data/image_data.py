@@ -61,6 +61,16 @@ class ImageData:
     def n_classes(self) -> int:
         return len(self.class_names)
 
+    def shuffled(self, seed: int) -> ImageData:
+        """Both splits in an order by chance, always the same for a seed."""
+        rng, parts = np.random.default_rng(seed), {}
+        for part in ("train", "test"):
+            order = rng.permutation(len(getattr(self, f"{part}_labels")))
+            parts |= {f"{part}_{kind}": getattr(self, f"{part}_{kind}")[order] for kind in ("images", "labels")}
+            captions = getattr(self, f"{part}_captions")
+            parts[f"{part}_captions"] = None if captions is None else tuple(captions[i] for i in order)
+        return dataclasses.replace(self, **parts)
+
 
 def default_data_dir() -> Path:
     """Where prepared sets are kept: the environment variable DIFFJAX_DATA, or `~/.cache/diffjax`."""

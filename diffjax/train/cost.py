@@ -50,14 +50,14 @@ def products(fn: Callable, *args: PyTree) -> float:
 def _products(jaxpr: Any) -> float:
     total = 0.0
     for eqn in jaxpr.eqns:
-        name, out = eqn.primitive.name, eqn.outvars[0].aval
+        name = eqn.primitive.name
         if name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
-            total += out.size * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
+            total += eqn.outvars[0].aval.size * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
         elif name == "conv_general_dilated":
             kernel, spec = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec
             reads = math.prod(kernel[i] for i in spec[1:])  # all but the output's channels
-            total += out.size * reads / math.prod(eqn.params["lhs_dilation"])  # zeros are put between
+            total += eqn.outvars[0].aval.size * reads / math.prod(eqn.params["lhs_dilation"])  # zeros are put between
         else:
             parts = jax.tree.leaves(eqn.params, is_leaf=lambda x: hasattr(x, "eqns"))
             inner = [_products(getattr(part, "jaxpr", part)) for part in parts if hasattr(part, "eqns")]

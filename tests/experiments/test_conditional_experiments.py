@@ -57,7 +57,8 @@ def test_every_method_runs_on_every_operator_for_which_it_is(inverse):
     """Shapes alone, so that nothing is compiled."""
     same = Partial(lambda x, *_: x)
     world, x, ran = inverse.World(same, same, same), jnp.zeros((2, 8, 8, 3)), set()
-    for problem, operator in inverse.problems(x.shape[1:]).items():
+    built = {problem: build() for problem, build in inverse.problems(x.shape[1:]).items()}
+    for problem, operator in built.items():
         m = operators.Measurement(operator, operator(x), 0.05)
         for name, run in inverse.runs(inverse.Config(), m, world, x.shape).items():
             if name in inverse.METHODS:
@@ -69,7 +70,7 @@ def test_every_method_runs_on_every_operator_for_which_it_is(inverse):
             else:
                 assert run()[0].shape == x.shape, (problem, name)
     everywhere = {name for name, method in inverse.METHODS.items() if not method.linear}
-    for problem, operator in inverse.problems(x.shape[1:]).items():
+    for problem, operator in built.items():
         expected = inverse.METHODS if hasattr(operator, "s") else everywhere
         assert {name for p, name in ran if p == problem} == set(expected)
     assert "grey" not in inverse.problems((8, 8, 1)) and "projection" not in inverse.problems((64, 64, 3))

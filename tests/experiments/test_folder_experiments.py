@@ -20,7 +20,10 @@ from diffjax.weights import load_params, save_params
 
 SIZE = 16
 COLOURS = {"red": (230, 20, 30), "blue": (20, 40, 220)}
-NAMES = ("guidance", "noisy_classifier", "fashion_classifier", "inpainting", "sdedit", "mpgd", "emoji_clip")
+NAMES = (
+    "guidance", "noisy_classifier", "fashion_classifier", "inpainting", "inverse_problems", "autoencoder", "sdedit",
+    "mpgd", "emoji_clip",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,8 @@ def test_what_is_missing_of_the_pictures(pictures, options, tmp_path):
         load({"data_path": None})
     with pytest.raises(SystemExit, match="needs --data folder"):
         load({"data": None})
+    with pytest.raises(SystemExit, match=r"--data\.size 16 needs --data folder"):
+        load({"data": None, "data_path": None})
     with pytest.raises(SystemExit, match="there is no folder"):
         load({"data_path": tmp_path / "none"})
     with pytest.raises(SystemExit, match=r"no classes in .*red: put the pictures of each into a folder"):
@@ -110,6 +115,7 @@ def test_what_is_missing_of_the_pictures(pictures, options, tmp_path):
 
 def test_what_is_missing_of_the_weights(options, tmp_path):
     config, own = image_run.OwnPictures(**options), tmp_path / "own.safetensors"
+    own.touch()
     with pytest.raises(
         SystemExit, match=r"need --model PATH. `python experiments/score_sde.py --data folder --data.path"
     ):
@@ -204,6 +210,26 @@ def test_inpainting(load, options, model, networks, tmp_path):
     for problem in problems:
         with pytest.raises(SystemExit, match="need --model PATH"):
             inpainting.main(dataclasses.replace(config, problems=(problem,)))
+
+
+@pytest.mark.slow
+def test_inverse_problems_and_their_autoencoder(load, options, model, networks, tmp_path):
+    coding, inverse = load("autoencoder"), load("inverse_problems")
+    trained = coding.Config(**options, workdir=tmp_path / "ae")
+    summary = coding.main(dataclasses.replace(trained, loop=loop(trained), batch_size=8))
+    assert summary["steps"] == 2 and np.isfinite(summary["psnr"])
+    kept = tmp_path / "ae" / "ae.safetensors"
+    asked = dict(images=2, methods=("DDNM", "MPGD-Z"), problems=("pool x 4",), model=model, workdir=tmp_path)
+    config = inverse.Config(**options, **asked, autoencoder=kept)
+    summary = inverse.main(config)
+    assert {"pool x 4, DDNM/psnr", "pool x 4, MPGD-Z/features"} <= set(summary)
+    assert np.isfinite(list(summary.values())).all() and (tmp_path / "inverse_problems.png").is_file()
+    for missing, command in (
+        ({"model": None}, "score_sde.py --data folder"),
+        ({"autoencoder": tmp_path / "none"}, "--autoencoder: there is no .*autoencoder.py --data folder"),
+    ):
+        with pytest.raises(SystemExit, match=command):
+            inverse.main(dataclasses.replace(config, **missing))
 
 
 @pytest.mark.slow

@@ -46,8 +46,9 @@ def world(monkeypatch):
 def test_mpgd(load, world, task, tmp_path, monkeypatch):
     mpgd = load("mpgd")
     monkeypatch.setattr(mpgd, "STYLES", (5,))
-    monkeypatch.setattr(mpgd, "model", lambda _: lambda x, t, cond: 0.5 * x)
+    monkeypatch.setattr(mpgd.image_run, "denoiser", lambda *_: lambda x, t, cond: 0.5 * x)
     small = dict(scales=(0.0, 0.1), samples=4, steps=3, batch_size=2, workdir=tmp_path)
+    small["model"] = mpgd.WEIGHTS / "emoji.safetensors"
     summary = mpgd.main(dataclasses.replace(mpgd.PRESETS[task](), **small))
     key = {"identity": "distance", "style": "style"}[task]
     assert summary[f"scale 0.1, {key}"] < summary[f"scale 0, {key}"]  # guided towards the reference
@@ -56,8 +57,9 @@ def test_mpgd(load, world, task, tmp_path, monkeypatch):
 
 def test_mpgd_says_what_is_missing(load, world, tmp_path):
     mpgd = load("mpgd")
-    with pytest.raises(SystemExit, match="--preset cpu-faces"):
-        mpgd.model(tmp_path / "no.safetensors")
+    config = dataclasses.replace(mpgd.PRESETS["identity"](), model=tmp_path / "no.safetensors", workdir=tmp_path)
+    with pytest.raises(SystemExit, match=r"there is no .*no\.safetensors.*--preset cpu-faces"):
+        mpgd.main(config)
 
 
 @pytest.mark.slow
