@@ -17,6 +17,7 @@ from diffjax import metrics, operators
 from diffjax.arrays import example_keys
 from diffjax.data import ImageData, batches, packages, to_float
 from diffjax.likelihood import bits_per_dim, log_likelihood
+from diffjax.metrics.features import SmallClassifier
 from diffjax.nn import pretrained
 from diffjax.nn.pretrained import face
 from diffjax.samplers import sample
@@ -186,6 +187,43 @@ def style_judge(styles: np.ndarray, which: np.ndarray) -> Callable[[np.ndarray],
         return {"judged": float(apart[np.arange(len(x)), which].mean()), **nearest}
 
     return judge
+
+
+class ClassJudge:
+    """{"accuracy", "diversity"} of samples x [n, H, W, C] of classes `labels` [n], in the eyes of a classifier.
+
+    The diversity is the root mean square distance of two samples of one class in its features; of real images it is 1.
+
+    Args:
+      weights: of a `SmallClassifier` (`experiments/fashion_classifier.py`).
+      images: the set that it knows.
+
+    Raises:
+      ValueError: the weights are of other classes or images.
+    """
+
+    def __init__(self, weights: Path, images: ImageData):
+        net = SmallClassifier(images.n_classes)
+        params = load_params(weights, jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *images.shape))))
+        self.apply = jax.jit(lambda x: net.apply(params, x))
+        x, labels = images.test_images, images.test_labels
+        if images.name == "folder":  # too few are held out
+            x, labels = np.concatenate([x, images.train_images]), np.concatenate([labels, images.train_labels])
+        self.unit = self.spread(self.features(to_float(x[:2000])), labels[:2000])
+
+    def spread(self, features: np.ndarray, labels: np.ndarray) -> float:
+        """The root mean square distance of two images of one class, of all classes that have two."""
+        several = [k for k in np.unique(labels) if np.sum(labels == k) > 1]
+        return float(np.sqrt(np.mean([2 * features[labels == k].var(0, ddof=1).sum() for k in several])))
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """[n, D]"""
+        return np.asarray(self.apply(x)[1])
+
+    def __call__(self, x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        logits, features = map(np.asarray, self.apply(x))
+        hit = logits.argmax(-1) == labels
+        return {"accuracy": float(hit.mean()), "diversity": self.spread(features, labels) / self.unit}
 
 
 def unit(y: np.ndarray) -> np.ndarray:

@@ -214,7 +214,12 @@ class OwnPictures:
 
 
 def denoiser(path: Path, shape: tuple[int, ...], num_classes: int = 0) -> Denoiser:
-    """The model that `score_sde.py` trained for images of `shape` by one of its presets for CPUs, from its weights.
+    """The model that a preset for CPUs of `score_sde.py` trained for images of `shape`. Raises as `network`."""
+    return precondition.from_v(VP(), network(path, shape, num_classes))
+
+
+def network(path: Path, shape: tuple[int, ...], num_classes: int = 0) -> Partial:
+    """Its network, which predicts v, from its weights: `Partial(net.apply, params)`.
 
     They fit one network alone. That it was trained with another process, its shapes do not tell, but the configuration
     that the run left beside them does.
@@ -235,7 +240,7 @@ def denoiser(path: Path, shape: tuple[int, ...], num_classes: int = 0) -> Denois
         net = presets.small(**levels, **classes)
         try:
             like = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.zeros(1))
-            return precondition.from_v(VP(), Partial(net.apply, load_params(path, like)))
+            return Partial(net.apply, load_params(path, like))
         except ValueError as error:
             reasons.append(str(error))
     of = f"images {shape}" + (f" of {num_classes} classes" if num_classes else ", without classes")

@@ -59,9 +59,9 @@ from jax import Array
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import corrections, data, experiment, guidance, image_run, nn, plots, precondition, times
+from diffjax import corrections, evaluate, experiment, guidance, image_run, nn, plots, precondition, times
 from diffjax.data.image_data import ImageData
-from diffjax.metrics.features import FASHION_WEIGHTS, SmallClassifier
+from diffjax.metrics.features import FASHION_WEIGHTS
 from diffjax.typing import Denoiser, Sampler
 from diffjax.weights import load_params
 
@@ -98,7 +98,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.samples < 2 * images.n_classes:
         raise SystemExit(f"--samples must be two of each class or more, {2 * images.n_classes}, for their diversity")
     labels = jnp.arange(config.samples) % images.n_classes
-    parts, judge = models(config, images), Judge(judging(config), images)
+    parts, judge = models(config, images), evaluate.ClassJudge(judging(config), images)
     summary, pictures = {}, {}
     for name, (scales, build) in ways(config, parts).items():
         for scale in scales:
@@ -181,29 +181,6 @@ def draw(config: Config, denoise: Denoiser, sampler: Sampler, labels: Array, sha
     start = time.perf_counter()
     out = np.asarray(dj.sample(*args, {"label": labels}))
     return np.clip(out, -1, 1), time.perf_counter() - start
-
-
-class Judge:
-    """Accuracy and diversity in the eyes of a classifier that guided nothing; the diversity of real images is 1."""
-
-    def __init__(self, weights: Path, images: ImageData):
-        net = SmallClassifier(images.n_classes)
-        params = load_params(weights, jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *images.shape))))
-        self.apply = jax.jit(lambda x: net.apply(params, x))
-        x, labels = images.test_images, images.test_labels
-        if images.name == "folder":  # too few are held out
-            x, labels = np.concatenate([x, images.train_images]), np.concatenate([labels, images.train_labels])
-        self.unit = self.spread(np.asarray(self.apply(data.to_float(x[:2000]))[1]), labels[:2000])
-
-    def spread(self, features: np.ndarray, labels: np.ndarray) -> float:
-        """The root mean square distance of two images of one class, of all classes that have two."""
-        several = [k for k in np.unique(labels) if np.sum(labels == k) > 1]
-        return float(np.sqrt(np.mean([2 * features[labels == k].var(0, ddof=1).sum() for k in several])))
-
-    def __call__(self, x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        logits, features = map(np.asarray, self.apply(x))
-        hit = logits.argmax(-1) == labels
-        return {"accuracy": float(hit.mean()), "diversity": self.spread(features, labels) / self.unit}
 
 
 if __name__ == "__main__":

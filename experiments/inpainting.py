@@ -148,7 +148,8 @@ def inpainting(config: Config, pictures: dict) -> dict[str, float]:
 def colorization(config: Config, pictures: dict) -> dict[str, float]:
     """Colorization by every method, beside no colours and those of another image."""
     images, rng = config.load("emoji", held_out=2), np.random.default_rng(config.seed)
-    weights = config.weights(config.model if config.data else None, config.emoji_weights, "--model", "score_sde.py")
+    given, option = (config.model, "--model") if config.data else (None, "--emoji-weights")
+    weights = config.weights(given, config.emoji_weights, option, "score_sde.py --preset cpu-emoji")
     denoise = image_run.denoiser(weights, images.shape)
     chosen = rng.permutation(len(images.test_images))[: config.images]
     x, A = jnp.asarray(data.to_float(images.test_images[chosen])), operators.grey()

@@ -12,8 +12,13 @@ from diffjax.typing import pytree
 
 
 def pytest_configure(config):
-    """Compile each program once: workers, notebooks and the next run read what one of them has compiled."""
+    """Compile each program once, and quickly: workers, notebooks and the next run read what one of them has compiled.
+
+    Most programs run for less time than they take to be optimised; JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests them as
+    users run them.
+    """
     kept = {
+        "jax_disable_most_optimizations": os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0",
         "jax_compilation_cache_dir": str(config.rootpath / ".pytest_cache" / "jax"),
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,

@@ -22,7 +22,7 @@ SIZE = 16
 COLOURS = {"red": (230, 20, 30), "blue": (20, 40, 220)}
 NAMES = (
     "guidance", "noisy_classifier", "fashion_classifier", "inpainting", "inverse_problems", "autoencoder", "sdedit",
-    "mpgd", "emoji_clip",
+    "mpgd", "emoji_clip", "guided_student",
 )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def test_guidance_by_a_folder_s_classes(load, options, model, tmp_path):
         judging.main(judging.Config(**options))
     judging.main(judging.Config(**options, epochs=8, batch_size=32, weights=weights))
     images = image_run.OwnPictures(**options).load("fashion_mnist")
-    see = guidance.Judge(weights, images)
+    see = evaluate.ClassJudge(weights, images)
     assert see(data.to_float(images.test_images), images.test_labels)["accuracy"] > 0.9
 
     clean = zeros(nn.Classifier(2), tmp_path / "clean.safetensors", 0.0)
@@ -196,6 +196,24 @@ def test_guidance_by_a_folder_s_classes(load, options, model, tmp_path):
     summary = guidance.main(dataclasses.replace(config, model=model, clean=clean, judge=weights))
     assert {"cfg 2, accuracy", "ordinary, MPGD 0.05, diversity"} <= set(summary)
     assert np.isfinite(list(summary.values())).all() and (tmp_path / "guidance.png").is_file()
+
+
+@pytest.mark.slow
+def test_guidance_is_distilled(load, options, model, tmp_path):
+    guided, net = load("guided_student"), SmallClassifier(2)
+    save_params(tmp_path / "judge", net.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3))))
+    config = guided.Config(**options, scales=(1.0, 2.0), samples=8, batch_size=8, model=model, workdir=tmp_path / "run")
+    config = dataclasses.replace(config, loop=loop(config), judge=tmp_path / "judge")
+    summary = guided.main(config)
+    assert summary["teacher, 50, scale 2, apart"] == 0 < summary["student, 2, scale 2, apart"]
+    assert np.isfinite(list(summary.values())).all() and (tmp_path / "run" / "guided_student.png").is_file()
+    for changes, command in (
+        ({"model": None}, "score_sde.py --preset cpu-classes --data folder"),
+        ({"judge": None}, "fashion_classifier.py --epochs 100 --weights PATH --data folder"),
+        ({"samples": 3}, "--samples must be two of each class or more, 4"),
+    ):
+        with pytest.raises(SystemExit, match=command):
+            guided.main(dataclasses.replace(config, **changes))
 
 
 @pytest.mark.slow

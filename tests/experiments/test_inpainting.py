@@ -51,7 +51,7 @@ def test_inpainting(inpainting, pictures):
         assert summary[f"grey, {name}, grey"] < 1e-5, name
     with pytest.raises(SystemExit, match=r"unknown: \['RePant'\]"):
         module.main(dataclasses.replace(config, methods=("RePant",)))
-    with pytest.raises(FileNotFoundError, match="no weights at"):
+    with pytest.raises(SystemExit, match=r"--emoji-weights: there is no .*none.*--preset cpu-emoji"):
         module.main(dataclasses.replace(config, problems=("grey",), emoji_weights=config.workdir / "none"))
 
 

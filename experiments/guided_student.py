@@ -1,0 +1,141 @@
+"""Guidance distilled in: one student for all scales, in few steps and one network call each (Meng et al. 2023).
+
+    python experiments/guided_student.py
+
+The teacher is classifier-free guidance of the model of classes of Fashion-MNIST, with the scale as a part of the
+condition (`guidance.cfg_of_scale`), drawn for each example (`losses.DrawScale`). The student begins as the unguided
+model, is told the scale by a matrix that begins at zero, and learns by consistency distillation as in `few_step.py`.
+It also runs on your own pictures, with the models that `guidance.py` names: `--data folder --data.path DIR --data.size
+32 --model MODEL --judge JUDGE`.
+
+`accuracy` and `diversity` are those of `guidance.py`; `kid` and `apart` compare with the teacher's 50 steps at the same
+scale, from the same noise: the distance of the laws in the judge's features, and the root mean square difference of
+images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+from tyro.conf import OmitArgPrefixes
+
+import diffjax as dj
+from diffjax import (
+    data,
+    evaluate,
+    experiment,
+    flow_maps,
+    guidance,
+    image_run,
+    losses,
+    plots,
+    precondition,
+    times,
+    train,
+)
+from diffjax.losses import distillation as d
+from diffjax.metrics.features import FASHION_WEIGHTS
+from diffjax.metrics.kid import mmd2
+from diffjax.student_run import Method, StudentRun
+from diffjax.typing import Denoiser, PyTree
+from diffjax.weights import graft, save_params
+
+MODEL = Path(__file__).parents[1] / "notebooks" / "fashion_classes.safetensors"
+VP, COSINE = dj.VP(), dj.Cosine()
+consistent = partial(precondition.from_v, c_noise=precondition.clock(VP))  # the teacher's network in the students' time
+steps = partial(times.uniform, COSINE, t_min=0.0)
+GRIDS = {1: steps(1), 2: jnp.array([1.0, 0.7, 0.0]), 4: steps(4)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(image_run.OwnPictures):
+    scales: tuple[float, ...] = (1.0, 2.0, 4.0)
+    """Where the student is judged; it is trained from the least of them to the greatest."""
+    model: Path | None = None
+    """Weights of `score_sde.py`, preset cpu-classes."""
+    judge: Path | None = None
+    """Weights of `fashion_classifier.py`."""
+    samples: int = 200
+    """Images for each scale and number of steps, equally many of each class."""
+    optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
+        lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,)
+    )
+    loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
+        steps=1200, log_every=100, checkpoint_every=300, sample_every=0, keep=1
+    )
+    batch_size: int = 64
+    seed: int = 0
+    workdir: Path = Path("runs/guided_student")
+
+
+def main(config: Config) -> dict[str, Any]:
+    experiment.start(config.workdir, config)
+    images = config.load("fashion_mnist", classes=True)
+    if config.samples < 2 * images.n_classes:
+        raise SystemExit(f"--samples must be two of each class or more, {2 * images.n_classes}, for their diversity")
+    path = config.weights(config.model, MODEL, "--model", "score_sde.py --preset cpu-classes")
+    recipe = "fashion_classifier.py --epochs 100 --weights PATH"
+    judge = evaluate.ClassJudge(config.weights(config.judge, FASHION_WEIGHTS, "--judge", recipe), images)
+    network = image_run.network(path, images.shape, images.n_classes)
+    student, teacher = distil(config, images, network), guidance.cfg_of_scale(precondition.from_v(VP, network))
+    ways = {f"teacher, {n}": (teacher, VP, dj.DDIM(), times.uniform(VP, n)) for n in (50, *GRIDS)}
+    ways |= {f"student, {n}": (student, COSINE, dj.Renoise(1.0), grid) for n, grid in GRIDS.items()}
+    labels, end, summary, pictures = jnp.arange(config.samples) % images.n_classes, np.zeros(()), {}, {}
+    for scale in config.scales:
+        cond = {"label": labels, "scale": jnp.full(len(labels), scale)}
+        for name, way in ways.items():
+            x = draw(config, (len(labels), *images.shape), *way, cond)
+            end = x if name == "teacher, 50" else end
+            row = judge(x, np.asarray(labels)) | compare(judge, x, end)
+            print(f"scale {scale:<4g}{name:<14}" + "".join(f"  {k} {v:.3f}" for k, v in row.items()), flush=True)
+            summary |= {f"{name}, scale {scale:g}, {key}": value for key, value in row.items()}
+            pictures[f"{scale:g}: {name}"] = x[:10]
+    plots.image_rows(config.workdir / "guided_student.png", pictures)
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+def distil(config: Config, images: data.ImageData, network: Partial) -> Denoiser:
+    """The student of `Partial(net.apply, params)`, told {"label": [B], "scale": [B]}."""
+    apply, (params,) = network.func, network.args
+    teacher = flow_maps.heun(COSINE, guidance.cfg_of_scale(consistent(COSINE, network)))
+    loss = d.Consistency(COSINE, times.Neighbours(steps(16)), apply, consistent, teacher, weight=d.error_in_v)
+    loss = losses.DrawScale(loss, min(config.scales), max(config.scales))
+
+    def batches(start: int) -> Iterator[PyTree]:
+        arrays = images.train_images, images.train_labels, config.batch_size
+        return data.batches(*arrays, seed=config.seed, start_step=start)
+
+    x, one = jnp.zeros((1, *images.shape)), jnp.ones(1)
+    told = jax.jit(apply.__self__.init)(jax.random.key(0), x, one, {"label": one.astype(int), "scale": one})
+    method = Method(COSINE, loss, consistent, ema=config.optim.ema)
+    run = StudentRun(config.optim.build, batches, config.loop, config.workdir, jax.random.key(config.seed))
+    params = run.fit("student", method, graft(told, params))
+    save_params(config.workdir / "ema.safetensors", params)
+    return consistent(COSINE, Partial(apply, params))
+
+
+def draw(
+    config: Config, shape: tuple[int, ...], model: Any, sde: Any, sampler: Any, ts: Array, cond: Any
+) -> np.ndarray:
+    """Images from one noise for all, clipped to [-1, 1]."""
+    x = dj.prior_sample(jax.random.key(config.seed + 1), sde, shape)
+    return np.clip(np.asarray(dj.sample(jax.random.key(config.seed + 2), model, sde, sampler, ts, x, cond)), -1, 1)
+
+
+def compare(judge: evaluate.ClassJudge, x: np.ndarray, end: np.ndarray) -> dict[str, float]:
+    """How far samples x are from samples `end`: of their laws the KID, one by one the root mean square difference."""
+    return {"kid": mmd2(judge.features(x), judge.features(end)), "apart": float(np.sqrt(np.mean((x - end) ** 2)))}
+
+
+if __name__ == "__main__":
+    main(experiment.configure({"cpu": Config}, __doc__))
