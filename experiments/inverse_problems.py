@@ -230,18 +230,18 @@ def judged(config: Config, compare: Callable, m: Measurement, name: str, run: Ca
 
 
 def figure(config: Config, chosen: tuple[str, ...], x: np.ndarray) -> None:
-    """For each problem a column of methods, eight images each."""
+    """For each problem a column of methods, three images each."""
     rows = ["original", "A+ y", *config.methods]
-    plot = Figure(figsize=(3.2 * len(chosen), 0.5 * len(rows)), layout="constrained")
+    plot = Figure(figsize=(1.3 * len(chosen), 0.45 * len(rows)), layout="constrained")
     for k, (name, problem) in enumerate(itertools.product(rows, chosen)):
         axes = plot.add_subplot(len(rows), len(chosen), 1 + k, xticks=[], yticks=[])
         kept = config.workdir / f"{problem}, {name}.npy"
         if name == "A+ y" and not kept.exists():
             kept = config.workdir / f"{problem}, y.npy"
         shown = x if name == "original" else np.load(kept) if kept.exists() else None
-        axes.axis("off") if shown is None else axes.imshow(plots.image_grid(shown, rows=1), cmap="gray")
+        axes.axis("off") if shown is None else axes.imshow(plots.image_grid(shown[:3], rows=1), cmap="gray")
         axes.set_title(problem, fontsize=8) if name == "original" else None
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7) if k % len(chosen) == 0 else None
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8) if k % len(chosen) == 0 else None
     plot.savefig(config.workdir / "inverse_problems.png", dpi=100, bbox_inches="tight")
 
 
