@@ -32,6 +32,7 @@ from jax.tree_util import Partial
 from diffjax.arrays import bcast
 from diffjax.precondition import CNoise, check_teacher, edm, quarter_log_sigma, scaled_time
 from diffjax.sde import gaussian
+from diffjax.times.grids import falling
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Time, as_partial, pytree
 
 Levels = Callable[[SDE, Time, Time], tuple[Array, Array]]  # (sde, t, s) -> what a network is told of the two times
@@ -104,8 +105,11 @@ def along(sde: SDE, denoise: Denoiser, ts: Array, solver: Callable = heun) -> Fl
     """The flow from t to s by one step of `solver` for each interval of the grid ts, or part of it, between t and s.
 
     Each example has its own t and s; all intervals are evaluated, also those that lie outside.
+
+    Raises:
+      ValueError: the grid has no step, or rises.
     """
-    return Partial(_along, as_partial(solver(sde, denoise)), ts)
+    return Partial(_along, as_partial(solver(sde, denoise)), falling(ts, strictly=False))
 
 
 def guided(flow_map: FlowMap, scale: Any, null: Cond = None) -> FlowMap:

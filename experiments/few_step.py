@@ -31,14 +31,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
-from tyro.conf import OmitArgPrefixes, Suppress
+from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import data, evaluate, experiment, flow_maps, losses, nn, plots, precondition, times, train
+from diffjax import data, evaluate, experiment, flow_maps, image_run, losses, nn, plots, precondition, times, train
 from diffjax.data import packages
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
-from diffjax.nn import presets, pretrained
+from diffjax.nn import pretrained
 from diffjax.student_run import EqualNoise, Method, StudentRun, evaluations
 from diffjax.typing import Denoiser, PyTree, Sampler
 from diffjax.weights import graft, load_params, save_params
@@ -67,13 +67,13 @@ class World(NamedTuple):
     params: PyTree  # the teacher's
 
     @property
-    def native(self) -> Denoiser:
-        return precondition.from_v(VP, Partial(self.net.apply, self.params))
+    def network(self) -> Partial:
+        return Partial(self.net.apply, self.params)
 
     @property
     def teacher(self) -> Denoiser:
-        """The same network in the students' time."""
-        return consistent(COSINE, Partial(self.net.apply, self.params))
+        """In the students' time."""
+        return consistent(COSINE, self.network)
 
     def dsm(self, model: Callable) -> losses.DSM:
         return losses.DSM(COSINE, LAW, self.net.apply, model, weightings.v)
@@ -146,9 +146,8 @@ METHODS: dict[str, Callable[[World], Method]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    net: Suppress[nn.UNet] = presets.small()
     teacher: Path = WEIGHTS / "fashion_vp.safetensors"
-    """The weights of a VP network that predicts v."""
+    """Weights of `score_sde.py`."""
     data: str = "fashion_mnist"
     methods: tuple[str, ...] = tuple(METHODS)[:-1]
     begin: Path | None = None
@@ -178,7 +177,8 @@ def main(config: Config) -> dict[str, Any]:
         raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(METHODS)}")
     experiment.start(config.workdir, config)
     images = data.load(config.data, config.data_dir)
-    world = World(config.net, load_params(config.teacher))
+    network = image_run.network(config.teacher, images.shape)
+    world, native = World(network.func.__self__, *network.args), precondition.from_v(VP, network)
     methods = {name: METHODS[name](world) for name in config.methods}
     judge = evaluate.judge(images)
     if judge is None or config.samples <= 112:
@@ -188,7 +188,7 @@ def main(config: Config) -> dict[str, Any]:
     settings = experiment.describe(dataclasses.replace(config, loop=loop, methods=(), workdir=Path()))
     table = experiment.Table(config.workdir / "rows.json", settings)
     noise = EqualNoise(jax.random.key(config.seed + 1), images.shape, config.samples, judge, table, {})
-    noise.look("teacher, 50", VP, world.native, dj.DDIM(), times.uniform(VP, 50))
+    noise.look("teacher, 50", VP, native, dj.DDIM(), times.uniform(VP, 50))
     for name, method in methods.items():
         for n, student in sorted(students(config, world, images, table, name, method).items()):
             how = COSINE, student, method.sampler, steps(n)
@@ -199,7 +199,7 @@ def main(config: Config) -> dict[str, Any]:
                 noise.measure(f"{name}, t = 0.7", *how[:-1], LATE)
     for n in (*COUNTS, *MORE):  # the reference: all solvers, in the teacher's own time
         for name, (sampler, grid) in list(SOLVERS.items())[: 2 if n >= 50 else None]:
-            noise.measure(f"{name}, {n}", VP, world.native, sampler, grid(VP, n))
+            noise.measure(f"{name}, {n}", VP, native, sampler, grid(VP, n))
     plots.image_rows(config.workdir / "equal_noise.png", noise.pictures)  # a column is one noise
     summary = {name: value for name, value in table.rows.items() if name.endswith(("/fd", "/kid", "/evaluations"))}
     experiment.finish(config.workdir, summary)
@@ -243,7 +243,7 @@ def initial(world: World, shape: tuple[int, ...], method: Method) -> tuple[PyTre
     return student, rival
 
 
-EMOJI = presets.small(multipliers=(1, 2, 3)), WEIGHTS / "emoji.safetensors", "emoji"
+EMOJI = WEIGHTS / "emoji.safetensors", "emoji"
 PRESETS = {"fashion": Config, "emoji": partial(Config, *EMOJI, samples=1000, workdir=Path("runs/few_step_emoji"))}
 
 if __name__ == "__main__":

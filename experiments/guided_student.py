@@ -95,7 +95,7 @@ def main(config: Config) -> dict[str, Any]:
         for name, way in ways.items():
             x = draw(config, (len(labels), *images.shape), *way, cond)
             end = x if name == "teacher, 50" else end
-            row = judge(x, np.asarray(labels)) | compare(judge, x, end)
+            row = judge(x, np.asarray(labels)) | ({} if x is end else compare(judge, x, end))
             print(f"scale {scale:<4g}{name:<14}" + "".join(f"  {k} {v:.3f}" for k, v in row.items()), flush=True)
             summary |= {f"{name}, scale {scale:g}, {key}": value for key, value in row.items()}
             pictures[f"{scale:g}: {name}"] = x[:10]

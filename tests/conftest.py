@@ -18,13 +18,13 @@ def pytest_configure(config):
     users run them.
     """
     kept = {
-        "jax_disable_most_optimizations": os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0",
+        "jax_disable_most_optimizations": int(os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"),
         "jax_compilation_cache_dir": str(config.rootpath / ".pytest_cache" / "jax"),
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     for name, value in kept.items():
-        jax.config.update(name, value)
+        jax.config.update(name, bool(value) if "disable" in name else value)
         os.environ[name.upper()] = str(value)  # of processes that tests start
 
 

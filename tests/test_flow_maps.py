@@ -176,11 +176,14 @@ def test_guided_maps():
 
 def test_errors():
     flow = average_velocity(dj.Flow(), NET)
-    for f in (flow, ctm(dj.EDM(), NET), step(dj.VP(), NET), heun(dj.VP(), NET), along(dj.VP(), NET, T)):
+    walk = along(dj.VP(), NET, np.array([1.0, 0.0]))
+    for f in (flow, ctm(dj.EDM(), NET), step(dj.VP(), NET), heun(dj.VP(), NET), walk):
         with pytest.raises(ValueError, match=r"from t to s <= t; got t = 0\.2, s = 0\.3"):
             f(X, 0.2, 0.3)
     with pytest.raises(ValueError, match=r"flow_maps\.denoiser"):
         dj.sample(jax.random.key(0), flow, dj.Flow(), dj.DDIM(), jnp.array([1.0, 0.0]), X)
+    with pytest.raises(ValueError, match="a grid falls from noise to data"):
+        along(dj.VP(), NET, np.array([0.0, 0.5, 1.0]))
     with pytest.raises(ValueError, match="must keep the shape"):
         average_velocity(dj.Flow(), lambda x, c, cond: x[:, :1])(X, 0.5, 0.1)
     with pytest.raises(ValueError, match="one Gaussian, not for 2"):

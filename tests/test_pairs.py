@@ -104,6 +104,16 @@ def test_each_example_draws_by_its_own_key(key):
         np.testing.assert_array_equal(np.stack(whole)[:, 2:4], np.stack(part))
 
 
+def test_laws_without_a_step_to_take():
+    for n in (1.0, 96.0, np.nan):
+        with pytest.raises(ValueError, match="power of two, 2 or more; got n"):
+            times.Dyadic(n)
+    with pytest.raises(ValueError, match="one step or more, got most = 0"):
+        times.Stops(np.array([1.0, 0.0]), 0)
+    levels = times.Doubling(10.0, 80.0, 3.0)  # fewer training steps than stages: it doubles at each
+    np.testing.assert_array_equal([levels(k) for k in range(4)], [11, 21, 41, 81])
+
+
 def test_a_schedule_needs_the_step(key):
     for law in (
         times.KarrasNeighbours(dj.EDM(), times.Rising()),

@@ -13,7 +13,9 @@ Where the map ends at eps > 0 (the boundary of `precondition.consistency`), x_u 
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from diffjax.arrays import bcast, normal
 from diffjax.samplers.drive import State
@@ -27,10 +29,17 @@ class Jump:
 
     `gamma` in [0, 1] scales the noise, `end` is the earliest time that the map is asked for: t_min for a map that ends
     there, and a step into 0 ends there too. The last step returns the map's own result, without noise.
+
+    Raises:
+      ValueError: gamma does not lie in [0, 1].
     """
 
     gamma: Any = 0.0
     end: Time = 0.0
+
+    def __post_init__(self):
+        if not isinstance(self.gamma, Tracer) and not np.all((0 <= np.asarray(self.gamma)) & (self.gamma <= 1)):
+            raise ValueError(f"gamma must lie in [0, 1], got {self.gamma}")
 
     def init(self, x: Array) -> State:
         return State.start(x)

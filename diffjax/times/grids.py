@@ -15,14 +15,15 @@ from diffjax.sde.gaussian import logsnr, time_of_logsnr
 from diffjax.typing import SDE, Time
 
 
-def falling(ts: Any) -> Array:
-    """ts as an array.
+def falling(ts: Any, strictly: bool = True) -> Array:
+    """ts as an array; unless `strictly` it may have steps of length 0.
 
     Raises:
       ValueError: it has no step, or does not fall. A traced grid cannot be looked at, and passes.
     """
     known = np.array([1.0, 0.0]) if isinstance(ts, Tracer) else np.asarray(ts)
-    if known.ndim != 1 or len(known) < 2 or not (known[1:] < known[:-1]).all():
+    order = np.less if strictly else np.less_equal
+    if known.ndim != 1 or len(known) < 2 or not order(known[1:], known[:-1]).all():
         raise ValueError(f"a grid falls from noise to data, in one step or more; got ts = {ts}")
     return jnp.asarray(ts)
 

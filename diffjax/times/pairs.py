@@ -16,7 +16,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.scipy.special import erf, erfinv
 
 from diffjax.arrays import example_keys
@@ -47,7 +49,7 @@ class Doubling:
     K: Any = 400_000.0
 
     def __call__(self, k: Array) -> Array:
-        every = jnp.floor(self.K / (jnp.log2(jnp.floor(self.s1 / self.s0)) + 1))
+        every = jnp.maximum(jnp.floor(self.K / (jnp.log2(jnp.floor(self.s1 / self.s0)) + 1)), 1)
         return jnp.minimum(self.s0 * 2 ** jnp.floor(jnp.asarray(k) / every), self.s1) + 1
 
 
@@ -138,10 +140,17 @@ class Dyadic:
     """Steps of length T/2^j between neighbours of their own grid, j = 0, ..., log2(n) - 1 (Frans et al. 2024).
 
     Halves of the shortest one have the length T/n.
+
+    Raises:
+      ValueError: n is no power of two, 2 or more.
     """
 
     n: Any = 128.0
     T: Any = 1.0
+
+    def __post_init__(self):
+        if not isinstance(self.n, Tracer) and not (self.n >= 2 and np.log2(self.n) % 1 == 0):
+            raise ValueError(f"dyadic steps divide T by a power of two, 2 or more; got n = {self.n}")
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
         u, w = _uniforms(key, n, 2)
@@ -155,10 +164,17 @@ class Stops:
     """Three times t > u >= s of a falling grid ts [N + 1]: CTM's (Kim et al. 2024), all on the grid.
 
     u lies up to `most` intervals below t, the teacher's steps, and s anywhere from there to the grid's end.
+
+    Raises:
+      ValueError: the grid does not fall, or `most` is below 1: u would be t itself.
     """
 
     ts: Array
     most: Any = 17
+
+    def __post_init__(self):
+        if not isinstance(self.most, Tracer) and not self.most >= 1:
+            raise ValueError(f"the teacher takes one step or more, got most = {self.most}")
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array, Array]:
         ts = falling(self.ts)

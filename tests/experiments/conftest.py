@@ -5,8 +5,12 @@ import sys
 from pathlib import Path
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from diffjax import train
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -39,3 +43,34 @@ def load():
 @pytest.fixture(scope="session")
 def pixelwise():
     return Pixelwise
+
+
+@pytest.fixture(scope="session")
+def points():
+    def points(steps_per_call, *names):
+        """Four batches of four points, or of points and their noise."""
+        x = np.random.default_rng(0).standard_normal((2, 4, steps_per_call, 4, 2)).astype(np.float32)
+        return dict(zip(names, x, strict=False))
+
+    return points
+
+
+@pytest.fixture(scope="session")
+def halves():
+    def halves(steps, start, batches, folder):
+        """The state after four batches, to the last bit that after two, a checkpoint and two; and the metrics."""
+        like, states, seen = jax.eval_shape(lambda: start), [start], []
+        for n in range(4):
+            if n == 2:
+                with train.Checkpoints(folder) as saved:
+                    saved.save(states[0])
+                    states.append(saved.restore(like))
+            ends = [steps(state, jax.tree.map(lambda x, n=n: x[n], batches)) for state in states]
+            states = [state for state, _ in ends]
+            seen.append(ends[0][1])
+        data = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
+        whole, parts = (jax.tree.map(data, state) for state in states)
+        jax.tree.map(np.testing.assert_array_equal, whole, parts)
+        return whole, seen
+
+    return halves

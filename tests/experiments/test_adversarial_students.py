@@ -41,6 +41,20 @@ def test_every_method_fits_its_players(adversarial):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["ADD", "DMD2", "CTM + GAN", "DDGAN"])  # whose parts are all that the others have
+def test_every_game_resumes_bit_for_bit(adversarial, halves, points, name, tmp_path):
+    tx, key, ema = optax.adam(1e-2), jax.random.key(0), (0.9,)
+    method = adversarial.METHODS[name](2, adversarial.MIXTURE.denoiser(adversarial.SDE))
+    student, rival = adversarial.init(key, method)
+    start = train.Players(train.TrainState.create(key, rival, tx), train.TrainState.create(key, student, tx, ema))
+    turns = partial(train.against, method.rival, tx, ()), partial(train.against, method.loss, tx, ema)
+    steps = train.jit_steps(partial(train.alternate, *turns, n_d=method.turns))
+    whole, seen = halves(steps, start, points(method.turns + 1, "image"), tmp_path)
+    assert (whole.d.step, whole.g.step) == (4 * method.turns, 4)
+    assert all(np.isfinite(metrics["loss"]).all() for metrics in seen)
+
+
+@pytest.mark.slow
 def test_a_small_table(adversarial, tmp_path, capsys):
     loop = train.LoopConfig(steps=2, steps_per_call=1, log_every=1, checkpoint_every=0, sample_every=0)
     config = adversarial.Config(("DMD",), batch_size=8, loop=loop, samples=64, workdir=tmp_path)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,9 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from diffjax import losses, precondition, times, train
+from diffjax import losses, train
 from diffjax.data import toys
-from diffjax.losses import distillation as d
 from diffjax.student_run import StudentRun
 
 
@@ -82,35 +80,12 @@ def quick(distill, monkeypatch):
     return distill
 
 
-def points(steps_per_call, *names):
-    """Four batches of four points, or of points and their noise."""
-    x = np.random.default_rng(0).standard_normal((2, 4, steps_per_call, 4, 2)).astype(np.float32)
-    return dict(zip(names, x, strict=False))
-
-
-def halves(steps, start, batches, folder):
-    """The state after four batches, the same to the last bit as after two, a checkpoint and two; and the metrics."""
-    like, states, seen = jax.eval_shape(lambda: start), [start], []
-    for n in range(4):
-        if n == 2:
-            with train.Checkpoints(folder) as saved:
-                saved.save(states[0])
-                states.append(saved.restore(like))
-        ends = [steps(state, jax.tree.map(lambda x, n=n: x[n], batches)) for state in states]
-        states = [state for state, _ in ends]
-        seen.append(ends[0][1])
-    data = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
-    whole, parts = (jax.tree.map(data, state) for state in states)
-    jax.tree.map(np.testing.assert_array_equal, whole, parts)
-    return whole, seen
-
-
 GROUPS = ("CD", "CT", "CTM", "PD iCT ECT sCD sCT reflow", "LMD EMD LSD ESD PSD shortcut MeanFlow iMF")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("names", GROUPS)
-def test_every_method_resumes_bit_for_bit(quick, names, tmp_path):
+def test_every_method_resumes_bit_for_bit(quick, halves, points, names, tmp_path):
     """Targets, schedules and warm-ups live in the state and the step: what is saved and read again goes on the same.
 
     Methods of one kind of network that follow no average of their own are trained as one sum, a program for all.
@@ -125,28 +100,6 @@ def test_every_method_resumes_bit_for_bit(quick, names, tmp_path):
     for i in range(len(methods)):
         values = [float(metrics[f"part{i}"][0]) for metrics in seen]
         assert np.isfinite(values).all() and np.all(values), values
-
-
-@pytest.mark.slow
-def test_a_game_against_a_discriminator_resumes_bit_for_bit(quick, tmp_path):
-    def judge(params, h, c, cond):
-        return params["w"] * jnp.tanh(h).sum(-1) + params["b"] * c * (h**2).sum(-1)
-
-    student = d.Student(quick.FLOW, times.Fixed(1.0), quick.NET.apply, precondition.from_velocity)
-    fool = d.Fool(d.Critic(judge, d.Noised(quick.FLOW, times.Uniform(0.02)), d.softplus))
-    tx, keys, ema = optax.adam(1e-2), jax.random.split(jax.random.key(0)), (0.9,)
-    turns = (
-        partial(train.against, d.Discriminate(student, fool.critic, 0.01), tx, ()),
-        partial(train.against, d.Generate(student, (fool,), (1.0,)), tx, ema),
-    )
-    start = train.Players(
-        train.TrainState.create(keys[0], {"w": jnp.ones(()), "b": jnp.ones(())}, tx),
-        train.TrainState.create(keys[1], quick.init(keys[1]), tx, ema),
-    )
-    steps = train.jit_steps(partial(train.alternate, *turns))
-    whole, seen = halves(steps, start, points(2, "image", "noise"), tmp_path)
-    assert (whole.d.step, whole.g.step) == (4, 4)
-    assert all(metrics["d_r1"][0] > 0 and np.isfinite(metrics["loss"]).all() for metrics in seen)
 
 
 @pytest.mark.slow

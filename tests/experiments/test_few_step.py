@@ -86,15 +86,17 @@ def test_a_small_table(few_step, tmp_path, monkeypatch):
     x, labels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8), np.arange(40) % 10
     images = ImageData("fashion_mnist", x, labels, x, labels, tuple("0123456789"))
     net = presets.small(width=8, multipliers=(1,))
+    monkeypatch.setattr(presets, "small", lambda **_: net)
     params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
     monkeypatch.setattr(data, "load", lambda *_, **__: images)
     monkeypatch.setattr(evaluate, "judge", lambda _: lambda x: {"fd": float(np.abs(x).mean()), "kid": 0.0})
     monkeypatch.setattr(few_step, "COUNTS", (1,))
     monkeypatch.setattr(few_step, "MORE", ())
     monkeypatch.setattr(few_step, "SOLVERS", dict(list(few_step.SOLVERS.items())[:1]))
-    save_params(tmp_path / "teacher.safetensors", params, dtype=None)
+    teacher = tmp_path / "teacher.safetensors"
+    save_params(teacher, params, dtype=None)
     loop = train.LoopConfig(steps=6, log_every=6, checkpoint_every=6, sample_every=0)
-    config = few_step.Config(net, tmp_path / "teacher.safetensors", methods=("PD",), teacher_steps=2, loop=loop)
+    config = few_step.Config(teacher, methods=("PD",), teacher_steps=2, loop=loop)
     config = dataclasses.replace(config, batch_size=4, samples=113, workdir=tmp_path / "run")
     summary = few_step.main(config)
     found = ("PD, 1", "DDIM, uniform t, 1")
@@ -111,4 +113,11 @@ def test_a_small_table(few_step, tmp_path, monkeypatch):
         few_step.main(dataclasses.replace(again, samples=64))
     with pytest.raises(ValueError, match="3 steps cannot be halved to 1"):
         few_step.main(dataclasses.replace(again, teacher_steps=3))
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        few_step.main(dataclasses.replace(again, teacher=tmp_path / "none.safetensors"))
+    with pytest.raises(ValueError, match="fits no network"):
+        few_step.main(dataclasses.replace(again, teacher=few_step.WEIGHTS / "emoji.safetensors"))
+    (tmp_path / "config.json").write_text(json.dumps({"loop": {}, "sde": {"class": "Flow"}}))
+    with pytest.raises(ValueError, match=r"says sde .*Flow.*needs .*VP"):
+        few_step.main(again)
     assert json.loads((tmp_path / "run/rows.json").read_text()) == rows

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.tree_util import Partial
 
 import diffjax as dj
@@ -91,3 +92,9 @@ def test_vmap_over_gamma_and_gradients_at_its_ends(key):
     values, grads = jax.jit(jax.vmap(jax.value_and_grad(end)))(gammas)
     np.testing.assert_allclose(values, [end(g) for g in gammas], rtol=1e-4)
     assert np.isfinite(grads).all()
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.5, np.nan])
+def test_gamma_is_a_share(gamma):
+    with pytest.raises(ValueError, match=r"gamma must lie in \[0, 1\]"):
+        dj.Jump(gamma)

@@ -7,10 +7,14 @@ From (t - s) u = the integral of v from s to t, differentiated along the flow:
     (3) improved MeanFlow:  |u + (t - s) sg(du/dt) - v|^2,       the tangent being the student's u(x, t, t)
     (4) |error|^2 / sg(|error|^2 + c)^p                          adaptive weight
 
-At s = t both are flow matching. The minimum over the data's and noise's law is the average velocity, since (1) is
-linear in v and E[v | x_t] is the flow's velocity. In (3) (Geng et al. 2025b) the target v does not depend on the
-network. The variance of the pair's v stays in the value of both losses: it does not fall to 0. With a teacher v is its
-velocity, and the minimum 0. The weight (4) with p = 1, c = 0.01 is the paper's for ImageNet; p = 0 is none.
+At s = t both are flow matching. Without a weight the minimum over the data's and noise's law is the average velocity,
+since (1) is linear in v and E[v | x_t] is the flow's velocity. In (3) (Geng et al. 2025b) the target v does not depend
+on the network. The variance of the pair's v stays in the value of both losses: it does not fall to 0. With a teacher v
+is its velocity, and the minimum 0.
+
+The weight (4) with p = 1, c = 0.01 is the paper's for ImageNet; p = 0 is none. Its gradient is that of E log(|error|^2
++ c) for p = 1, which is least where errors are often small rather than small on average: u is drawn from the mean of v
+towards its modes. In thousands of dimensions |error|^2 hardly varies and this is no matter; in few take p = 0.
 
 Guidance is distilled into u by a guided v in the place of v, scale v + (1 - scale) u(x, t, t | null).
 """

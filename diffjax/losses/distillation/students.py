@@ -31,6 +31,9 @@ class Student:
 
     With `ts`, a falling grid on which s lies, x_s is what the student's own sampler (`Renoise(1.0)`) has there, and no
     data: DMD2's backward simulation (Yin et al. 2024, Section 4.5), at the cost of a forward pass for each inner node.
+
+    Raises:
+      ValueError: the grid does not fall.
     """
 
     sde: SDE
@@ -52,7 +55,7 @@ class Student:
         """x_s, without a gradient."""
         if self.ts is None:
             return gaussian.perturb(self.sde, draw.x0, s, draw.eps)
-        x, ts = bcast(self.sde.sigma(self.sde.T), draw.eps) * draw.eps, jnp.asarray(self.ts)
+        x, ts = bcast(self.sde.sigma(self.sde.T), draw.eps) * draw.eps, falling(self.ts)
         for i in range(1, len(ts) - 1):
             x0 = f(x, jnp.full(len(x), ts[i - 1]), draw.cond)
             further = gaussian.perturb(self.sde, x0, ts[i], normal(fold(draw.k_time, i), x))
