@@ -209,16 +209,12 @@ class ClassJudge:
         x, labels = images.test_images, images.test_labels
         if images.name == "folder":  # too few are held out
             x, labels = np.concatenate([x, images.train_images]), np.concatenate([labels, images.train_labels])
-        self.unit = self.spread(self.features(to_float(x[:2000])), labels[:2000])
+        self.unit = self.spread(np.asarray(self.apply(to_float(x[:2000]))[1]), labels[:2000])
 
     def spread(self, features: np.ndarray, labels: np.ndarray) -> float:
         """The root mean square distance of two images of one class, of all classes that have two."""
         several = [k for k in np.unique(labels) if np.sum(labels == k) > 1]
         return float(np.sqrt(np.mean([2 * features[labels == k].var(0, ddof=1).sum() for k in several])))
-
-    def features(self, x: np.ndarray) -> np.ndarray:
-        """[n, D]"""
-        return np.asarray(self.apply(x)[1])
 
     def __call__(self, x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         logits, features = map(np.asarray, self.apply(x))

@@ -1,6 +1,6 @@
 """Few steps on real images: every distillation of one teacher, by steps, beside the teacher's best solver.
 
-    python experiments/few_step.py                             # Fashion-MNIST, 28 x 28: about an hour on two CPU cores
+    python experiments/few_step.py                             # Fashion-MNIST, 28 x 28: two hours on two CPU cores
     make data                                                  # once, for the emoji and for ADD's discriminator
     python experiments/few_step.py --preset emoji              # RGB emoji, 32 x 32
     python experiments/few_step.py --methods CTM --steps 3000  # the student in `notebooks/fashion_ctm.safetensors`

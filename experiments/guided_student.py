@@ -8,9 +8,19 @@ model, is told the scale by a matrix that begins at zero, and learns by consiste
 It also runs on your own pictures, with the models that `guidance.py` names: `--data folder --data.path DIR --data.size
 32 --model MODEL --judge JUDGE`.
 
-`accuracy` and `diversity` are those of `guidance.py`; `kid` and `apart` compare with the teacher's 50 steps at the same
-scale, from the same noise: the distance of the laws in the judge's features, and the root mean square difference of
-images.
+`accuracy` and `diversity` are those of `guidance.py`; `apart` is the root mean square difference from the images of the
+teacher's 50 steps at the same scale and from the same noise, which more than one step of the student do not follow, as
+they add fresh noise. A step of the student is one network call, of the teacher two. 200 images, 1,200 steps of training
+(20 minutes on two busy CPU cores), jax 0.10.2, 2026-11-27; accuracy / diversity / apart:
+
+    scale         1                      2                      4
+    teacher, 50   0.855 / 0.88           0.970 / 0.77           0.985 / 0.68
+    teacher, 1    0.885 / 0.11 / 0.39    1.000 / 0.13 / 0.38    0.960 / 0.15 / 0.44
+    teacher, 2    0.930 / 0.63 / 0.25    0.990 / 0.52 / 0.24    0.990 / 0.42 / 0.27
+    teacher, 4    0.930 / 0.78 / 0.16    0.985 / 0.67 / 0.15    0.990 / 0.56 / 0.17
+    student, 1    0.895 / 0.82 / 0.19    0.945 / 0.75 / 0.16    0.975 / 0.64 / 0.18
+    student, 2    0.890 / 0.85           0.940 / 0.78           0.955 / 0.69
+    student, 4    0.915 / 0.88           0.945 / 0.82           0.965 / 0.72
 """
 
 from __future__ import annotations
@@ -44,7 +54,6 @@ from diffjax import (
 )
 from diffjax.losses import distillation as d
 from diffjax.metrics.features import FASHION_WEIGHTS
-from diffjax.metrics.kid import mmd2
 from diffjax.student_run import Method, StudentRun
 from diffjax.typing import Denoiser, PyTree
 from diffjax.weights import graft, save_params
@@ -95,10 +104,11 @@ def main(config: Config) -> dict[str, Any]:
         for name, way in ways.items():
             x = draw(config, (len(labels), *images.shape), *way, cond)
             end = x if name == "teacher, 50" else end
-            row = judge(x, np.asarray(labels)) | ({} if x is end else compare(judge, x, end))
+            row = judge(x, np.asarray(labels)) | {"apart": float(np.sqrt(np.mean((x - end) ** 2)))}
             print(f"scale {scale:<4g}{name:<14}" + "".join(f"  {k} {v:.3f}" for k, v in row.items()), flush=True)
             summary |= {f"{name}, scale {scale:g}, {key}": value for key, value in row.items()}
-            pictures[f"{scale:g}: {name}"] = x[:10]
+            if name in ("teacher, 50", "teacher, 1", "student, 1", "student, 4"):
+                pictures[f"{scale:g}: {name}"] = x[:10]
     plots.image_rows(config.workdir / "guided_student.png", pictures)
     experiment.finish(config.workdir, summary)
     return summary
@@ -130,11 +140,6 @@ def draw(
     """Images from one noise for all, clipped to [-1, 1]."""
     x = dj.prior_sample(jax.random.key(config.seed + 1), sde, shape)
     return np.clip(np.asarray(dj.sample(jax.random.key(config.seed + 2), model, sde, sampler, ts, x, cond)), -1, 1)
-
-
-def compare(judge: evaluate.ClassJudge, x: np.ndarray, end: np.ndarray) -> dict[str, float]:
-    """How far samples x are from samples `end`: of their laws the KID, one by one the root mean square difference."""
-    return {"kid": mmd2(judge.features(x), judge.features(end)), "apart": float(np.sqrt(np.mean((x - end) ** 2)))}
 
 
 if __name__ == "__main__":

@@ -221,7 +221,9 @@ def test_guidance_is_distilled(load, options, tmp_path, monkeypatch):
     config = guided.Config(**options, scales=(1.0, 2.0), samples=8, batch_size=8, model=model, workdir=tmp_path / "run")
     config = dataclasses.replace(config, loop=loop(config), judge=tmp_path / "judge")
     summary = guided.main(config)
-    assert {"teacher, 4, scale 1, apart", "student, 2, scale 2, kid", "teacher, 50, scale 2, accuracy"} <= set(summary)
+    assert {"teacher, 4, scale 1, apart", "student, 2, scale 2, diversity", "teacher, 50, scale 2, accuracy"} <= set(
+        summary
+    )
     assert np.isfinite(list(summary.values())).all() and (tmp_path / "run" / "guided_student.png").is_file()
     hearing = load_params(tmp_path / "run" / "ema.safetensors")["params"]["guidance"]["kernel"]
     assert np.abs(hearing).max() > 0  # it was 0

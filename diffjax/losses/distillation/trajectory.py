@@ -15,6 +15,9 @@ each scaled to (3) by the gradients of the last layer (`Balanced`):
     student = Student(sde, law, net.apply, Partial(flow_maps.denoiser_of, flow_maps.ctm))
     terms = soft, DSM(sde, law, net.apply, diagonal), Generate(student, (fool,), (1.0,))  # against `Discriminate`
     Balanced(terms, last_layer, (0.01, 10.0))
+
+The authors' code takes half of (4)'s times from a log-normal and half from a uniform law, and may let the adversarial
+loss begin later; here a law is one, and a game begins at once.
 """
 
 from collections.abc import Callable
