@@ -24,7 +24,7 @@ def pytest_configure(config):
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     for name, value in kept.items():
-        jax.config.update(name, bool(value) if "disable" in name else value)
+        jax.config.update(name, value)
         os.environ[name.upper()] = str(value)  # of processes that tests start
 
 
