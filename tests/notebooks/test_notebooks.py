@@ -4,10 +4,14 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import nbformat
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from nbclient import NotebookClient
+
+import diffjax as dj
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,3 +37,15 @@ def test_readme_example():
     exec(code, names)
     assert names["x"].shape == (2, 8, 8, 1) and np.isfinite(names["logp"]).all()
     assert isinstance(names["x"], jax.Array)
+
+
+def test_readme_s_flow_map():
+    """On points in place of images."""
+    code = re.search(r"```python\n([^`]*SelfDistillation.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    key, sde, net = jax.random.key(0), dj.VP(), dj.nn.MLP(width=8)
+    x, level = jnp.ones((4, 2)), jnp.zeros(4)
+    denoise = dj.precondition.from_v(sde, lambda x, c_noise, cond: 0.5 * x)
+    names = dict(dj=dj, jax=jax, Partial=Partial, key=key, sde=sde, net=net, denoise=denoise, x=x)
+    names["params"] = net.init(key, x, (level, level))
+    exec(code, names)
+    assert names["x"].shape == x.shape and (names["loss"](names["params"], key, {"image": x})[0] > 0).all()
