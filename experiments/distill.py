@@ -92,10 +92,10 @@ def self_distilled(residual: Callable, flow_map: Callable = average, law: Any = 
     return Method(FLOW, losses.Sum((on, off), (0.75, 0.25)), flow_map, dj.Jump())
 
 
-def mean_flow(**options: Any) -> Method:
+def mean_flow(power: float = 0.0, **options: Any) -> Method:
     """Without the papers' adaptive weight, which in the plane draws u towards the modes of v."""
     law = times.Sorted(times.LogitNormal(-0.4, 1.0), 0.75)
-    loss = d.MeanFlow(FLOW, law, NET.apply, flow_maps.Both(SLOW), power=0.0, **options)
+    loss = d.MeanFlow(FLOW, law, NET.apply, flow_maps.Both(SLOW), power=power, **options)
     return Method(FLOW, loss, average, dj.Jump())
 
 
