@@ -219,7 +219,7 @@ def denoiser(path: Path, shape: tuple[int, ...], num_classes: int = 0) -> Denois
 
 
 def network(path: Path, shape: tuple[int, ...], num_classes: int = 0) -> Partial:
-    """Its network, which predicts v, from its weights: `Partial(net.apply, params)`.
+    """The network of that model, which predicts v, from its weights: `Partial(net.apply, params)`.
 
     They fit one network alone. That it was trained with another process, its shapes do not tell, but the configuration
     that the run left beside them does.
