@@ -65,15 +65,12 @@ class World(NamedTuple):
 
     net: nn.UNet
     params: PyTree  # the teacher's
-
-    @property
-    def network(self) -> Partial:
-        return Partial(self.net.apply, self.params)
+    add: tuple[float, float] = (2.5, 300.0)  # of ADD: the weight of score distillation, and R1
 
     @property
     def teacher(self) -> Denoiser:
         """In the students' time."""
-        return consistent(COSINE, self.network)
+        return consistent(COSINE, Partial(self.net.apply, self.params))
 
     def dsm(self, model: Callable) -> losses.DSM:
         return losses.DSM(COSINE, LAW, self.net.apply, model, weightings.v)
@@ -119,8 +116,8 @@ def adversarial(world: World) -> Method:
     student = d.Student(COSINE, times.OneOf(GRID[:-1:4]), world.net.apply, consistent)
     fool = d.Fool(d.Critic(HEADS.apply, d.Features(frozen())))
     terms = fool, d.ScoreDistillation(COSINE, times.Uniform(0.02), world.teacher)
-    loss = d.Generate(student, terms, (1.0, 2.5))
-    return Method(COSINE, loss, consistent, rival=d.Discriminate(student, fool.critic, 300.0))  # of means
+    loss = d.Generate(student, terms, (1.0, world.add[0]))
+    return Method(COSINE, loss, consistent, rival=d.Discriminate(student, fool.critic, world.add[1]))  # of means
 
 
 def frozen() -> Callable:
@@ -156,6 +153,8 @@ class Config:
     """Where progressive distillation begins; its rounds share the training steps."""
     rival_lr: float | None = None
     """The learning rate of a rival; None: the student's."""
+    add: tuple[float, float] = (2.5, 300.0)
+    """For ADD, the weight of score distillation, and R1."""
     rounds: int = 300
     """Steps of a student that has a rival; DMD's takes five for each, ADD's one."""
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
@@ -178,7 +177,8 @@ def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     images = data.load(config.data, config.data_dir)
     network = image_run.network(config.teacher, images.shape)
-    world, native = World(network.func.__self__, *network.args), precondition.from_v(VP, network)
+    world = World(network.func.__self__, network.args[0], config.add)
+    native = precondition.from_v(VP, network)
     methods = {name: METHODS[name](world) for name in config.methods}
     judge = evaluate.judge(images)
     if judge is None or config.samples <= 112:
