@@ -24,8 +24,8 @@ Minutes on two busy CPU cores, jax 0.10.2, 2026-11-25, CTM and the checkerboard 
 
 A teacher's score mends what a discriminator of features leaves, and a discriminator of noised samples beside it, in
 DMD2, halves the distance again on the Gaussians; on the checkerboard it harms. DDGAN, whose latent lets one step choose
-among the modes, comes nearer there, and not on the checkerboard. CTM, which follows the teacher's exact flow, has nothing left to gain from a
-discriminator here; their game ends even (mean logits 0.36 and 0.32).
+among the modes, comes nearer there, and not on the checkerboard. CTM, which follows the teacher's exact flow, has
+nothing left to gain from a discriminator here; their game ends even (mean logits 0.36 and 0.32).
 """
 
 from __future__ import annotations
