@@ -19,6 +19,7 @@ from diffjax import operators as operators
 from diffjax import precondition as precondition
 from diffjax import probes as probes
 from diffjax import times as times
+from diffjax import weights as weights
 from diffjax.constraints import DDRM as DDRM
 from diffjax.constraints import DPS as DPS
 from diffjax.constraints import Churn as Churn

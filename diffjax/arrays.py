@@ -34,6 +34,17 @@ def log(x: Array) -> Array:
     return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), jnp.where(x == 0, -jnp.inf, jnp.nan))
 
 
+def like(x: Array, F: Array, who: str = "network") -> Array:
+    """What a network or a denoiser has made of x, in the dtype of x.
+
+    Raises:
+      ValueError: it has not the shape of x.
+    """
+    if F.shape != x.shape:
+        raise ValueError(f"the {who} maps x of shape {x.shape} to {F.shape}; it must keep the shape")
+    return F.astype(x.dtype)
+
+
 def flat_sum(x: Array) -> Array:
     """Sum over all axes but the first: [B, ...] -> [B]."""
     return x.sum(axis=tuple(range(1, x.ndim)))

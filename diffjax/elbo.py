@@ -29,7 +29,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.scipy.special import logsumexp, ndtr
 
-from diffjax.arrays import bcast, example_keys, flat_sum, fold, normal
+from diffjax.arrays import bcast, example_keys, flat_sum, fold, like, normal
 from diffjax.samplers.drive import check_grid
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
@@ -154,11 +154,8 @@ def elbo(
 def _elbo(keys, denoise, sde, ts, x0, cond, large, decoder) -> ELBO:
     def predict(i, t):
         x_t = gaussian.perturb(sde, x0, t, normal(fold(keys, i), x0)).astype(x0.dtype)
-        predicted = denoise(x_t, t, cond)
         c: Any = large(x_t, t, cond) if callable(large) else None
-        if predicted.shape != x0.shape:
-            raise ValueError(f"the denoiser maps x of shape {x0.shape} to {predicted.shape}; it must keep the shape")
-        return predicted, c
+        return like(x0, denoise(x_t, t, cond), "denoiser"), c
 
     def step(_, interval):
         i, t, s = interval

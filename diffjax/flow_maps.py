@@ -16,7 +16,8 @@ A consistency function maps to the end of the flow only; it is shaped like a Den
 consistency sampling by `Renoise(1.0)`; `to_end` is the way back. A flow map stands in the denoiser's place in `sample`
 with the sampler `Jump`.
 
-A network of two times is told a pair of noise levels, c_noise = (c_t, c_s) (see `nn.embed`).
+A network of two times is told a pair of noise levels, c_noise = (c_t, c_s) (see `nn.embed`). Maps raise a ValueError
+for s > t or s < 0, unless times are traced, and where a network does not keep the shape of x.
 """
 
 from collections.abc import Callable
@@ -29,11 +30,11 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from diffjax.arrays import bcast
-from diffjax.precondition import CNoise, check_teacher, edm, quarter_log_sigma, scaled_time
+from diffjax.arrays import bcast, like
+from diffjax.precondition import CNoise, check_teacher, edm, quarter_log_sigma, scaled_by, scaled_time
 from diffjax.sde import gaussian
 from diffjax.times.grids import falling
-from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Time, as_partial, pytree
+from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Time, as_partial, check_takes, pytree
 
 Levels = Callable[[SDE, Time, Time], tuple[Array, Array]]  # (sde, t, s) -> what a network is told of the two times
 
@@ -42,7 +43,7 @@ Levels = Callable[[SDE, Time, Time], tuple[Array, Array]]  # (sde, t, s) -> what
 class Both:
     """The noise levels at t and at s, in the network's units."""
 
-    c_noise: CNoise = scaled_time
+    c_noise: CNoise = scaled_by(20.0)  # slow, as losses of flow maps differentiate in time
 
     def __call__(self, sde: SDE, t: Time, s: Time) -> tuple[Array, Array]:
         return self.c_noise(sde, t), self.c_noise(sde, s)
@@ -107,9 +108,9 @@ def along(sde: SDE, denoise: Denoiser, ts: Array, solver: Callable = heun) -> Fl
     Each example has its own t and s; all intervals are evaluated, also those that lie outside.
 
     Raises:
-      ValueError: the grid has no step, or rises.
+      ValueError: the grid has no step, rises, or leaves the process's times.
     """
-    return Partial(_along, as_partial(solver(sde, denoise)), falling(ts, strictly=False))
+    return Partial(_along, as_partial(solver(sde, denoise)), falling(ts, sde, strictly=False))
 
 
 def guided(flow_map: FlowMap, scale: Any, null: Cond = None) -> FlowMap:
@@ -131,15 +132,12 @@ def to_end(consistency: Denoiser) -> FlowMap:
 
 
 def velocity(flow_map: FlowMap) -> Callable:
-    """dX/ds at s = t, `(x, t, cond) -> v` (Eq. 1)."""
+    """dX/ds at s = t, `(x, t, cond) -> v` (Eq. 1): of (4) and (5) by one evaluation, of other maps by a derivative."""
     return Partial(_velocity, as_partial(flow_map))
 
 
 def diagonal(sde: SDE, flow_map: FlowMap) -> Denoiser:
-    """The Denoiser whose probability-flow ODE has the map's velocity: for (4) g(x, t, t), for (5) that of u(x, t, t).
-
-    Nothing is lost by the derivative: the second level's own slope is multiplied by 0.
-    """
+    """The Denoiser whose flow has the map's velocity: for (4) g(x, t, t), for (5) that of u(x, t, t)."""
     return Partial(_diagonal, sde, as_partial(flow_map))
 
 
@@ -153,6 +151,11 @@ def denoiser_of(flow_map: Callable, sde: SDE, network: Callable) -> Denoiser:
     return denoiser(flow_map(sde, network))
 
 
+def check_map(flow_map: Callable) -> None:
+    """Raise a ValueError unless it takes two times: a Denoiser is no flow map."""
+    check_takes(flow_map, "a flow map, such as `flow_maps.heun(sde, denoise)`,", "x", "t", "s", "cond")
+
+
 def check_order(t: Any, s: Any) -> None:
     """Raise a ValueError unless s is a time, no later than t. What is traced cannot be looked at, and passes."""
     if s is None or isinstance(s, dict):
@@ -160,15 +163,18 @@ def check_order(t: Any, s: Any) -> None:
     if isinstance(t, Tracer) or isinstance(s, Tracer):
         return
     t, s = np.asarray(t), np.asarray(s)
-    if not np.all(s <= t * (1 + 1e-6)):
-        raise ValueError(f"a flow map goes from noise to data, from t to s <= t; got t = {t}, s = {s}")
+    if not np.all((0 <= s) & (s <= t * (1 + 1e-6))):
+        raise ValueError(f"a flow map goes from noise to data, from t to 0 <= s <= t; got t = {t}, s = {s}")
 
 
 def _ctm(sde, network, precondition, c_noise, x: Array, t: Time, s: Time, cond: Cond = None) -> Array:
     check_order(t, s)
+    return gaussian.exponential_step(sde, x, t, s, _g(sde, network, precondition, c_noise, x, t, s, cond))
+
+
+def _g(sde, network, precondition, c_noise, x: Array, t: Time, s: Time, cond: Cond) -> Array:
     c_s = c_noise(sde, jnp.maximum(s, sde.t_min))
-    g = precondition(sde, Partial(_at_s, network, c_s))(x, t, cond)
-    return gaussian.exponential_step(sde, x, t, s, g)
+    return precondition(sde, Partial(_at_s, network, c_s))(x, t, cond)
 
 
 def _at_s(network, c_s, x: Array, c_t: Array, cond: Cond = None) -> Array:
@@ -177,10 +183,7 @@ def _at_s(network, c_s, x: Array, c_t: Array, cond: Cond = None) -> Array:
 
 def _average_velocity(sde, network, levels, x: Array, t: Time, s: Time, cond: Cond = None) -> Array:
     check_order(t, s)
-    u = network(x, levels(sde, t, s), cond)
-    if u.shape != x.shape:
-        raise ValueError(f"the network maps x of shape {x.shape} to {u.shape}; it must keep the shape")
-    return x - bcast(jnp.asarray(t) - s, x) * u.astype(x.dtype)
+    return x - bcast(jnp.asarray(t) - s, x) * like(x, network(x, levels(sde, t, s), cond))
 
 
 def _ddim(sde, denoise, x: Array, t: Time, s: Time, cond: Cond = None) -> Array:
@@ -228,8 +231,19 @@ def _to_end(consistency, x: Array, t: Time, s: Time, cond: Cond = None) -> Array
 
 def _velocity(flow_map, x: Array, t: Time, cond: Cond = None) -> Array:
     t = jnp.asarray(t, jnp.result_type(float, t))
+    if _made_by(_average_velocity, flow_map):
+        _, network, levels = flow_map.args
+        return like(x, network(x, levels(flow_map.args[0], t, t), cond))
+    if _made_by(_ctm, flow_map):
+        return gaussian.velocity_from_x0(flow_map.args[0], x, t, _g(*flow_map.args, x, t, t, cond))
     return jax.jvp(lambda s: flow_map(x, t, s, cond), (t,), (jnp.ones_like(t),))[1]
 
 
 def _diagonal(sde, flow_map, x: Array, t: Time, cond: Cond = None) -> Array:
+    if _made_by(_ctm, flow_map):
+        return _g(*flow_map.args, x, t, t, cond)
     return gaussian.x0_from_velocity(sde, x, t, _velocity(flow_map, x, t, cond))
+
+
+def _made_by(fn: Callable, flow_map: Any) -> bool:
+    return isinstance(flow_map, Partial) and flow_map.func is fn

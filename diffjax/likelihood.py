@@ -22,9 +22,9 @@ from diffjax.probes import Gaussian as Gaussian
 from diffjax.probes import Probes as Probes
 from diffjax.probes import Rademacher as Rademacher
 from diffjax.probes import check_probes
-from diffjax.samplers.drive import check_times
 from diffjax.samplers.ode import check_arrival, cond_axes, integrate, one_cond
 from diffjax.sde import gaussian
+from diffjax.times.grids import check_times
 from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
 
 

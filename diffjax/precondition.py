@@ -15,7 +15,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from diffjax.arrays import bcast
+from diffjax.arrays import bcast, like
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
 
@@ -185,10 +185,7 @@ def _denoiser(to_x0: Callable, sde: SDE, network: Callable, c_noise: CNoise) -> 
 
 
 def _apply(to_x0, sde, network, c_noise, x: Array, t: Time, cond: Cond = None) -> Array:
-    F = network(x, c_noise(sde, t), cond)
-    if F.shape != x.shape:
-        raise ValueError(f"the network maps x of shape {x.shape} to {F.shape}; it must keep the shape")
-    return to_x0(sde, x, t, F.astype(x.dtype))
+    return to_x0(sde, x, t, like(x, network(x, c_noise(sde, t), cond)))
 
 
 def _score(sde, denoise, x: Array, t: Time, cond: Cond = None) -> Array:
@@ -200,8 +197,7 @@ def _edm(sde, network, sigma_data, x: Array, t: Time, cond: Cond = None) -> Arra
     x = x / bcast(sde.alpha(t), x)
     total = sigma**2 + sigma_data**2
     c_skip, c_out, c_in = sigma_data**2 / total, sigma * sigma_data / jnp.sqrt(total), 1 / jnp.sqrt(total)
-    F = network(c_in * x, quarter_log_sigma(sde, t), cond)
-    return c_skip * x + c_out * F.astype(x.dtype)
+    return c_skip * x + c_out * like(x, network(c_in * x, quarter_log_sigma(sde, t), cond))
 
 
 def _consistency(sde, network, sigma_data, eps, c_noise, x: Array, t: Time, cond: Cond = None) -> Array:
@@ -209,7 +205,7 @@ def _consistency(sde, network, sigma_data, eps, c_noise, x: Array, t: Time, cond
     alpha, sigma = gaussian.curves(sde, t, x)
     rest = sigma - alpha * sde.sigma(eps) / sde.alpha(eps)  # alpha (r - e): all is written so that alpha may be 0
     norm = jnp.sqrt(sigma**2 + (alpha * sigma_data) ** 2)
-    F = network(x / norm, c_noise(sde, t), cond).astype(x.dtype)
+    F = like(x, network(x / norm, c_noise(sde, t), cond))
     skip = sigma_data**2 * alpha / (rest**2 + (alpha * sigma_data) ** 2)
     return sde.alpha(eps) * (skip * x + sigma_data * rest / norm * F)
 

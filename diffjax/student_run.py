@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 from diffjax import train
 from diffjax.evaluate import generate
 from diffjax.experiment import Table
-from diffjax.losses.distillation import Progressive, halvings
+from diffjax.losses.distillation import halvings
 from diffjax.samplers import Jump, Renoise
 from diffjax.train.state import EmaDecay
 from diffjax.typing import SDE, Denoiser, Key, PyTree, Sampler
@@ -77,26 +77,25 @@ class StudentRun:
         loop = in_rounds(self.loop, method.turns + 1)
         return train.fit(steps, players, self.batches, folder, loop)[0].g.ema[-1]
 
-    def progressive(
-        self, method: Method, network: Callable, params: PyTree, teacher: Denoiser, ts: Array
-    ) -> dict[int, Denoiser]:
+    def progressive(self, method: Method, params: PyTree, ts: Array) -> dict[int, Denoiser]:
         """Progressive distillation down to one step: the students by their numbers of steps, on parts of the grid ts.
 
-        Each is the next one's teacher and first parameters, and they share the steps evenly. The method's loss is not
-        read.
+        Each is the next one's teacher and first parameters, and they share the steps evenly. The method's loss, a
+        `Progressive`, is the first one's, but for its grid.
 
         Raises:
           ValueError: the number of steps of ts is no power of two.
         """
-        grids, students = halvings(ts), {}
+        grids, students, loss = halvings(ts), {}, method.loss
         call = self.loop.steps_per_call
         steps = max(self.loop.steps // len(grids) // call, 1) * call
         share = dataclasses.replace(self, loop=dataclasses.replace(self.loop, steps=steps))
         for grid in grids:
             n = len(grid) // 2
-            loss = Progressive(method.sde, grid, teacher, network, method.model)
+            loss = dataclasses.replace(loss, ts=grid)
             params = share.fit(f"PD{n}", method._replace(loss=loss), params)
-            students[n] = teacher = method.model(method.sde, Partial(network, params))
+            students[n] = method.model(method.sde, Partial(loss.network, params))
+            loss = dataclasses.replace(loss, teacher=students[n])
         return students
 
 

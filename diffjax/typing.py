@@ -11,6 +11,7 @@ Time runs from data at t = 0 to noise at t = sde.T. `x` is `[B, ...]`, `t` is a 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform
 
@@ -72,6 +73,17 @@ def as_partial(fn: Callable) -> Callable:
 def as_child(value: Any) -> Any:
     """A number, an array or a pytree as it is, and a plain function, a loss or a schedule say, as a Partial of it."""
     return Partial(value) if callable(value) and jax.tree_util.all_leaves([value]) else value
+
+
+def check_takes(fn: Callable, what: str, *names: str) -> None:
+    """Raise a ValueError, with `what` is expected, unless `fn` can be called with as many arguments as there are names.
+
+    A denoiser where a flow map is wanted, say, would else fail deep inside.
+    """
+    try:
+        inspect.signature(fn).bind(*names)
+    except TypeError:
+        raise ValueError(f"expected {what} to be called with ({', '.join(names)}), got {fn}") from None
 
 
 class SDE(Protocol):

@@ -112,7 +112,7 @@ def dmd(teacher: Denoiser) -> Method:
 
 def dmd2(teacher: Denoiser) -> Method:
     """DMD beside a discriminator; the student trains where its own sampler brings it."""
-    student = dataclasses.replace(STUDENT, ts=GRIDS[2])
+    student = dataclasses.replace(STUDENT, simulate=True)
     rivals = d.OnSamples(student, DENOISE), d.Discriminate(student, FOOL_NOISED.critic)
     return method(losses.Sum(rivals, (1.0, 1.0)), d.Generate(student, (match(teacher), FOOL_NOISED), (1.0, 0.1)), 5)
 

@@ -143,8 +143,8 @@ METHODS: dict[str, Callable[[int, Teach], Method]] = {  # of the number of train
     "EMD": lambda steps, teach: matched(d.eulerian, teach),
     "LSD": lambda steps, teach: self_distilled(d.lagrangian),
     "ESD": lambda steps, teach: self_distilled(d.eulerian),
-    "PSD": lambda steps, teach: self_distilled(d.uniform),
-    "shortcut": lambda steps, teach: self_distilled(d.middle, shortcut, times.Dyadic(128.0)),
+    "PSD": lambda steps, teach: self_distilled(d.progressive_uniform),
+    "shortcut": lambda steps, teach: self_distilled(d.progressive_midpoint, shortcut, times.Dyadic(128.0)),
     "MeanFlow": lambda steps, teach: mean_flow(),
     "iMF": lambda steps, teach: mean_flow(improved=True),
     "reflow": lambda steps, teach: reflow(teach),
@@ -233,7 +233,7 @@ def students(config: Config, name: str) -> tuple[float, dict[int, tuple[SDE, Any
     cost = config.batch_size * steps * evaluations(network, NET.apply, params, None, next(batches(0)))
     if name == "PD":
         start = jnp.linspace(1.0, 0.0, config.teacher_steps + 1)
-        halved = run.progressive(method, NET.apply, params, teach(COSINE), start)
+        halved = run.progressive(method, params, start)
         return cost, {n: (COSINE, model, method.sampler) for n, model in halved.items() if n in COUNTS}
     params = run.fit(name, method, params)
     how = method.sde, method.model(method.sde, Partial(NET.apply, params)), method.sampler

@@ -11,7 +11,7 @@ process in the cosine clock. Students are sampled on uniform grids, the teacher 
 Fréchet distance, in 64 features of a classifier or (emoji) in 112 of EfficientNet-Lite0; evaluations are of one example
 in training, a backward pass counted as two, by products. The picture shows the same noise through teacher and students.
 All but PD are asked for two steps twice, the second time with the second step at t = 0.7, as sCM has it (1.1 of pi/2;
-Lu & Song 2024). The table is in the README.
+Lu & Song 2025). The table is in the README.
 
 Errors must be counted in v (`error_in_v`): in x_0, FD of CD was 71 and 86 in one and two steps. sCD is left out: with
 c = 0.1 it ruined its teacher (FD 305). ADD is not run unless it is named: from the teacher all its samples become one
@@ -101,7 +101,7 @@ def map_matching(world: World) -> Method:
 
 
 def self_distillation(world: World) -> Method:
-    off = d.SelfDistillation(COSINE, SORTED, d.uniform, world.net.apply, trajectory)
+    off = d.SelfDistillation(COSINE, SORTED, d.progressive_uniform, world.net.apply, trajectory)
     return Method(COSINE, losses.Sum((world.dsm(DIAGONAL), off), (0.5, 0.5)), trajectory, dj.Jump())
 
 
@@ -225,7 +225,7 @@ def students(
     cost = partial(evaluations, method, world.net.apply, params, rival, next(batches(0)))
     table.measure(name, lambda: {"evaluations": cost() * config.batch_size * loop.steps})
     if name == "PD":
-        halved = run.progressive(method, world.net.apply, params, world.teacher, steps(config.teacher_steps))
+        halved = run.progressive(method, params, steps(config.teacher_steps))
         return {n: model for n, model in halved.items() if n in COUNTS}
     params = run.fit(name, method, params, rival)
     save_params(config.workdir / f"{name}.safetensors", params)

@@ -1,6 +1,7 @@
 """Exact worlds shared by the tests, and the programs that were compiled for them."""
 
 import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,13 @@ def pytest_configure(config):
     Most programs run for less time than they take to be optimised; JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests them as
     users run them.
     """
+    quickly = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
+    if quickly and jax.__version_info__ < (0, 11):  # XLA stops at flags that it does not know
+        os.environ.setdefault(
+            "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        )
     kept = {
-        "jax_disable_most_optimizations": int(os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"),
+        "jax_disable_most_optimizations": int(quickly),
         "jax_compilation_cache_dir": str(config.rootpath / ".pytest_cache" / "jax"),
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
@@ -26,6 +32,15 @@ def pytest_configure(config):
     for name, value in kept.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)  # of processes that tests start
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Forget compiled programs before they are many: each takes memory maps, and Linux stops a process at 65,530."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 30_000:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_ctm_is_the_papers_formula_on_edm():
 
 def test_average_velocity_and_what_the_network_is_told():
     flow, u = average_velocity(dj.Flow(), NET), lambda a, b: 0.7 * np.tanh(X) + 0.1 * (np.sin(a) + np.sin(b))[:, None]
-    np.testing.assert_allclose(run(flow, X, T, S), X - (T - S)[:, None] * u(999 * T, 999 * S), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(run(flow, X, T, S), X - (T - S)[:, None] * u(20 * T, 20 * S), rtol=1e-5, atol=1e-6)
     levels = Duration(precondition.time, 0.1)
     shortcut, d = average_velocity(dj.Flow(), NET, levels), T - S
     told = np.where(d > 0.101, d, 0)
@@ -105,10 +105,22 @@ def test_the_diagonal_is_the_denoiser_that_the_network_stands_for(x64):
     got, expected = jax.jit(
         lambda: (
             (diagonal(sde, ctm(sde, NET))(x, t), diagonal(sde, average_velocity(sde, NET))(x, t)),
-            (precondition.edm(sde, at_t)(x, t), precondition.from_velocity(sde, at_t)(x, t)),
+            (
+                precondition.edm(sde, at_t)(x, t),
+                precondition.from_velocity(sde, at_t, precondition.scaled_by(20.0))(x, t),
+            ),
         )
     )()
     np.testing.assert_allclose(got, expected, rtol=1e-8)
+
+
+def test_the_velocity_of_known_maps_is_the_derivative_in_s(x64):
+    """Known maps are evaluated at s = t, others are differentiated there: two ways to one number."""
+    sde, t, x = dj.VP(), jnp.asarray(T, float), jnp.asarray(X, float)
+    for flow in (ctm(sde, NET), average_velocity(sde, NET)):
+        other = lambda x, t, s, cond=None, flow=flow: flow(x, t, s, cond)  # noqa: E731
+        np.testing.assert_allclose(run(velocity(flow), x, t), run(velocity(other), x, t), rtol=1e-9)
+        np.testing.assert_allclose(run(diagonal(sde, flow), x, t), run(diagonal(sde, other), x, t), rtol=1e-9)
 
 
 def test_consistency_scalings():
@@ -178,8 +190,14 @@ def test_errors():
     flow = average_velocity(dj.Flow(), NET)
     walk = along(dj.VP(), NET, np.array([1.0, 0.0]))
     for f in (flow, ctm(dj.EDM(), NET), step(dj.VP(), NET), heun(dj.VP(), NET), walk):
-        with pytest.raises(ValueError, match=r"from t to s <= t; got t = 0\.2, s = 0\.3"):
+        with pytest.raises(ValueError, match=r"from t to 0 <= s <= t; got t = 0\.2, s = 0\.3"):
             f(X, 0.2, 0.3)
+        with pytest.raises(ValueError, match=r"s = -0\.1"):
+            f(X, 0.2, -0.1)
+    with pytest.raises(ValueError, match=r"expected a flow map, such as .* \(x, t, s, cond\), got .*_edm"):
+        dj.sample(jax.random.key(0), precondition.edm(dj.EDM(), NET), dj.EDM(), dj.Jump(), jnp.array([80.0, 0.0]), X)
+    with pytest.raises(ValueError, match=r"lie in \[0, T = 80.0\], got 0.0 to 90.0"):
+        along(dj.EDM(), NET, np.array([90.0, 0.0]))
     with pytest.raises(ValueError, match=r"flow_maps\.denoiser"):
         dj.sample(jax.random.key(0), flow, dj.Flow(), dj.DDIM(), jnp.array([1.0, 0.0]), X)
     with pytest.raises(ValueError, match="a grid falls from noise to data"):

@@ -71,15 +71,17 @@ def test_progressive_distillation_of_a_gaussian_ends_at_its_teachers_four_steps(
     mixture = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.eye(2)[None])
     loop = train.LoopConfig(steps=600, steps_per_call=100, log_every=0, checkpoint_every=0, sample_every=0)
     run = dataclasses.replace(run, loop=loop, optimiser=lambda steps: optax.adam(optax.linear_schedule(0.05, 0, steps)))
-    method, ts = Method(SDE, None, precondition.from_v, ema=(0.0,)), times.uniform(SDE, 4, t_min=0.0)
-    students = run.progressive(method, network, params, mixture.denoiser(SDE), ts)
+    ts = times.uniform(SDE, 4, t_min=0.0)
+    loss = d.Progressive(SDE, ts, mixture.denoiser(SDE), network, precondition.from_v)
+    method = Method(SDE, loss, precondition.from_v, ema=(0.0,))
+    students = run.progressive(method, params, ts)
     assert sorted(students) == [1, 2]
     x = jnp.array([[0.3, -0.7]])
     for n, model in students.items():
         end = dj.sample(run.key, model, SDE, dj.DDIM(), times.uniform(SDE, n, t_min=0.0), x)
         np.testing.assert_allclose(end, np.cos(np.pi / 8) ** 4 * x, atol=2e-3)
     with pytest.raises(ValueError, match="3 steps cannot be halved to 1"):
-        run.progressive(method, network, params, mixture.denoiser(SDE), times.uniform(SDE, 3))
+        run.progressive(method, params, times.uniform(SDE, 3))
 
 
 def test_each_player_has_a_schedule_of_its_own_length(run, params, players):
@@ -123,5 +125,7 @@ def test_the_cost_counts_networks():
     game = d.Generate(student, (lambda rival, key, x, cond: (x**2).mean(-1),), (1.0,))
     played = cost(game, rival=d.OnSamples(student, dsm), turns=4)  # 4 samples and steps of DSM, one step of the student
     assert played == 4 * (1 + alone) + alone
-    middle = d.SelfDistillation(SDE, times.Sorted(times.Uniform()), d.middle, wide, flow_maps.average_velocity)
+    middle = d.SelfDistillation(
+        SDE, times.Sorted(times.Uniform()), d.progressive_midpoint, wide, flow_maps.average_velocity
+    )
     assert cost(middle, flow_maps.average_velocity, dj.Jump()) - alone == 2  # two frozen jumps

@@ -17,10 +17,10 @@ Rectified flow's reflow is that on a batch with "noise" (`evaluate.reflow_pairs`
 from collections.abc import Callable
 
 from jax import Array
-from jax.tree_util import Partial
 
-from diffjax.arrays import bcast, flat_mean, fold, normal
+from diffjax.arrays import bcast, flat_mean
 from diffjax.losses import couplings, weightings
+from diffjax.losses.draws import bound, read
 from diffjax.sde import gaussian
 from diffjax.times import importance
 from diffjax.typing import SDE, Key, PyTree, pytree, static
@@ -47,16 +47,9 @@ class DSM:
     coupling: Callable = static(default=couplings.independent)  # (x_0, eps) -> eps, see `couplings`
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        batch = batch if isinstance(batch, dict) else {"image": batch}
-        x0, cond = batch["image"], batch.get("cond")
-        k_time, k_noise, k_dropout = (fold(key, i) for i in range(3))
-        t = self.law(k_time, len(x0))
-        eps = batch["noise"] if "noise" in batch else normal(k_noise, x0)
-        if eps.shape != x0.shape:
-            raise ValueError(f"the noise has shape {eps.shape}, the images {x0.shape}: each image needs its own eps")
-        x_t = gaussian.perturb(self.sde, x0, t, self.coupling(x0, eps))
-        rngs = {"dropout": k_dropout if k_dropout.ndim == 0 else k_dropout[0]}
-        network = Partial(self.network, params, train=self.train, rngs=rngs)
-        error = x0 - self.precondition(self.sde, network)(x_t, t, cond)
+        draw = read(key, batch)
+        t = self.law(draw.k_time, len(draw.x0))
+        x_t = gaussian.perturb(self.sde, draw.x0, t, self.coupling(draw.x0, draw.eps))
+        error = draw.x0 - self.precondition(self.sde, bound(self, params, draw))(x_t, t, draw.cond)
         w = importance(self.law, t) * self.weight(self.sde, t)
         return flat_mean(bcast(w, error) * error**2), {"t": t}

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import example_keys, flat_sum, fold, normal
+from diffjax.arrays import example_keys, flat_sum, fold, like, normal
 from diffjax.losses import weightings
 from diffjax.probes import Probes, Rademacher, check_probes
 from diffjax.sde import gaussian
@@ -68,8 +68,7 @@ class ScoreMatching:
             return jax.jvp(lambda x: self.score(params, x, t, cond), (x,), (v,))
 
         s, grad_v = jax.vmap(along, out_axes=(None, 0))(vectors)  # [B, ...], (grad s) v [P, B, ...]
-        if s.shape != x.shape:
-            raise ValueError(f"the score network maps x of shape {x.shape} to {s.shape}; it must keep the shape")
+        s = like(x, s, "score network")
         products = jax.vmap(flat_sum)(vectors * grad_v)  # [P, B]
         if self.sliced:
             products = products + 0.5 * jax.vmap(lambda v: flat_sum(v * s))(vectors) ** 2

@@ -76,7 +76,8 @@ class Embedding(nn.Module):
       num_classes: 0, or the number of classes; the table has one row more, the null label `num_classes`.
 
     Raises:
-      ValueError: the labels do not fit, or a network initialised with a pair of levels is given one.
+      ValueError: the labels do not fit, or a network initialised with a pair of levels is given one, or one with one
+        a pair.
     """
 
     features: Callable[[Array], Array]
@@ -92,6 +93,11 @@ class Embedding(nn.Module):
         c_noise, target = c_noise if isinstance(c_noise, tuple) else (c_noise, None)
         if target is None and self.has_variable("params", "target"):
             raise ValueError("this network was initialised for a flow map: c_noise must be a pair (c_t, c_s)")
+        if target is not None and not (self.is_initializing() or self.has_variable("params", "target")):
+            raise ValueError(
+                "this network was initialised with one noise level, but c_noise is a pair (c_t, c_s): initialise it "
+                "with a pair; `weights.graft` carries over parameters that are there"
+            )
         if scale is None and self.has_variable("params", "guidance"):
             raise ValueError('this network was initialised with a guidance scale: cond must have a "scale"')
         h = self.features(per_example(c_noise, batch))

@@ -14,7 +14,9 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from diffjax.arrays import example_keys, fold
+from diffjax.arrays import example_keys, fold, like
+from diffjax.flow_maps import check_map
+from diffjax.times.grids import check_times
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Sampler, as_partial
 
 
@@ -110,10 +112,9 @@ def _checked(ts: Array, sde: SDE, x: Array, climbs: bool = False) -> Array:
 @partial(jax.jit, static_argnames="trajectory")
 def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
     def checked(x, *times_and_cond):
-        x0 = denoise(x, *times_and_cond)
-        if x0.shape != x.shape:
-            raise ValueError(f"the denoiser maps x of shape {x.shape} to {x0.shape}; it must keep the shape")
-        return x0.astype(x.dtype)
+        if len(times_and_cond) > 2:
+            check_map(denoise)
+        return like(x, denoise(x, *times_and_cond), "denoiser")
 
     def step(state: Any, interval):
         i, t, s = interval
@@ -142,12 +143,3 @@ def check_grid(ts: Array, sde: SDE, climbs: bool = False) -> None:
                 "Only TimeTravel(sampler), outside of all other constraints, goes up and down"
             )
     check_times(ts, sde)
-
-
-def check_times(ts: Any, sde: SDE) -> None:
-    """Raise a ValueError unless all times are numbers in [0, sde.T]; traced ones pass."""
-    if any(isinstance(leaf, Tracer) for leaf in (ts, sde.T)):
-        return
-    ts, T = np.asarray(ts), np.asarray(sde.T)
-    if not (ts.min() >= 0 and np.all(ts.max() <= T * (1 + 1e-6))):
-        raise ValueError(f"times must lie in [0, T = {T}], got {ts.min()} to {ts.max()}")

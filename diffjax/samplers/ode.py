@@ -13,8 +13,8 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from diffjax.samplers.drive import check_times
 from diffjax.sde import gaussian
+from diffjax.times.grids import check_times
 from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
 
 MAX_STEPS = 4096

@@ -15,17 +15,28 @@ from diffjax.sde.gaussian import logsnr, time_of_logsnr
 from diffjax.typing import SDE, Time
 
 
-def falling(ts: Any, strictly: bool = True) -> Array:
+def falling(ts: Any, sde: SDE | None = None, strictly: bool = True) -> Array:
     """ts as an array; unless `strictly` it may have steps of length 0.
 
     Raises:
-      ValueError: it has no step, or does not fall. A traced grid cannot be looked at, and passes.
+      ValueError: it has no step, does not fall, or has times that the SDE has not. A traced grid passes.
     """
     known = np.array([1.0, 0.0]) if isinstance(ts, Tracer) else np.asarray(ts)
     order = np.less if strictly else np.less_equal
     if known.ndim != 1 or len(known) < 2 or not order(known[1:], known[:-1]).all():
         raise ValueError(f"a grid falls from noise to data, in one step or more; got ts = {ts}")
+    if sde is not None:
+        check_times(ts, sde)
     return jnp.asarray(ts)
+
+
+def check_times(ts: Any, sde: SDE) -> None:
+    """Raise a ValueError unless all times are numbers in [0, sde.T]; traced ones pass."""
+    if any(isinstance(leaf, Tracer) for leaf in (ts, sde.T)):
+        return
+    ts, T = np.asarray(ts), np.asarray(sde.T)
+    if not (ts.min() >= 0 and np.all(ts.max() <= T * (1 + 1e-6))):
+        raise ValueError(f"times must lie in [0, T = {T}], got {ts.min()} to {ts.max()}")
 
 
 def _steps(n: int) -> int:

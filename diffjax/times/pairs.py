@@ -29,11 +29,18 @@ from diffjax.typing import SDE, Key, pytree
 
 @pytree
 class Rising:
-    """The number of noise levels N(k) of Eq. 1: from s0 to s1 + 1 in K steps, and constant from there."""
+    """The number of noise levels N(k) of Eq. 1: from s0 to s1 + 1 in K steps, and constant from there.
+
+    Raises:
+      ValueError: not 1 <= s0 <= s1, or K <= 0; so has `Doubling`.
+    """
 
     s0: Any = 2.0
     s1: Any = 150.0
     K: Any = 800_000.0
+
+    def __post_init__(self):
+        _check_levels(self)
 
     def __call__(self, k: Array) -> Array:
         share = jnp.minimum(jnp.asarray(k, jnp.result_type(float)) / self.K, 1)
@@ -48,6 +55,9 @@ class Doubling:
     s1: Any = 1280.0
     K: Any = 400_000.0
 
+    def __post_init__(self):
+        _check_levels(self)
+
     def __call__(self, k: Array) -> Array:
         every = jnp.maximum(jnp.floor(self.K / (jnp.log2(jnp.floor(self.s1 / self.s0)) + 1)), 1)
         return jnp.minimum(self.s0 * 2 ** jnp.floor(jnp.asarray(k) / every), self.s1) + 1
@@ -55,7 +65,11 @@ class Doubling:
 
 @pytree
 class Neighbours:
-    """Neighbouring times of a falling grid ts [N + 1], all equally likely: consistency distillation's."""
+    """Neighbouring times of a falling grid ts [N + 1], all equally likely: consistency distillation's.
+
+    Raises:
+      ValueError: the grid does not fall.
+    """
 
     ts: Array
 
@@ -103,7 +117,11 @@ class KarrasNeighbours:
 
 @pytree
 class Tightening:
-    """ECT's pairs (Eq. 5): t by a law of times, and s from 0 towards t, nearer every `every` training steps."""
+    """ECT's pairs (Eq. 5): t by a law of times, and s from 0 towards t, nearer every `every` training steps.
+
+    Raises:
+      ValueError: `every` is not above 0.
+    """
 
     sde: SDE
     law: Callable  # (key, n) -> t [n]; the paper's is LogNormal(sde, -1.1, 2.0)
@@ -111,6 +129,10 @@ class Tightening:
     q: Any = 2.0
     k: Any = 8.0
     b: Any = 1.0
+
+    def __post_init__(self):
+        if not isinstance(self.every, Tracer) and not self.every > 0:
+            raise ValueError(f"pairs come nearer every so many steps, more than 0; got every = {self.every}")
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
         t = self.law(key, n)
@@ -123,10 +145,18 @@ class Tightening:
 
 @pytree
 class Sorted:
-    """Two draws of a law of times, the later one as t; and s = t with probability `same` (MeanFlow: 0.75)."""
+    """Two draws of a law of times, the later one as t; and s = t with probability `same` (MeanFlow: 0.75).
+
+    Raises:
+      ValueError: `same` is no probability.
+    """
 
     law: Callable  # (key, n) -> t [n]
     same: Any = 0.0
+
+    def __post_init__(self):
+        if not isinstance(self.same, Tracer) and not 0 <= self.same <= 1:
+            raise ValueError(f"`same` is a probability, got {self.same}")
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
         keys = jax.vmap(lambda k: jax.random.split(k, 3), out_axes=1)(example_keys(key, n))
@@ -183,6 +213,12 @@ class Stops:
         j = i + 1 + _index(b, jnp.minimum(self.most, N - i))
         k = j + _index(c, N - j + 1)
         return ts[i], ts[j], ts[k]
+
+
+def _check_levels(law: Any) -> None:
+    known = [n for n in (law.s0, law.s1, law.K) if not isinstance(n, Tracer)]
+    if len(known) == 3 and not (1 <= law.s0 <= law.s1 and law.K > 0):
+        raise ValueError(f"levels rise from s0 to s1 in K steps: 1 <= s0 <= s1 and K > 0, got {law}")
 
 
 def _known(step: Array | None) -> Array:

@@ -114,8 +114,8 @@ def test_progressive_distillation_stopped_within_a_round_resumes_bit_for_bit(qui
     def students(resume):
         loop = train.LoopConfig(steps=8, log_every=2, checkpoint_every=2, sample_every=0, resume=resume)
         run = StudentRun(lambda steps: optax.adam(1e-2), batches, loop, tmp_path, jax.random.key(0))
-        teacher, method = quick.MIXTURE.denoiser(quick.COSINE), quick.METHODS["PD"](4, quick.MIXTURE.denoiser)
-        return run.progressive(method, quick.NET.apply, quick.init(run.key), teacher, jnp.linspace(1.0, 0.0, 5))
+        method = quick.METHODS["PD"](4, quick.MIXTURE.denoiser)
+        return run.progressive(method, quick.init(run.key), jnp.linspace(1.0, 0.0, 5))
 
     whole = students(False)
     shutil.rmtree(tmp_path / "PD1/checkpoints/4")

@@ -42,10 +42,9 @@ def test_readme_example():
 def test_readme_s_flow_map():
     """On points in place of images."""
     code = re.search(r"```python\n([^`]*SelfDistillation.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
-    key, sde, net = jax.random.key(0), dj.VP(), dj.nn.MLP(width=8)
-    x, level = jnp.ones((4, 2)), jnp.zeros(4)
+    key, sde, net, x = jax.random.key(0), dj.VP(), dj.nn.MLP(width=8), jnp.ones((4, 2))
     denoise = dj.precondition.from_v(sde, lambda x, c_noise, cond: 0.5 * x)
     names = dict(dj=dj, jax=jax, Partial=Partial, key=key, sde=sde, net=net, denoise=denoise, x=x)
-    names["params"] = net.init(key, x, (level, level))
+    names["params"] = net.init(key, x, 0.0)
     exec(code, names)
     assert names["x"].shape == x.shape and (names["loss"](names["params"], key, {"image": x})[0] > 0).all()

@@ -32,8 +32,8 @@ from diffjax.losses.distillation.score_distillation import nearness as nearness
 from diffjax.losses.distillation.self_distillation import SelfDistillation as SelfDistillation
 from diffjax.losses.distillation.self_distillation import eulerian as eulerian
 from diffjax.losses.distillation.self_distillation import lagrangian as lagrangian
-from diffjax.losses.distillation.self_distillation import middle as middle
-from diffjax.losses.distillation.self_distillation import uniform as uniform
+from diffjax.losses.distillation.self_distillation import progressive_midpoint as progressive_midpoint
+from diffjax.losses.distillation.self_distillation import progressive_uniform as progressive_uniform
 from diffjax.losses.distillation.students import PairStudent as PairStudent
 from diffjax.losses.distillation.students import Student as Student
 from diffjax.losses.distillation.trajectory import Trajectory as Trajectory

@@ -11,10 +11,11 @@ the gradient of E -D is that of KL(q | p). A `Critic` is D, what it is shown, an
 have several heads: logits are an array [B, ...] or a tree of them, of which (1) to (5) sum the means. The methods are
 
             student                     view               game      r1     terms, weights
-    ADD     Student(sde, OneOf(ts))     Features(F)        hinge     1e-5   Fool, 1; ScoreDistillation, 2.5
-    DMD2    Student(sde, OneOf(ts), ts) Noised(sde, law)   softplus  None   DistributionMatching, 1; Fool, small
-    DDGAN   PairStudent(sde, ts)        stepwise           softplus  0.01   Fool, 1
+    ADD     Student                     Features(F)        hinge     1e-5   Fool, 1; ScoreDistillation, 2.5
+    DMD2    Student(..., simulate=True) Noised(sde, law)   softplus  None   DistributionMatching, 1; Fool, small
+    DDGAN   PairStudent                 stepwise           softplus  0.01   Fool, 1
 
+For a sampler's grid ts a `Student` draws its times from `OneOf(ts[:-1])`; a `PairStudent` is given ts.
 ADD (Sauer et al. 2023) shows D the features of a frozen network, and R1 is taken in them. DMD2 (Yin et al. 2024) adds
 to D's loss the `OnSamples` of its fake score, whose features D reads. DDGAN's (Xiao et al. 2022) R1, gamma/2 with gamma
 = 0.02, is taken in x_s alone, there at every 15th step. CTM (Kim et al. 2024) adds `Fool` to its own losses.
@@ -29,8 +30,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import flat_mean, flat_sum, fold, normal
-from diffjax.losses.distillation.draws import read
-from diffjax.losses.distillation.students import PairStudent, Student
+from diffjax.losses.distillation.students import PairStudent, Student, check_single
+from diffjax.losses.draws import read
 from diffjax.precondition import CNoise, scaled_time
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Key, PyTree, pytree, static
@@ -50,11 +51,14 @@ softplus = Game(lambda d: jax.nn.softplus(-d), jax.nn.softplus, lambda d: jax.nn
 
 def clean(key: Key, x: Array) -> tuple[Array, Array]:
     """D sees the sample, at the noise level 0."""
+    check_single(x, "clean")
     return x, jnp.zeros(len(x))
 
 
 def stepwise(key: Key, pair: tuple[Array, Any]) -> tuple[Array, Any]:
     """D sees x_s, and is told (x_t, c_noise(t)): for `PairStudent`."""
+    if not isinstance(pair, tuple):
+        raise ValueError("stepwise takes the pairs of a `PairStudent`, not single samples")
     return pair
 
 
@@ -77,6 +81,7 @@ class Noised:
     c_noise: CNoise = scaled_time
 
     def __call__(self, key: Key, x: Array) -> tuple[Array, Array]:
+        check_single(x, "Noised")
         t = self.law(fold(key, 0), len(x))
         return gaussian.perturb(self.sde, x, t, normal(fold(key, 1), x)), self.c_noise(self.sde, t)
 

@@ -26,9 +26,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast
+from diffjax.flow_maps import check_map
 from diffjax.losses import weightings
 from diffjax.losses.distillation import metrics
-from diffjax.losses.distillation.draws import bound, read, target, training_step
+from diffjax.losses.draws import bound, read, target, times
 from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, FlowMap, Key, Progress, PyTree, Time, pytree, static
@@ -71,11 +72,12 @@ class Consistency:
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
         draw = read(key, batch)
-        t, s = self.pairs(draw.k_time, len(draw.x0), training_step(self))
+        t, s = times(self, self.pairs, draw)
         x_t = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
         if self.teacher is None:
             x_s = gaussian.perturb(self.sde, draw.x0, s, draw.eps)  # Eq. 3
         else:
+            check_map(self.teacher)
             check_teacher(self.teacher, self.sde)
             x_s = self.teacher(x_t, t, s, draw.cond)  # Eq. 2
 

@@ -13,7 +13,9 @@ mean given x is the former. Terms of (2) that grow with dF/dphi, the second ones
 
 f is `precondition.from_v` with the same network: the paper's F for data of standard deviation sigma_d = 1, to which
 images are to be scaled. (1) needs alpha^2 + sigma^2 = 1 only: `Cosine` is the paper's process, its time 2 phi/pi.
-The paper draws t by `times.LogNormal(sde, -1, 1.4)` and learns w(t) (`LearnedWeight`).
+The paper draws t by log(sigma_d tan phi) ~ N(-1, 1.4^2) with sigma_d = 1/2: here `times.LogNormal(sde, -0.307, 1.4)`,
+-1 + log 2. It learns w(t) (`LearnedWeight`) and tells its network phi itself: give this loss and `from_v` a slow
+c_noise, `precondition.scaled_by(20.0)` say, as g holds its slope.
 """
 
 from collections.abc import Callable
@@ -25,9 +27,9 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from diffjax.arrays import bcast, flat_mean, flat_norm
+from diffjax.arrays import bcast, flat_mean, flat_norm, like
 from diffjax.losses import weightings
-from diffjax.losses.distillation.draws import bound, read, training_step
+from diffjax.losses.draws import bound, read, training_step
 from diffjax.precondition import CNoise, check_teacher, scaled_time
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Denoiser, Key, Progress, PyTree, pytree, static
@@ -68,7 +70,7 @@ class ContinuousConsistency:
             v = gaussian.v_from_x0(self.sde, x, t, self.teacher(x, t, draw.cond))
 
         def F(params: Any, x: Array, t: Array) -> Array:
-            return bound(self, params, draw)(x, self.c_noise(self.sde, t), draw.cond).astype(x.dtype)
+            return like(x, bound(self, params, draw)(x, self.c_noise(self.sde, t), draw.cond))
 
         frozen = jax.lax.stop_gradient(params)
         still, g = self._tangent(lambda x, t: F(frozen, x, t), x, t, v)

@@ -16,7 +16,8 @@ The weight (4) with p = 1, c = 0.01 is the paper's for ImageNet; p = 0 is none. 
 + c) for p = 1, which is least where errors are often small rather than small on average: u is drawn from the mean of v
 towards its modes. In thousands of dimensions |error|^2 hardly varies and this is no matter; in few take p = 0.
 
-Guidance is distilled into u by a guided v in the place of v, scale v + (1 - scale) u(x, t, t | null).
+Guidance is distilled into u by a guided v in the place of v, scale v + (1 - scale) u(x, t, t | null), the paper's with
+kappa = 0.
 """
 
 from collections.abc import Callable
@@ -26,9 +27,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import bcast, flat_sum
+from diffjax.arrays import bcast, flat_sum, like
 from diffjax.flow_maps import Both, Levels
-from diffjax.losses.distillation.draws import bound, read, training_step
+from diffjax.losses.draws import bound, read, times
 from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Key, Progress, PyTree, pytree, static
@@ -59,20 +60,19 @@ class MeanFlow:
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
         draw = read(key, batch)
-        t, s = self.pairs(draw.k_time, len(draw.x0), training_step(self))
+        t, s = times(self, self.pairs, draw)
         x = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
 
         def u(params: Any, x: Array, t: Array, s: Array, cond: Cond) -> Array:
-            return bound(self, params, draw)(x, self.levels(self.sde, t, s), cond).astype(x.dtype)
+            return like(x, bound(self, params, draw)(x, self.levels(self.sde, t, s), cond))
 
         frozen = jax.lax.stop_gradient(params)
         v = self._velocity(draw, x, t)
         if self.scale is not None:
             v = self.scale * v + (1 - self.scale) * u(frozen, x, t, t, self.null)
         along = u(frozen, x, t, t, draw.cond) if self.improved else v
-        slope = jax.jvp(lambda x, t: u(frozen, x, t, s, draw.cond), (x, t), (along.astype(x.dtype), jnp.ones_like(t)))[
-            1
-        ]
+        tangent = along.astype(x.dtype), jnp.ones_like(t)
+        slope = jax.jvp(lambda x, t: u(frozen, x, t, s, draw.cond), (x, t), tangent)[1]
         goal = jax.lax.stop_gradient(v - bcast(t - s, x) * slope)  # Eq. 2 and 3 have one value and gradient, given v
         square = flat_sum((u(params, x, t, s, draw.cond) - goal) ** 2)
         weight = jax.lax.stop_gradient(square + self.c) ** -self.power

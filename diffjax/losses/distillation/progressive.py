@@ -9,7 +9,8 @@ With a student's step from t to s, m the time between, and z_m, z_s the teacher'
 (2) is the x whose DDIM step leads from z_t to z_s; into s = 0 it is the teacher's second x. What the network predicts
 (x, eps, v) is its `precondition`'s matter, and w decides which error counts: (3) is the larger of those of x and eps
 (the paper's truncated SNR), `weightings.v` is SNR + 1, `weightings.simple` the error in eps. w = 0 where alpha = 0 has
-`simple` alone: there an error in eps says nothing about x, and a student of one step would learn nothing.
+`simple` alone: there an error in eps says nothing about x, and a student of one step would learn nothing. With
+`precondition.from_eps` the grid must begin where alpha > 0, as its x is infinite elsewhere.
 
 A round halves the grid: the student, who begins with the teacher's weights, becomes the teacher of the next.
 """
@@ -20,9 +21,9 @@ import jax
 import numpy as np
 from jax import Array
 
-from diffjax.arrays import bcast, example_keys, flat_mean
+from diffjax.arrays import bcast, example_keys, flat_mean, like
 from diffjax.losses import weightings
-from diffjax.losses.distillation.draws import bound, read
+from diffjax.losses.draws import bound, read
 from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.times.grids import falling
@@ -59,8 +60,8 @@ def halvings(ts: Array, steps: int = 1) -> list[Array]:
 
 def two_steps(sde: SDE, teacher: Denoiser, z: Array, t: Array, m: Array, s: Array, cond=None) -> Array:
     """x_target of Eq. 2, [B, ...]."""
-    z_m = gaussian.exponential_step(sde, z, t, m, teacher(z, t, cond))
-    z_s = gaussian.exponential_step(sde, z_m, m, s, teacher(z_m, m, cond))
+    z_m = gaussian.exponential_step(sde, z, t, m, like(z, teacher(z, t, cond), "teacher"))
+    z_s = gaussian.exponential_step(sde, z_m, m, s, like(z, teacher(z_m, m, cond), "teacher"))
     (alpha_t, sigma_t), (alpha_s, sigma_s) = gaussian.curves(sde, t, z), gaussian.curves(sde, s, z)
     ratio = sigma_s / sigma_t
     return (z_s - ratio * z) / (alpha_s - ratio * alpha_t)
@@ -71,8 +72,8 @@ class Progressive:
     """`loss(params, key, batch) -> ([B], {"t": [B]})`; a batch is as in `DSM`, the student's times are equally likely.
 
     Raises:
-      ValueError: the teacher's grid does not fall or has an odd number of steps; the teacher was made for another
-        process.
+      ValueError: the teacher's grid does not fall, leaves the process's times or has an odd number of steps; the
+        teacher was made for another process.
     """
 
     sde: SDE
@@ -85,7 +86,7 @@ class Progressive:
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
         check_teacher(self.teacher, self.sde)
-        draw, ts, n = read(key, batch), falling(self.ts), len(halve(self.ts)) - 1
+        draw, ts, n = read(key, batch), falling(self.ts, self.sde), len(halve(self.ts)) - 1
         keys = example_keys(draw.k_time, len(draw.x0))
         i = 2 * jax.vmap(lambda k: jax.random.randint(k, (), 0, n))(keys)
         t = ts[i]

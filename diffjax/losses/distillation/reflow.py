@@ -9,7 +9,8 @@ fewer steps; a straight flow needs one. `evaluate.reflow_pairs` makes such pairs
 import jax
 import jax.numpy as jnp
 
-from diffjax.losses.distillation.draws import read
+from diffjax.flow_maps import check_map
+from diffjax.losses.draws import read
 from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, FlowMap, Key, Loss, PyTree, pytree
@@ -30,6 +31,7 @@ class Reflow:
     loss: Loss  # of a dict with "image" and "noise": `DSM` with `weightings.velocity`
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[jax.Array, dict[str, jax.Array]]:
+        check_map(self.teacher)
         check_teacher(self.teacher, self.sde)
         draw = read(key, batch)
         start = gaussian.perturb(self.sde, jnp.zeros_like(draw.x0), self.sde.T, draw.eps)

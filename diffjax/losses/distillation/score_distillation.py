@@ -25,8 +25,8 @@ from jax.tree_util import Partial
 from diffjax.arrays import bcast, flat_mean, fold, normal
 from diffjax.losses.distillation import metrics
 from diffjax.losses.distillation.adversarial import check_rival
-from diffjax.losses.distillation.draws import read
-from diffjax.losses.distillation.students import Student
+from diffjax.losses.distillation.students import Student, check_single
+from diffjax.losses.draws import read
 from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Key, Loss, PyTree, Time, pytree, static
@@ -119,7 +119,6 @@ class OnSamples:
 
 
 def _noised(term: Any, key: Key, x: Array) -> tuple[Array, Array]:
-    if not hasattr(x, "shape"):
-        raise ValueError(f"{type(term).__name__} takes the samples of a `Student`, not pairs")
+    check_single(x, type(term).__name__)
     t = term.law(fold(key, 0), len(x))
     return gaussian.perturb(term.sde, jax.lax.stop_gradient(x), t, normal(fold(key, 1), x)), t

@@ -9,9 +9,10 @@ a residual whose squared norm is a loss:
 
 v is the student's own, dX/ds at s = t, stopped: then the diagonal is to be learnt at once, by flow matching. Or v is a
 teacher's (their map matching, LMD and EMD), and nothing else is needed. (3) is the difference of average velocities,
-phi(x, t, s) against its parts' mean weighted by their durations: with `middle` on `times.Dyadic` the loss of shortcut
-models (Frans et al. 2024), whose network is told t - s (`flow_maps.Duration`). With data at t = 1 the papers write
-X_{s,t}, v and phi with the opposite signs.
+phi(x, t, s) against its parts' mean weighted by their durations: with u in the middle and times of `times.Dyadic` the
+loss of shortcut models (Frans et al. 2024, who clip its target to 4), whose network is told t - s
+(`flow_maps.Duration`). With data at t = 1 the papers write X_{s,t}, v and phi with the opposite signs. The paper of
+2024 lets gradients pass where `sg` stands in map matching; here they are stopped, as in that of 2025.
 
     off = SelfDistillation(sde, times.Sorted(law), lagrangian, net.apply, average_velocity)
     on = DSM(sde, law, net.apply, Partial(flow_maps.diagonal_of, average_velocity), weightings.velocity)
@@ -28,8 +29,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast, example_keys, flat_mean, fold
-from diffjax.flow_maps import velocity
-from diffjax.losses.distillation.draws import bound, read, target, training_step
+from diffjax.flow_maps import check_map, velocity
+from diffjax.losses.draws import bound, read, target, times
 from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Progress, PyTree, pytree, static
@@ -56,13 +57,13 @@ def eulerian(maps: Maps, key: Key, x: Array, t: Array, s: Array, cond: Cond) -> 
     return slope + jax.lax.stop_gradient(jax.jvp(lambda x: maps.frozen(x, t, s, cond), (x,), (v,))[1])
 
 
-def uniform(maps: Maps, key: Key, x: Array, t: Array, s: Array, cond: Cond) -> Array:
+def progressive_uniform(maps: Maps, key: Key, x: Array, t: Array, s: Array, cond: Cond) -> Array:
     """Eq. 3 with u uniform between s and t."""
     share = jax.vmap(jax.random.uniform)(example_keys(key, len(x)))
     return _through(maps, x, t, s + share * (t - s), s, cond)
 
 
-def middle(maps: Maps, key: Key, x: Array, t: Array, s: Array, cond: Cond) -> Array:
+def progressive_midpoint(maps: Maps, key: Key, x: Array, t: Array, s: Array, cond: Cond) -> Array:
     """Eq. 3 with u in the middle of s and t."""
     return _through(maps, x, t, 0.5 * (s + t), s, cond)
 
@@ -85,7 +86,7 @@ class SelfDistillation:
 
     sde: SDE
     pairs: Callable  # (key, n, step) -> (t [n], s [n]), see `times`
-    residual: Callable = static()  # `lagrangian`, `eulerian`, `uniform` or `middle`
+    residual: Callable = static()  # `lagrangian`, `eulerian`, `progressive_uniform` or `progressive_midpoint`
     network: Callable = static()  # (params, x, (c_t, c_s), cond, *, train, rngs) -> F
     flow_map: Callable = static()  # (sde, network) -> FlowMap, see `flow_maps`
     teacher: Denoiser | None = None  # whose velocity it is; None: the student's own
@@ -95,9 +96,10 @@ class SelfDistillation:
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
         draw = read(key, batch)
-        t, s = self.pairs(draw.k_time, len(draw.x0), training_step(self))
+        t, s = times(self, self.pairs, draw)
         x = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
         student, frozen = (self.flow_map(self.sde, bound(self, p, draw)) for p in (params, target(self, params)))
+        check_map(student)
         maps = Maps(student, frozen, velocity(frozen) if self.teacher is None else self._teachers_velocity)
         residual = self.residual(maps, fold(key, 3), x, t, s, draw.cond)
         return flat_mean(residual**2), {"t": t, "s": s}

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast, example_keys, fold, normal
-from diffjax.losses.distillation.draws import Draw, bound
+from diffjax.losses.draws import Draw, bound
 from diffjax.precondition import CNoise, scaled_time
 from diffjax.sde import gaussian
 from diffjax.times.grids import falling
+from diffjax.times.laws import OneOf
 from diffjax.typing import SDE, PyTree, pytree, static
 
 
@@ -29,18 +30,19 @@ from diffjax.typing import SDE, PyTree, pytree, static
 class Student:
     """Eq. 1; `student(params, draw) -> x [B, ...]`, `student.real(draw)` is x_0.
 
-    With `ts`, a falling grid on which s lies, x_s is what the student's own sampler (`Renoise(1.0)`) has there, and no
-    data: DMD2's backward simulation (Yin et al. 2024, Section 4.5), at the cost of a forward pass for each inner node.
+    With `simulate`, x_s is no data but what the student's own sampler (`Renoise(1.0)`) has at s, having come from noise
+    by the times of `OneOf(ts)`, which fall: DMD2's backward simulation (Yin et al. 2024, Section 4.5), at the cost of a
+    forward pass for each time but the first.
 
     Raises:
-      ValueError: the grid does not fall.
+      ValueError: to be simulated, the law is no `OneOf`, or its times do not fall or are not in (0, T].
     """
 
     sde: SDE
     law: Callable  # (key, n) -> s [n], see `times`
     network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
     precondition: Callable = static()  # (sde, network) -> f, as in `Consistency`
-    ts: Array | None = None
+    simulate: bool = static(default=False)
     train: bool = static(default=True)
 
     def __call__(self, params: PyTree, draw: Draw) -> Array:
@@ -53,10 +55,13 @@ class Student:
 
     def _start(self, f: Callable, draw: Draw, s: Array) -> Array:
         """x_s, without a gradient."""
-        if self.ts is None:
+        if not self.simulate:
             return gaussian.perturb(self.sde, draw.x0, s, draw.eps)
-        x, ts = bcast(self.sde.sigma(self.sde.T), draw.eps) * draw.eps, falling(self.ts)
-        for i in range(1, len(ts) - 1):
+        if not isinstance(self.law, OneOf):
+            raise ValueError(f"a simulated student needs its sampler's times, `OneOf(ts)`, as its law; got {self.law}")
+        ts = falling(jnp.append(self.law.ts, 0.0), self.sde)[:-1]
+        x = self.sde.sigma(ts[0]) * draw.eps
+        for i in range(1, len(ts)):
             x0 = f(x, jnp.full(len(x), ts[i - 1]), draw.cond)
             further = gaussian.perturb(self.sde, x0, ts[i], normal(fold(draw.k_time, i), x))
             x = jnp.where(bcast(s <= ts[i], x), further, x)
@@ -70,7 +75,8 @@ class PairStudent:
     The network finds z [B, latent] in cond["latent"], where `latent` is not 0.
 
     Raises:
-      ValueError: the grid does not fall, or there is a latent and the condition is no dict.
+      ValueError: the grid does not fall or leaves the process's times, or there is a latent and the condition is no
+        dict.
     """
 
     sde: SDE
@@ -94,7 +100,7 @@ class PairStudent:
         return x_s, (x_t, self.c_noise(self.sde, t))
 
     def _pair(self, draw: Draw) -> tuple[tuple[Array, Array], Array, Array]:
-        n, ts = len(self.ts) - 1, falling(self.ts)
+        n, ts = len(self.ts) - 1, falling(self.ts, self.sde)
         keys = example_keys(fold(draw.k_time, 0), len(draw.x0))
         i = jax.vmap(lambda k: jax.random.randint(k, (), 0, n))(keys)
         t, s = ts[i], ts[i + 1]
@@ -109,3 +115,9 @@ class PairStudent:
             raise ValueError(f'z is cond["latent"], so cond must be None or a dict; got {type(draw.cond).__name__}')
         z = normal(fold(draw.k_time, 3), jnp.zeros((len(draw.x0), self.latent), draw.x0.dtype))
         return (draw.cond or {}) | {"latent": z}
+
+
+def check_single(x: Any, who: str) -> None:
+    """Raise a ValueError unless x are the samples of a `Student`."""
+    if not hasattr(x, "shape"):
+        raise ValueError(f"{who} takes the samples of a `Student`, not pairs")

@@ -1,11 +1,12 @@
 """Consistency trajectory models: a student that jumps from any t to any s (Kim et al. 2024, CTM).
 
     (1) x_u = teacher(x_t, t, u),   t > u >= s                                      several steps of its solver
-    (2) estimate = G_sg(G(x_t, t, s), s, 0),   goal = G_sg(G_target(x_u, u, s), s, 0)
+    (2) estimate = G_sg(G(x_t, t, s), s, 0),   goal = G_sg(G_sg(x_u, u, s), s, 0)
     (3) w d(estimate, goal)                                                         soft consistency
     (4) |x_0 - g(x_t, t, t)|^2                                                      denoising score matching
 
-Both ends of (2) are compared at time 0, where distances of images mean something, carried there by a stopped student.
+Both ends of (2) are compared at time 0, where distances of images mean something, carried there by G_sg: the target,
+an average of the student's parameters or those themselves, stopped.
 u = t would be no condition, s = u is plain distillation, and u just below t with s = 0 is consistency distillation.
 (4) is `DSM` on the map's diagonal. CTM is their sum, beside an adversarial loss of one-step samples later in training,
 each scaled to (3) by the gradients of the last layer (`Balanced`):
@@ -16,8 +17,9 @@ each scaled to (3) by the gradients of the last layer (`Balanced`):
     terms = soft, DSM(sde, law, net.apply, diagonal), Generate(student, (fool,), (1.0,))  # against `Discriminate`
     Balanced(terms, last_layer, (0.01, 10.0))
 
-The authors' code takes half of (4)'s times from a log-normal and half from a uniform law, and may let the adversarial
-loss begin later; here a law is one, and a game begins at once.
+The paper limits the weight of (4) to [0, 1e4] and that of the adversarial loss to [0.01, 10]; `Balanced` has one pair
+of limits. The authors' code takes half of (4)'s times from a log-normal and half from a uniform law, and may let the
+adversarial loss begin later; here a law is one, and a game begins at once.
 """
 
 from collections.abc import Callable
@@ -27,9 +29,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast
+from diffjax.flow_maps import check_map
 from diffjax.losses.distillation import metrics
 from diffjax.losses.distillation.consistency import even
-from diffjax.losses.distillation.draws import bound, read, target, training_step
+from diffjax.losses.draws import bound, read, target, times
 from diffjax.precondition import check_teacher
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, FlowMap, Key, Progress, PyTree, Time, pytree, static
@@ -57,9 +60,10 @@ class Trajectory:
     progress: Progress | None = None  # given by `train_step`
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+        check_map(self.teacher)
         check_teacher(self.teacher, self.sde)
         draw = read(key, batch)
-        t, u, s = self.stops(draw.k_time, len(draw.x0), training_step(self))
+        t, u, s = times(self, self.stops, draw)
         x_t = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
         x_u = jax.lax.stop_gradient(self.teacher(x_t, t, u, draw.cond))
 
@@ -68,11 +72,11 @@ class Trajectory:
 
         def at_end(x: Array) -> Array:
             go = s > self.end  # from `end` itself there is nowhere to go
-            end = jnp.full_like(s, self.end)
-            carried = G(jax.lax.stop_gradient(params), x, jnp.where(go, s, t), end)
+            carried = G(still, x, jnp.where(go, s, t), jnp.full_like(s, self.end))
             return jnp.where(bcast(go, x), carried, x)
 
-        arrived = G(target(self, params), x_u, jnp.where(u > s, u, t), s)
+        still = target(self, params)
+        arrived = G(still, x_u, jnp.where(u > s, u, t), s)
         goal = at_end(jnp.where(bcast(u > s, x_u), arrived, x_u))
         distance = self.metric(at_end(G(params, x_t, t, s)), jax.lax.stop_gradient(goal))
         return self.weight(self.sde, t, s) * distance, {"t": t, "s": s}

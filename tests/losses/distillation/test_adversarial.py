@@ -18,6 +18,7 @@ import diffjax as dj
 from diffjax import losses, precondition, times
 from diffjax.arrays import example_keys, fold, normal
 from diffjax.losses import distillation as d
+from diffjax.losses import draws
 from diffjax.train import Players, TrainState, against, alternate
 
 FLOW, M, S = dj.Flow(), 0.3, 0.5
@@ -50,22 +51,28 @@ def log_ratio(rival, h, c, cond):
 
 def test_a_student_starts_where_its_own_sampler_would():
     """Backward simulation: x_t = (1 - t) f(x) + t n from node to node, and a gradient through the last f alone."""
-    mu, tau, n, ts = 0.4, 0.6, 20_000, jnp.array([1.0, 0.6, 0.3, 0.0])
-    student = d.Student(FLOW, times.Fixed(0.3), affine, in_x0, ts)
-    draw = d.draws.read(KEY, jnp.full((n, 1), 77.0))  # no data enter
-    run = jax.jit(lambda params, student: student(params, draw)[:, 0])
-    mean, var = 0.0, 1.0
-    for t in (0.6, 0.3):
-        mean, var = (1 - t) * (mu + tau * mean), ((1 - t) * tau) ** 2 * var + t**2
-    x = np.asarray(run(law(mu, tau), student), np.float64)
-    mean, deviation = mu + tau * mean, tau * np.sqrt(var)
-    assert abs(x.mean() - mean) < 4 * deviation / np.sqrt(n)
-    assert abs(x.std() - deviation) < 4 * deviation / np.sqrt(2 * n)
-    slope = jax.grad(lambda params: run(params, student).mean())(law(mu, tau))
+    mu, tau, n, ts = 0.4, 0.6, 60_000, jnp.array([1.0, 0.6, 0.3])
+    student = d.Student(FLOW, times.OneOf(ts), affine, in_x0, simulate=True)
+    draw = draws.read(KEY, jnp.full((n, 1), 77.0))  # no data enter
+    s = student.law(draw.k_time, n)
+    run = jax.jit(lambda params, at: student(params, draw)[at, 0])
+    mean, var, end = 0.0, 1.0, law(mu, tau)
+    for t in (1.0, 0.6, 0.3):
+        at = np.flatnonzero(s == t)
+        x = np.asarray(run(end, at), np.float64)
+        deviation = tau * np.sqrt(var)
+        assert abs(x.mean() - mu - tau * mean) < 4 * deviation / np.sqrt(len(at))
+        assert abs(x.std() - deviation) < 4 * deviation / np.sqrt(2 * len(at))
+        later = {1.0: 0.6, 0.6: 0.3, 0.3: 0.0}[t]
+        mean, var = (1 - later) * (mu + tau * mean), ((1 - later) * tau) ** 2 * var + later**2
+    slope = jax.grad(lambda params: run(params, at).mean())(end)
     np.testing.assert_allclose(slope["mu"], 1.0, rtol=1e-5)
     np.testing.assert_allclose(slope["tau"], (x.mean() - mu) / tau, rtol=1e-3)
-    first = dataclasses.replace(student, law=times.Fixed(1.0))  # before the first inner node: noise itself
-    np.testing.assert_allclose(run(law(0.0, 1.0), first), draw.eps[:, 0], rtol=1e-6)
+    first = np.flatnonzero(s == 1.0)  # begins with noise itself
+    np.testing.assert_allclose(run(law(0.0, 1.0), first), draw.eps[first, 0], rtol=1e-6)
+    for bad, message in ((times.Fixed(0.3), "times, `OneOf"), (times.OneOf(jnp.array([1.0, 0.0])), "a grid falls")):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(student, law=bad)(end, draw)
 
 
 @pytest.mark.parametrize(("p", "q"), [(0.3, 0.3), (0.7, 0.2), (0.1, 0.5)])
@@ -250,7 +257,7 @@ def constant(params, x, c_noise, cond=None, *, train=False, rngs=None):
 def test_the_pairs_posterior_is_that_of_bayes_and_of_ancestral(sde):
     t, s, x0 = 0.8, 0.3, 0.7
     student = d.PairStudent(sde, jnp.array([t, s]), constant, in_x0)
-    draw = d.draws.read(KEY, BATCH)
+    draw = draws.read(KEY, BATCH)
     (x_s, (x_t, c)), (own, same) = jax.jit(lambda s: (s(jnp.asarray(x0), draw), s.real(draw)))(student)
     np.testing.assert_array_equal(x_t, same[0])  # real and generated pair share x_t
     np.testing.assert_allclose(c, 999 * t / sde.T, rtol=1e-6)
@@ -272,7 +279,7 @@ def test_a_student_that_knows_the_data_makes_true_pairs():
     """For one data point x_0 and G = x_0 the moments of (x_s, x_t) agree with the real pair's; into s = 0, x_s = G."""
     n, x0 = 20_000, 0.7
     batch = jnp.full((n, 1), x0)
-    draw = d.draws.read(KEY, batch)
+    draw = draws.read(KEY, batch)
     student = d.PairStudent(dj.VP(), jnp.array([0.7, 0.3]), constant, in_x0)
     fake, (x_t, _) = student(jnp.asarray(x0), draw)
     real, _ = student.real(draw)
@@ -306,7 +313,7 @@ def test_the_latent_is_each_examples_own():
         return params * x + cond["latent"].sum(1, keepdims=True)
 
     student = d.PairStudent(FLOW, jnp.array([0.9, 0.0]), net, in_x0, latent=4)
-    draw = d.draws.read(KEY, BATCH)
+    draw = draws.read(KEY, BATCH)
     x0, _ = student(jnp.asarray(0.0), draw)  # into 0: G itself
     assert len(np.unique(np.asarray(x0)[:, 0])) == 3
     with pytest.raises(ValueError, match="must be None or a dict; got tuple"):
@@ -342,6 +349,7 @@ def test_an_example_has_its_own_loss():
 def test_errors():
     critic, term = d.Critic(linear), matching(0.5, d.kl)
     pairs = d.PairStudent(FLOW, jnp.array([1.0]), affine, in_x0)
+    noised, stepwise = d.Critic(linear, d.Noised(FLOW, times.Uniform())), d.Critic(linear, d.stepwise)
     lumped = d.Critic(lambda p, h, c, cond: h.sum())
     other = dataclasses.replace(term, sde=dj.VP())
     whole = dataclasses.replace(pairs, ts=jnp.array([1.0, 0.0]))
@@ -353,6 +361,9 @@ def test_errors():
         (d.Generate(STUDENT, (other,), (1.0,), rival=NOTHING), "the teacher was made for Flow"),
         (d.Generate(whole, (term,), (1.0,), rival=NOTHING), "takes the samples of a `Student`, not pairs"),
         (d.Generate(pairs, (term,), (1.0,), rival=NOTHING), "a grid falls from noise to data, in one step or more"),
+        (d.Discriminate(whole, critic, rival=law(0.4, 0.9)), "clean takes the samples of a `Student`, not pairs"),
+        (d.Discriminate(whole, noised, rival=law(0.4, 0.9)), "Noised takes the samples of a `Student`, not pairs"),
+        (d.Discriminate(STUDENT, stepwise, rival=law(0.4, 0.9)), "stepwise takes the pairs of a `PairStudent`"),
         (d.Discriminate(STUDENT, lumped, rival=law(0.4, 0.9)), r"logits \[B, ...\] for B = 3 examples, got \(\)"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -186,7 +186,7 @@ def test_shortcuts_and_progressive_self_distillation_in_numpy(world):
     x = (1 - t) * X0 + t * EPS
     first = u(w, x, t, 0.25)
     second = u(w, x - 0.25 * first, 0.5, 0.25)
-    loss = d.SelfDistillation(FLOW, world.At((t, s)), d.middle, u_net, shortcut)
+    loss = d.SelfDistillation(FLOW, world.At((t, s)), d.progressive_midpoint, u_net, shortcut)
     np.testing.assert_allclose(values(loss, w), mean(u(w, x, t, 0.5) - (first + second) / 2), rtol=1e-4)
 
     keys = dj.arrays.fold(jax.random.key(0), 3)
@@ -194,7 +194,7 @@ def test_shortcuts_and_progressive_self_distillation_in_numpy(world):
     mid = s + h * (t - s)
     first = u(w, x, t, t - mid)
     second = u(w, x - (t - mid) * first, mid, mid - s)
-    loss = d.SelfDistillation(FLOW, world.At((t, s)), d.uniform, u_net, shortcut)
+    loss = d.SelfDistillation(FLOW, world.At((t, s)), d.progressive_uniform, u_net, shortcut)
     np.testing.assert_allclose(values(loss, w), mean(u(w, x, t, t - s) - ((1 - h) * first + h * second)), rtol=1e-4)
 
 
@@ -213,7 +213,7 @@ def test_lagrangian_and_eulerian_residuals_in_numpy(world):
 
 
 def test_trajectories_in_numpy(world):
-    """Kim et al. 2024: both jumps on to time 0 by the student as it stands; the gradient is the first jump's."""
+    """Kim et al. 2024: both jumps on to time 0 by the target; the gradient is the first jump's."""
     t, u, s, w, target = 0.9, 0.7, 0.3, 0.4, 0.6
     teacher = flow_maps.step(FLOW, lambda x, t, cond=None: jnp.tanh(x))
     loss = d.Trajectory(FLOW, world.At((t, u, s)), teacher, u_net, TRAJECTORY, target=0)
@@ -225,15 +225,15 @@ def test_trajectories_in_numpy(world):
 
     x = (1 - t) * X0 + t * EPS
     x_u = (1 - u) * np.tanh(x) + u * (x - (1 - t) * np.tanh(x)) / t
-    jump, goal = G(w, x, t, s), G(w, G(target, x_u, u, s), s, 0)
-    np.testing.assert_allclose(values(loss, w), mean(G(w, jump, s, 0) - goal), rtol=1e-4)
+    jump, goal = G(w, x, t, s), G(target, G(target, x_u, u, s), s, 0)
+    np.testing.assert_allclose(values(loss, w), mean(G(target, jump, s, 0) - goal), rtol=1e-4)
     in_v = dataclasses.replace(loss, weight=d.error_in_v)  # (alpha^2 + sigma^2)^2 / sigma^2 at t, on the straight path
     factor = (((1 - t) ** 2 + t**2) / t) ** 2
-    np.testing.assert_allclose(values(in_v, w), factor * mean(G(w, jump, s, 0) - goal), rtol=1e-4)
+    np.testing.assert_allclose(values(in_v, w), factor * mean(G(target, jump, s, 0) - goal), rtol=1e-4)
     grad = jax.jit(jax.grad(lambda w: values(loss, w).sum()))(w)
     h = 1e-6
-    moved = (G(w, G(w + h, x, t, s), s, 0) - G(w, G(w - h, x, t, s), s, 0)) / (2 * h)
-    np.testing.assert_allclose(grad, (2 * (G(w, jump, s, 0) - goal) * moved).mean(1).sum(), rtol=1e-4)
+    moved = (G(target, G(w + h, x, t, s), s, 0) - G(target, G(w - h, x, t, s), s, 0)) / (2 * h)
+    np.testing.assert_allclose(grad, (2 * (G(target, jump, s, 0) - goal) * moved).mean(1).sum(), rtol=1e-4)
 
 
 def TRAJECTORY(sde, network):
@@ -337,7 +337,7 @@ def test_an_example_has_its_own_loss():
     """Moved to other neighbours, with its key, it keeps it: times, noise and parts are its own."""
     pairs, ts = times.Sorted(times.Uniform(0.1), 0.3), np.linspace(1, 0, 5, dtype=np.float32)
     teacher = flow_maps.step(FLOW, lambda x, t, cond=None: jnp.tanh(x))
-    off = d.SelfDistillation(FLOW, pairs, d.uniform, u_net, MAP)
+    off = d.SelfDistillation(FLOW, pairs, d.progressive_uniform, u_net, MAP)
     on = losses.DSM(FLOW, times.Uniform(0.1), u_net, Partial(flow_maps.diagonal_of, MAP))
     run = jax.jit(lambda loss, keys, x: loss(0.7, keys, x)[0])
     keys, x = dj.arrays.example_keys(jax.random.key(3), 3), jnp.asarray(X0, jnp.float32)
@@ -357,6 +357,13 @@ def MAP(sde, network):
     return flow_maps.average_velocity(sde, network, TIMES)
 
 
+TS = np.array([1.0, 0.5, 0.0])
+
+
+def narrow(params, x, c_noise, cond=None, **_):
+    return params * x[:, :1]
+
+
 def test_errors(world):
     key, at = jax.random.key(0), world.At((0.8, 0.3))
     net = (x_student, precondition.from_v)
@@ -365,6 +372,7 @@ def test_errors(world):
         with pytest.raises(ValueError, match=r"the teacher was made for VP.*, but the student's process is Flow"):
             solver(FLOW, world.teacher(dj.VP()))
     for loss, message in (
+        (d.Consistency(FLOW, at, *net, target=-1), "compares with average -1 of the student"),
         (d.Consistency(FLOW, at, *net, target=0), "compares with average 0 of the student, but knows of 0"),
         (
             d.Consistency(FLOW, times.KarrasNeighbours(dj.EDM(), times.Rising()), *net),
@@ -396,6 +404,19 @@ def test_errors(world):
             ),
             "made for Cosine",
         ),
+        (d.Consistency(FLOW, at, *net, world.teacher(FLOW)), r"expected a flow map, such as `flow_maps.heun"),
+        (d.Trajectory(FLOW, times.Stops(TS), world.teacher(FLOW), x_student, flow_maps.ctm), "expected a flow map"),
+        (d.SelfDistillation(FLOW, at, d.lagrangian, u_net, precondition.from_velocity), "expected a flow map"),
+        (d.Reflow(FLOW, world.teacher(FLOW), losses.DSM(FLOW, at, *net)), "expected a flow map"),
+        (d.Consistency(FLOW, times.Uniform(), *net), r"expected a law of pairs, such as `times.Sorted\(law\)`"),
+        (d.Consistency(FLOW, times.Neighbours(1000 * TS), *net), r"must lie in \[0, T = 1.0\], got 0.0 to 1000.0"),
+        (d.Trajectory(FLOW, times.Stops(2 * TS), own(FLOW), x_student, flow_maps.ctm), r"T = 1.0\], got 0.0 to 2.0"),
+        (d.Progressive(FLOW, 1000 * TS, world.teacher(FLOW), *net), r"T = 1.0\], got 0.0 to 1000.0"),
+        (d.Progressive(FLOW, TS, lambda x, t, cond: x[:, :1], *net), "the teacher maps x .* must keep the shape"),
+        (d.Consistency(FLOW, at, narrow, precondition.consistency), "the network maps x .* must keep the shape"),
+        (d.Consistency(FLOW, at, narrow, precondition.edm), "the network maps x .* must keep the shape"),
+        (d.MeanFlow(FLOW, at, narrow), "the network maps x .* must keep the shape"),
+        (d.ContinuousConsistency(dj.Cosine(), times.Fixed(0.3), narrow), "the network maps x .* must keep the shape"),
         (d.ContinuousConsistency(dj.EDM(), times.Fixed(0.3), x_student), r"alpha\^2 \+ sigma\^2 = 1"),
         (d.ContinuousConsistency(dj.VP(), times.Fixed(0.3), x_student, warmup=10.0), "warm-up of the tangent"),
     ):

@@ -34,7 +34,9 @@ def zero_at_truth(world, loss, on_other_flow_maps):
         assert other[0] > 1e-6 and other[1] > 1e-5, other
 
 
-@pytest.mark.parametrize("residual", [d.lagrangian, d.eulerian, d.uniform, d.middle], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "residual", [d.lagrangian, d.eulerian, d.progressive_uniform, d.progressive_midpoint], ids=lambda f: f.__name__
+)
 def test_self_distillation(world, residual):
     at = world.At((0.8, 0.3))
     zero_at_truth(world, d.SelfDistillation(FLOW, at, residual, world.network, world.flow_map), True)

@@ -1,4 +1,4 @@
-"""What the losses of this folder share: a batch with its noise, the student's network and its target."""
+"""What losses share: a batch with its noise, its times, the network with its parameters, and a student's target."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,8 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.arrays import fold, normal
-from diffjax.typing import Cond, Key, PyTree
+from diffjax.times.grids import check_times
+from diffjax.typing import Cond, Key, PyTree, check_takes
 
 
 class Draw(NamedTuple):
@@ -21,7 +22,7 @@ class Draw(NamedTuple):
 
 
 def read(key: Key, batch: PyTree) -> Draw:
-    """A batch as in `DSM`: x_0 itself, or a dict with "image" and optionally "cond" and "noise".
+    """A batch: x_0 [B, ...] itself, or a dict with "image" and optionally "cond" and "noise", the eps [B, ...].
 
     Raises:
       ValueError: the noise has another shape than the images.
@@ -40,6 +41,19 @@ def bound(loss: Any, params: PyTree, draw: Draw) -> Partial:
     return Partial(loss.network, params, train=loss.train, rngs=draw.rngs)
 
 
+def times(loss: Any, law: Any, draw: Draw) -> tuple[Array, ...]:
+    """The times of the batch's examples, of a law of pairs or of stops.
+
+    Raises:
+      ValueError: the law draws single times, holds a grid of times that the process has not, or needs the training
+        step, and that is not known.
+    """
+    check_takes(law, "a law of pairs, such as `times.Sorted(law)`,", "key", "n", "step")
+    if hasattr(law, "ts"):
+        check_times(law.ts, loss.sde)
+    return law(draw.k_time, len(draw.x0), training_step(loss))
+
+
 def target(loss: Any, params: PyTree) -> PyTree:
     """The parameters of the loss's target, stopped: those of the student, or of its average number `loss.target`.
 
@@ -49,7 +63,7 @@ def target(loss: Any, params: PyTree) -> PyTree:
     if loss.target is None:
         return jax.lax.stop_gradient(params)
     ema = () if loss.progress is None else loss.progress.ema
-    if loss.target >= len(ema):
+    if not 0 <= loss.target < len(ema):
         raise ValueError(
             f"the loss compares with average {loss.target} of the student, but knows of {len(ema)}: train with that "
             "many `ema_decays`, or give `progress=Progress(step, ema)`"
