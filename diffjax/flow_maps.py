@@ -169,10 +169,11 @@ def check_order(t: Any, s: Any) -> None:
 
 def _ctm(sde, network, precondition, c_noise, x: Array, t: Time, s: Time, cond: Cond = None) -> Array:
     check_order(t, s)
-    return gaussian.exponential_step(sde, x, t, s, _g(sde, network, precondition, c_noise, x, t, s, cond))
+    return gaussian.exponential_step(sde, x, t, s, _g((sde, network, precondition, c_noise), x, t, s, cond))
 
 
-def _g(sde, network, precondition, c_noise, x: Array, t: Time, s: Time, cond: Cond) -> Array:
+def _g(nouns: Any, x: Array, t: Time, s: Time, cond: Cond) -> Array:
+    sde, network, precondition, c_noise = nouns
     c_s = c_noise(sde, jnp.maximum(s, sde.t_min))
     return precondition(sde, Partial(_at_s, network, c_s))(x, t, cond)
 
@@ -231,19 +232,19 @@ def _to_end(consistency, x: Array, t: Time, s: Time, cond: Cond = None) -> Array
 
 def _velocity(flow_map, x: Array, t: Time, cond: Cond = None) -> Array:
     t = jnp.asarray(t, jnp.result_type(float, t))
-    if _made_by(_average_velocity, flow_map):
-        _, network, levels = flow_map.args
-        return like(x, network(x, levels(flow_map.args[0], t, t), cond))
-    if _made_by(_ctm, flow_map):
-        return gaussian.velocity_from_x0(flow_map.args[0], x, t, _g(*flow_map.args, x, t, t, cond))
+    if nouns := _nouns(_average_velocity, flow_map):
+        sde, network, levels = nouns
+        return like(x, network(x, levels(sde, t, t), cond))
+    if nouns := _nouns(_ctm, flow_map):
+        return gaussian.velocity_from_x0(nouns[0], x, t, _g(nouns, x, t, t, cond))
     return jax.jvp(lambda s: flow_map(x, t, s, cond), (t,), (jnp.ones_like(t),))[1]
 
 
 def _diagonal(sde, flow_map, x: Array, t: Time, cond: Cond = None) -> Array:
-    if _made_by(_ctm, flow_map):
-        return _g(*flow_map.args, x, t, t, cond)
+    if nouns := _nouns(_ctm, flow_map):
+        return _g(nouns, x, t, t, cond)
     return gaussian.x0_from_velocity(sde, x, t, _velocity(flow_map, x, t, cond))
 
 
-def _made_by(fn: Callable, flow_map: Any) -> bool:
-    return isinstance(flow_map, Partial) and flow_map.func is fn
+def _nouns(fn: Callable, flow_map: Any) -> Any:  # what the map is made of, if it is fn's
+    return flow_map.args if isinstance(flow_map, Partial) and flow_map.func is fn else ()
