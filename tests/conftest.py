@@ -44,6 +44,15 @@ def few_programs():
 
 
 @pytest.fixture
+def optimised():
+    """Programs as users have them, for a test that runs for longer than they take to be optimised."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
 def x64():
     """Double precision for one test."""
     with jax.enable_x64(True):

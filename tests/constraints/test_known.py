@@ -59,7 +59,7 @@ def gaussian():
 
 
 @pytest.mark.parametrize(("rho", "biased", "repaired"), [(0.5, 0.41, 0.69), (0.9, 0.94, 1.31)])
-def test_replacement_is_biased_and_repaint_repairs_it(gaussian, rho, biased, repaired):
+def test_replacement_is_biased_and_repaint_repairs_it(optimised, gaussian, rho, biased, repaired):
     """conditional.md, section 1: 0.41 and 0.94 where 0.75 and 1.35 are right; 0.69 and 1.31 with ten passes."""
     sigma = 1 / np.sqrt(5000)  # the conditional's standard deviation is below 1
     assert abs(gaussian(rho, 1, 1) - biased) < 4 * sigma

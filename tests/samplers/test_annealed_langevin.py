@@ -166,7 +166,7 @@ def exact_weight(levels, n_steps, step, width):
     return rho[p > 0].sum() / rho.sum()
 
 
-def test_ncsn_toy_plain_langevin_gets_the_weights_wrong_and_annealing_gets_them_right(key):
+def test_ncsn_toy_plain_langevin_gets_the_weights_wrong_and_annealing_gets_them_right(key, optimised):
     """Song & Ermon 2019, Fig. 3: step 0.1 at sigma = 1 in the paper's convention (2), 10 levels from 20 to 1.
 
     The chains' exact weights are 0.5090 and 0.7823; convention (1) with step 0.1 has 0.5090 and 0.7882.

@@ -247,7 +247,7 @@ def test_euler_maruyama_has_weak_order_1(x64):
     assert np.all(np.abs(orders(errors) - 1) < 0.025)
 
 
-def test_langevin_corrector_has_the_known_stationary_variance(key):
+def test_langevin_corrector_has_the_known_stationary_variance(key, optimised):
     """sigma^2 (1 + snr^2) in many dimensions D; each example's own norms add terms of order 1/D."""
     sde, t, D = dj.VE(), 0.5, 4096
     denoise = lambda x, t, cond: 0 * x  # noqa: E731

@@ -66,7 +66,7 @@ def test_protocol(sampler, key, request):
 
     noisy = dj.sample(key, DENOISE, sde, dj.KeepNoise(sampler), ts, x, trajectory=True)
     stochastic = request.node.callspec.params["sampler"] not in DETERMINISTIC
-    assert np.any(noisy[-1] != path[-1]) == stochastic
+    assert (np.abs(noisy[-1] - path[-1]).max() > 1e-4) == stochastic  # two programs round differently
 
 
 @pytest.mark.parametrize(
