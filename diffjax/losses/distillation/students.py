@@ -15,7 +15,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from diffjax.arrays import bcast, example_keys, fold, normal
 from diffjax.losses.draws import Draw, bound
@@ -59,7 +61,8 @@ class Student:
             return gaussian.perturb(self.sde, draw.x0, s, draw.eps)
         if not isinstance(self.law, OneOf):
             raise ValueError(f"a simulated student needs its sampler's times, `OneOf(ts)`, as its law; got {self.law}")
-        ts = falling(jnp.append(self.law.ts, 0.0), self.sde)[:-1]
+        ts = self.law.ts
+        falling(ts if isinstance(ts, Tracer) else np.append(ts, 0.0), self.sde)
         x = self.sde.sigma(ts[0]) * draw.eps
         for i in range(1, len(ts)):
             x0 = f(x, jnp.full(len(x), ts[i - 1]), draw.cond)
