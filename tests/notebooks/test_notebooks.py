@@ -41,6 +41,20 @@ def test_readme_example():
     assert isinstance(names["x"], jax.Array)
 
 
+def test_readme_s_tasks():
+    """With a network that is hardly one."""
+    code = re.search(r"```python\n([^`]*dj\.DDRM.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    key, sde, x = jax.random.key(0), dj.VP(), jax.random.normal(jax.random.key(1), (2, 28, 28, 1))
+    denoise = dj.precondition.from_v(sde, lambda x, c_noise, cond: 0.5 * x)
+    names = dict(dj=dj, key=key, sde=sde, denoise=denoise, ts=dj.times.uniform(sde, 6), x=x, y=jnp.zeros((2, 7, 7, 1)))
+    names |= dict(image=x, painting=x, mask=jnp.zeros((28, 28, 1)).at[:14].set(1.0))
+    names["log_prob"] = lambda x, t, cond: -(x**2).sum((1, 2, 3))
+    exec(code, names)
+    for name in ("restored", "filled", "edited"):
+        assert names[name].shape == x.shape and np.isfinite(names[name]).all()
+    np.testing.assert_allclose(names["filled"][:, :14], x[:, :14], atol=1e-5)
+
+
 def test_readme_s_flow_map():
     """On points in place of images."""
     code = re.search(r"```python\n([^`]*SelfDistillation.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
