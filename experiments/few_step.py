@@ -14,9 +14,9 @@ All but PD are asked for two steps twice, the second time with the second step a
 Lu & Song 2025). The table is in the README.
 
 Errors must be counted in v (`error_in_v`): in x_0, FD of CD was 71 and 86 in one and two steps. sCD is left out: with
-c = 0.1 it ruined its teacher (FD 305). ADD is not run unless it is named: from the teacher all its samples become one
-(FD 376), and from a student of one step (`--methods ADD --begin runs/few_step/CD.safetensors --lr 5e-5 --lr-end 1e-6
---rival-lr 1e-3 --rounds 150`) it does not clearly improve on that one in any of six settings (README).
+c = 0.1 it ruined its teacher (FD 305), which is told 999 t; sCM trains teachers that are told t. ADD is run if named:
+from the teacher all samples are one (FD 376), and from a student (`--methods ADD --begin runs/few_step/CD.safetensors
+--lr 5e-5 --lr-end 1e-6 --rival-lr 1e-3 --rounds 150`) it does not clearly improve on that in six settings (README).
 """
 
 from __future__ import annotations
