@@ -81,7 +81,11 @@ def check_takes(fn: Callable, what: str, *names: str) -> None:
     A denoiser where a flow map is wanted, say, would else fail deep inside.
     """
     try:
-        inspect.signature(fn).bind(*names)
+        signature = inspect.signature(fn)
+    except ValueError:
+        return  # a builtin does not say what it takes
+    try:
+        signature.bind(*names)
     except TypeError:
         raise ValueError(f"expected {what} to be called with ({', '.join(names)}), got {fn}") from None
 
