@@ -207,3 +207,5 @@ def test_errors():
     with pytest.raises(ValueError, match="one Gaussian, not for 2"):
         dj.GaussianMixture(jnp.ones(2) / 2, jnp.zeros((2, 1)), jnp.ones((2, 1, 1))).flow(dj.VP(), X[:, :1], 0.5, 0.1)
     flow_maps.check_order(T, S)
+    flow_maps.check_map(jax.jit(flow))
+    flow_maps.check_map(max)  # a builtin, of which nothing is known
