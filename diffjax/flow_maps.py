@@ -31,7 +31,7 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from diffjax.arrays import bcast, like
-from diffjax.precondition import CNoise, check_teacher, edm, quarter_log_sigma, scaled_by, scaled_time
+from diffjax.precondition import CNoise, check_process, edm, quarter_log_sigma, scaled_by, scaled_time
 from diffjax.sde import gaussian
 from diffjax.times.grids import falling
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Time, as_partial, check_takes, pytree
@@ -86,9 +86,9 @@ def step(sde: SDE, denoise: Denoiser) -> FlowMap:
     """One DDIM step: Euler's in sigma/alpha, first order (for `EDM` the paper's Euler step).
 
     Raises:
-      ValueError: the denoiser says that it was made for another process (`precondition.check_teacher`).
+      ValueError: the denoiser says that it was made for another process (`precondition.check_process`).
     """
-    check_teacher(denoise, sde)
+    check_process(denoise, sde)
     return Partial(_ddim, sde, as_partial(denoise))
 
 
@@ -96,9 +96,9 @@ def heun(sde: SDE, denoise: Denoiser) -> FlowMap:
     """One step of Heun's method in the time of the SDE, second order, and DDIM's into s = 0 (as `Heun`).
 
     Raises:
-      ValueError: the denoiser says that it was made for another process (`precondition.check_teacher`).
+      ValueError: the denoiser says that it was made for another process (`precondition.check_process`).
     """
-    check_teacher(denoise, sde)
+    check_process(denoise, sde)
     return Partial(_heun, sde, as_partial(denoise))
 
 

@@ -218,13 +218,13 @@ def _x0_from_scaled_score(sde, x, t, F):
     return gaussian.x0_from_eps(sde, x, t, -F)
 
 
-def check_teacher(teacher: Any, sde: SDE) -> None:
-    """Raise a ValueError if the teacher says that it was made for another process: a `Partial` that holds its SDE.
+def check_process(denoise: Any, sde: SDE) -> None:
+    """Raise a ValueError if a denoiser or a flow map was made for another process than `sde`.
 
-    The outermost SDE counts (`gaussian.rescale` changes it), guided denoisers are looked into, and plain functions
-    pass. Numbers that are traced are not compared.
+    The outermost SDE that it holds counts (`gaussian.rescale` changes it), guided denoisers are looked into, and plain
+    functions pass. Numbers that are traced are not compared.
     """
-    own = _process(teacher)
+    own = process_of(denoise)
     if own is None:
         return
     same = jax.tree.structure(own) == jax.tree.structure(sde)
@@ -232,15 +232,16 @@ def check_teacher(teacher: Any, sde: SDE) -> None:
         same = same and (isinstance(a, Tracer) or isinstance(b, Tracer) or bool(np.all(np.asarray(a) == b)))
     if not same:
         raise ValueError(
-            f"the teacher was made for {own}, but the student's process is {sde}: carry the teacher over by "
-            "`gaussian.rescale(denoise, its_sde, sde)`"
+            f"the denoiser was made for {own}, but is used under {sde}: carry it over by "
+            "`dj.rescale(denoise, its_sde, sde)`"
         )
 
 
-def _process(teacher: Any) -> Any:
-    if not isinstance(teacher, Partial):
+def process_of(denoise: Any) -> SDE | None:
+    """The SDE that a denoiser or a flow map was made for, or None where it does not say: a plain function."""
+    if not isinstance(denoise, Partial):
         return None
-    args = (*teacher.args, *teacher.keywords.values())
+    args = (*denoise.args, *denoise.keywords.values())
     own = [a for a in args if all(hasattr(a, name) for name in ("alpha", "sigma", "T"))]
-    inner = (_process(a) for a in args)
+    inner = (process_of(a) for a in args)
     return own[-1] if own else next((found for found in inner if found is not None), None)

@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "typing": 0,
     "arrays": 0,
+    "checks": 0,
+    "conditions": 0,
     "sde": 1,
     "times": 1,
     "nn": 1,

@@ -30,7 +30,7 @@ from diffjax.flow_maps import check_map
 from diffjax.losses import weightings
 from diffjax.losses.distillation import metrics
 from diffjax.losses.draws import bound, read, target, times
-from diffjax.precondition import check_teacher
+from diffjax.precondition import check_process
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, FlowMap, Key, Progress, PyTree, Time, pytree, static
 
@@ -78,7 +78,7 @@ class Consistency:
             x_s = gaussian.perturb(self.sde, draw.x0, s, draw.eps)  # Eq. 3
         else:
             check_map(self.teacher)
-            check_teacher(self.teacher, self.sde)
+            check_process(self.teacher, self.sde)
             x_s = self.teacher(x_t, t, s, draw.cond)  # Eq. 2
 
         def f(params: Any, x: Array, t: Time) -> Array:

@@ -30,7 +30,7 @@ from jax.core import Tracer
 from diffjax.arrays import bcast, flat_mean, flat_norm, like
 from diffjax.losses import weightings
 from diffjax.losses.draws import bound, read, training_step
-from diffjax.precondition import CNoise, check_teacher, scaled_time
+from diffjax.precondition import CNoise, check_process, scaled_time
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Denoiser, Key, Progress, PyTree, pytree, static
 
@@ -66,7 +66,7 @@ class ContinuousConsistency:
             alpha, sigma = gaussian.curves(self.sde, t, x)
             v = alpha * draw.eps - sigma * draw.x0
         else:
-            check_teacher(self.teacher, self.sde)
+            check_process(self.teacher, self.sde)
             v = gaussian.v_from_x0(self.sde, x, t, self.teacher(x, t, draw.cond))
 
         def F(params: Any, x: Array, t: Array) -> Array:

@@ -30,7 +30,7 @@ from jax import Array
 from diffjax.arrays import bcast, flat_sum, like
 from diffjax.flow_maps import Both, Levels
 from diffjax.losses.draws import bound, read, times
-from diffjax.precondition import check_teacher
+from diffjax.precondition import check_process
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Key, Progress, PyTree, pytree, static
 
@@ -80,7 +80,7 @@ class MeanFlow:
 
     def _velocity(self, draw: Any, x: Array, t: Array) -> Array:
         if self.teacher is not None:
-            check_teacher(self.teacher, self.sde)
+            check_process(self.teacher, self.sde)
             return gaussian.velocity_from_x0(self.sde, x, t, self.teacher(x, t, draw.cond))
         _, (d_alpha, d_sigma) = gaussian.rates(self.sde, t)
         return bcast(d_alpha, x) * draw.x0 + bcast(d_sigma, x) * draw.eps

@@ -24,7 +24,7 @@ from jax import Array
 from diffjax.arrays import bcast, example_keys, flat_mean, like
 from diffjax.losses import weightings
 from diffjax.losses.draws import bound, read
-from diffjax.precondition import check_teacher
+from diffjax.precondition import check_process
 from diffjax.sde import gaussian
 from diffjax.times.grids import falling
 from diffjax.typing import SDE, Denoiser, Key, PyTree, pytree, static
@@ -85,7 +85,7 @@ class Progressive:
     train: bool = static(default=True)  # False: no dropout, for validation
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        check_teacher(self.teacher, self.sde)
+        check_process(self.teacher, self.sde)
         draw, ts, n = read(key, batch), falling(self.ts, self.sde), len(halve(self.ts)) - 1
         keys = example_keys(draw.k_time, len(draw.x0))
         i = 2 * jax.vmap(lambda k: jax.random.randint(k, (), 0, n))(keys)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from diffjax.flow_maps import check_map
 from diffjax.losses.draws import read
-from diffjax.precondition import check_teacher
+from diffjax.precondition import check_process
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, FlowMap, Key, Loss, PyTree, pytree
 
@@ -32,7 +32,7 @@ class Reflow:
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[jax.Array, dict[str, jax.Array]]:
         check_map(self.teacher)
-        check_teacher(self.teacher, self.sde)
+        check_process(self.teacher, self.sde)
         draw = read(key, batch)
         start = gaussian.perturb(self.sde, jnp.zeros_like(draw.x0), self.sde.T, draw.eps)
         n = len(draw.x0)

@@ -27,7 +27,7 @@ from diffjax.losses.distillation import metrics
 from diffjax.losses.distillation.adversarial import check_rival
 from diffjax.losses.distillation.students import Student, check_single
 from diffjax.losses.draws import read
-from diffjax.precondition import check_teacher
+from diffjax.precondition import check_process
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Key, Loss, PyTree, Time, pytree, static
 
@@ -63,7 +63,7 @@ class ScoreDistillation:
     metric: Callable = metrics.squared  # (a, b) -> [B]
 
     def __call__(self, rival: PyTree, key: Key, x: Array, cond: Cond) -> Array:
-        check_teacher(self.teacher, self.sde)
+        check_process(self.teacher, self.sde)
         x_t, t = _noised(self, key, x)
         return self.weight(self.sde, t) * self.metric(x, jax.lax.stop_gradient(self.teacher(x_t, t, cond)))
 
@@ -86,7 +86,7 @@ class DistributionMatching:
     weight: Callable = static(default=nearness)  # (sde, t, x, x_real) -> w [B]
 
     def __call__(self, rival: PyTree, key: Key, x: Array, cond: Cond) -> Array:
-        check_teacher(self.teacher, self.sde)
+        check_process(self.teacher, self.sde)
         x_t, t = _noised(self, key, x)
         real = self.teacher(x_t, t, cond)
         fake = self.precondition(self.sde, Partial(self.network, rival))(x_t, t, cond)

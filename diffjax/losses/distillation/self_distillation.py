@@ -31,7 +31,7 @@ from jax import Array
 from diffjax.arrays import bcast, example_keys, flat_mean, fold
 from diffjax.flow_maps import check_map, velocity
 from diffjax.losses.draws import bound, read, target, times
-from diffjax.precondition import check_teacher
+from diffjax.precondition import check_process
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Progress, PyTree, pytree, static
 
@@ -105,6 +105,6 @@ class SelfDistillation:
         return flat_mean(residual**2), {"t": t, "s": s}
 
     def _teachers_velocity(self, x: Array, t: Array, cond: Cond) -> Array:
-        check_teacher(self.teacher, self.sde)
+        check_process(self.teacher, self.sde)
         assert self.teacher is not None
         return gaussian.velocity_from_x0(self.sde, x, t, self.teacher(x, t, cond))

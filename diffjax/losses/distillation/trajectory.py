@@ -33,7 +33,7 @@ from diffjax.flow_maps import check_map
 from diffjax.losses.distillation import metrics
 from diffjax.losses.distillation.consistency import even
 from diffjax.losses.draws import bound, read, target, times
-from diffjax.precondition import check_teacher
+from diffjax.precondition import check_process
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, FlowMap, Key, Progress, PyTree, Time, pytree, static
 
@@ -61,7 +61,7 @@ class Trajectory:
 
     def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
         check_map(self.teacher)
-        check_teacher(self.teacher, self.sde)
+        check_process(self.teacher, self.sde)
         draw = read(key, batch)
         t, u, s = times(self, self.stops, draw)
         x_t = gaussian.perturb(self.sde, draw.x0, t, draw.eps)

@@ -358,7 +358,7 @@ def test_errors():
         (d.Generate(STUDENT, (term,), (1.0,)), "Generate plays against another's"),
         (d.OnSamples(STUDENT, critic), "OnSamples plays against another's"),
         (d.Generate(STUDENT, (term,), (), rival=NOTHING), "one weight for each term, got 0 for 1"),
-        (d.Generate(STUDENT, (other,), (1.0,), rival=NOTHING), "the teacher was made for Flow"),
+        (d.Generate(STUDENT, (other,), (1.0,), rival=NOTHING), "made for Flow"),
         (d.Generate(whole, (term,), (1.0,), rival=NOTHING), "takes the samples of a `Student`, not pairs"),
         (d.Generate(pairs, (term,), (1.0,), rival=NOTHING), "a grid falls from noise to data, in one step or more"),
         (d.Discriminate(whole, critic, rival=law(0.4, 0.9)), "clean takes the samples of a `Student`, not pairs"),

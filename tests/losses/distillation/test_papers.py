@@ -369,7 +369,7 @@ def test_errors(world):
     net = (x_student, precondition.from_v)
     own = lambda sde: flow_maps.heun(sde, world.teacher(sde))  # noqa: E731
     for solver in (flow_maps.step, flow_maps.heun, lambda sde, f: flow_maps.along(sde, f, np.array([1.0, 0.0]))):
-        with pytest.raises(ValueError, match=r"the teacher was made for VP.*, but the student's process is Flow"):
+        with pytest.raises(ValueError, match=r"made for VP.*, but is used under Flow"):
             solver(FLOW, world.teacher(dj.VP()))
     for loss, message in (
         (d.Consistency(FLOW, at, *net, target=-1), "compares with average -1 of the student"),
@@ -392,7 +392,7 @@ def test_errors(world):
         (d.ContinuousConsistency(dj.Cosine(), times.Fixed(0.3), x_student, world.teacher(dj.VP())), "made for VP"),
         (
             d.Consistency(FLOW, at, *net, flow_maps.heun(dj.VP(), lambda x, t, cond: x)),
-            r"the teacher was made for VP.*, but the student's process is Flow",
+            r"made for VP.*, but is used under Flow",
         ),
         (
             d.Progressive(dj.VP(), np.array([1.0, 0.5, 0.0]), world.teacher(dj.VP(T=0.9)), *net),
@@ -426,9 +426,9 @@ def test_errors(world):
         d.MeanFlow(FLOW, at, u_net)(0.4, key, {"image": jnp.ones((3, 2)), "noise": jnp.ones((2, 2))})
     # a teacher carried over to the student's process is welcome
     carried = dj.rescale(world.teacher(dj.VP()), dj.VP(), FLOW)
-    precondition.check_teacher(carried, FLOW)
-    precondition.check_teacher(dj.guidance.cfg(carried, 2.0), FLOW)
-    precondition.check_teacher(lambda x, t, cond: x, FLOW)
+    precondition.check_process(carried, FLOW)
+    precondition.check_process(dj.guidance.cfg(carried, 2.0), FLOW)
+    precondition.check_process(lambda x, t, cond: x, FLOW)
 
 
 @pytest.mark.parametrize("sde", [dj.Flow(), dj.EDM(T=20.0)], ids=lambda sde: type(sde).__name__)
@@ -446,5 +446,5 @@ def test_reflow_trains_on_the_ends_of_the_teachers_flow(sde):
     loss = d.Reflow(sde, teacher, inner)
     off, aux = loss({}, jax.random.key(3), jnp.zeros((5, 2)))
     assert off.shape == (5,) and (off < 2e-3).all() and len(set(np.asarray(aux["eps"]).tolist())) == 5
-    with pytest.raises(ValueError, match="the teacher was made for"):
+    with pytest.raises(ValueError, match="made for"):
         d.Reflow(dj.VP(), teacher, inner)({}, jax.random.key(3), jnp.zeros((5, 2)))

@@ -1,0 +1,98 @@
+"""Checks of arguments, with messages that say what to do; each passes what JAX is tracing, so that sweeps still work.
+
+A check looks at values only where they are known: when an object is made, or at the door of a public function.
+Tracers, shapes (`jax.ShapeDtypeStruct`) and the placeholder objects that JAX puts into pytrees have no value, and pass.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+
+def known(value: Any) -> bool:
+    """Whether `value` is a number or an array (or a list of numbers) whose entries can be looked at now."""
+    return isinstance(value, numbers.Number | np.ndarray | list | tuple) or (
+        isinstance(value, jax.Array) and not isinstance(value, Tracer)
+    )
+
+
+def check_number(
+    name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, above: bool = False, why: str = ""
+) -> None:
+    """Raise unless `value`, a number or an array of numbers, lies in [low, high], or with `above` in (low, high].
+
+    Raises:
+      TypeError: it is a string, a class, None: no number at all.
+      ValueError: it is NaN, infinite, or lies outside; `why` is appended to the message.
+    """
+    if isinstance(value, str | bytes | type | dict) or value is None:
+        raise TypeError(f"{name} must be a number, got {value!r}{_because(why)}")
+    if not known(value):
+        return
+    array = np.asarray(value)
+    if not (np.issubdtype(array.dtype, np.number) or jnp.issubdtype(array.dtype, jnp.floating)):
+        raise TypeError(f"{name} must be a number, got {value!r}{_because(why)}")
+    array = array.astype(np.float64)
+    inside = np.isfinite(array) & (array <= high) & ((array > low) if above else (array >= low))
+    if not inside.all():
+        bounds = f"{'(' if above else '['}{low:g}, {high:g}]"
+        raise ValueError(f"{name} must be a finite number in {bounds}, got {_shown(value)}{_because(why)}")
+
+
+def check_count(name: str, value: Any, low: int = 1, high: int | None = None, *, why: str = "") -> None:
+    """Raise unless `value` is an integer (a Python or NumPy one, no bool) from `low` to `high`.
+
+    Raises:
+      TypeError: it is no integer.
+      ValueError: it lies outside.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}{_because(why)}")
+    if value < low or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be {bounds}, got {value}{_because(why)}")
+
+
+def check_key(key: Any, what: str = "key") -> None:
+    """Raise a ValueError unless `key` is a new-style key, or an array of them, as `jax.random.key(seed)` makes it."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        got = f"{dtype}{list(key.shape)}" if dtype is not None else f"{key!r}"
+        old = " (an old-style key: jax.random.wrap_key_data makes a new one of it)" if dtype == np.uint32 else ""
+        raise ValueError(f"{what} must be made by jax.random.key(seed), got {got}{old}")
+
+
+def check_has(value: Any, what: str, *methods: str) -> None:
+    """Raise a TypeError unless `value` is an object with these methods or attributes, and not a class.
+
+    `what` says what is expected, "a sampler, such as dj.DDIM()," say.
+    """
+    if isinstance(value, type):
+        raise TypeError(f"expected {what} got the class {value.__name__}: did you mean {value.__name__}()?")
+    missing = [name for name in methods if not hasattr(value, name)]
+    if missing:
+        raise TypeError(f"expected {what} got {value!r}, which has no {', '.join(missing)}")
+
+
+def check_pytree(value: Any, what: str) -> None:
+    """Raise a TypeError if JAX does not take `value` for a pytree: a plain class, not made by `dj.pytree`."""
+    for leaf in jax.tree.leaves(value):
+        if not (isinstance(leaf, jax.ShapeDtypeStruct | np.generic) or known(leaf) or isinstance(leaf, Tracer)):
+            if leaf is value:
+                raise TypeError(f"{what} {type(value).__name__} is a plain class: decorate it with @dj.pytree")
+            raise TypeError(f"{what} {type(value).__name__} holds {leaf!r}, which is neither a number nor an array")
+
+
+def _because(why: str) -> str:
+    return f": {why}" if why else ""
+
+
+def _shown(value: Any) -> str:
+    array = np.asarray(value)
+    return f"{array}" if array.size <= 8 else f"an array {list(array.shape)} from {array.min()} to {array.max()}"
