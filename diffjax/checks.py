@@ -60,6 +60,21 @@ def check_count(name: str, value: Any, low: int = 1, high: int | None = None, *,
         raise ValueError(f"{name} must be {bounds}, got {value}{_because(why)}")
 
 
+def check_schedule(name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, why: str = "") -> None:
+    """As `check_number`, for what may also be a function of time, such as a guidance scale; a function passes."""
+    if not callable(value) or isinstance(value, type):
+        check_number(name, value, low, high, why=why)
+
+
+def check_interval(low: Any, high: Any, what: str, names: tuple[str, str] = ("low", "high")) -> None:
+    """Raise a ValueError unless low <= high, numbers or arrays of numbers; infinite ends pass, NaN does not."""
+    for name, value in zip(names, (low, high), strict=True):
+        if isinstance(value, str | bytes | type | dict) or value is None:
+            raise TypeError(f"{what}: {name} must be a number, got {value!r}")
+    if known(low) and known(high) and not np.all(np.asarray(low) <= np.asarray(high)):
+        raise ValueError(f"{what} from {names[0]} = {low} to {names[1]} = {high} is empty: {names[0]} <= {names[1]}")
+
+
 def check_key(key: Any, what: str = "key") -> None:
     """Raise a ValueError unless `key` is a new-style key, or an array of them, as `jax.random.key(seed)` makes it."""
     dtype = getattr(key, "dtype", None)

@@ -8,6 +8,7 @@ An array with axes has the examples as its first axis. Scalars are shared by all
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -53,3 +54,17 @@ def check_cond(cond: Cond, n: int) -> None:
                 f"the condition{jax.tree_util.keystr(path)} has shape {shape} for {n} examples: its first axis must be "
                 "the batch; wrap what all examples share in diffjax.conditions.Shared"
             )
+
+
+def check_values(denoise: Any, x: Any, t: Any, cond: Cond) -> None:
+    """Let what a denoiser is made of look at a condition whose values are known: each part with a `check_cond`.
+
+    Inside a compiled function a label out of range can only become NaN; here, before it, it raises.
+    """
+    if hasattr(denoise, "check_cond"):
+        denoise.check_cond(x, t, cond)
+    if isinstance(denoise, functools.partial):
+        denoise = (*denoise.args, *denoise.keywords.values())
+    if isinstance(denoise, tuple | list):
+        for part in denoise:
+            check_values(part, x, t, cond)

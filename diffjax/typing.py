@@ -65,6 +65,8 @@ def pytree(cls: type[T]) -> type[T]:
 
 def as_partial(fn: Callable) -> Callable:
     """`fn` as a pytree: itself if it is one (a Partial, a noun), else a Partial that holds it as a constant."""
+    if isinstance(fn, type):
+        raise TypeError(f"expected a function, got the class {fn.__name__}: did you mean {fn.__name__}()?")
     if not callable(fn):
         raise TypeError(f"expected a function, got {type(fn).__name__}")
     return as_child(fn)

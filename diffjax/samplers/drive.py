@@ -15,6 +15,7 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.arrays import example_keys, fold, like
+from diffjax.conditions import check_values
 from diffjax.flow_maps import check_map
 from diffjax.times.grids import check_times
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Sampler, as_partial
@@ -65,6 +66,7 @@ def sample(
     """
     x = _checked(ts, sde, x, getattr(sampler, "climbs", False))
     keys = example_keys(key, x.shape[0])
+    check_values(denoise, x, ts[0], cond)
     return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory)
 
 
