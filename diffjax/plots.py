@@ -29,7 +29,7 @@ def image_grid(x: Any, rows: int | None = None) -> np.ndarray:
     check_pictures(x / np.float32(255) - 0.5 if x.dtype == np.uint8 else x, "image_grid", channels=(1, 3))
     b, h, w, c = x.shape
     rows = math.isqrt(b) if rows is None else rows
-    check_count("rows, of the images,", rows, 1, b)
+    check_count("rows", rows, 1, b, why="no row is without an image")
     columns = math.ceil(b / rows)
     cells = np.zeros((rows * columns, h, w, c), np.uint8)
     cells[:b] = x if x.dtype == np.uint8 else to_uint8(x)

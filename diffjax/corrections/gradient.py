@@ -6,7 +6,7 @@
     (4) z_0 <- z_0 - c_t grad_{z_0} L(D(z_0))                     the latent form, of a model whose x_0 is a latent z_0
 
 If data lie on a linear manifold and D E projects on it, (2) and (3) move along the manifold. A loss is any pytree
-function `(x_0, cond) -> [B]`; every example has the step that its own loss asks for.
+function `(x_0, cond) -> [B]`; every example has the step of its own loss.
 """
 
 from collections.abc import Callable

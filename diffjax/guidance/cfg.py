@@ -52,7 +52,7 @@ def cfg(denoise: Denoiser, scale: Any, null: Cond = None, *, rescale: Any = None
 def cfg_of_scale(denoise: Denoiser, null: Cond = None) -> Denoiser:
     """Classifier-free guidance whose scale is an entry of the condition, {"scale": [B], ...}; `denoise` gets the rest.
 
-    The teacher of a student that is told the scale (Meng et al. 2023, "On distillation of guided diffusion models").
+    The teacher of a student that is conditioned on the scale (Meng et al. 2023, "On distillation of guided diffusion models").
     """
     return Partial(_cfg_of_scale, as_partial(denoise), null)
 
@@ -76,7 +76,7 @@ def compose(denoise: Denoiser, conds: Sequence[Cond], scales: Sequence[Any], nul
     return Partial(_compose, as_partial(denoise), tuple(conds), tuple(map(as_child, scales)), null)
 
 
-def autoguide(denoise: Denoiser, weak: Denoiser, scale: Any) -> Denoiser:
+def autoguidance(denoise: Denoiser, weak: Denoiser, scale: Any) -> Denoiser:
     """Away from a worse model of the same data and condition (Eq. 3): smaller, or trained for less time.
 
     Raises:
@@ -87,7 +87,7 @@ def autoguide(denoise: Denoiser, weak: Denoiser, scale: Any) -> Denoiser:
         raise ValueError("autoguidance leads away from a worse model, but both models are the same object")
     if (own := process_of(denoise)) is not None:
         check_process(weak, own)
-    return Partial(_autoguide, as_partial(denoise), as_partial(weak), as_child(scale))
+    return Partial(_autoguidance, as_partial(denoise), as_partial(weak), as_child(scale))
 
 
 def _at(scale: Any, x: Array, t: Time) -> Array:
@@ -184,5 +184,5 @@ def _compose(denoise, conds, scales, null, x: Array, t: Time, cond: Cond = None)
     return guided.astype(base.dtype)
 
 
-def _autoguide(denoise, weak, scale, x: Array, t: Time, cond: Cond = None) -> Array:
+def _autoguidance(denoise, weak, scale, x: Array, t: Time, cond: Cond = None) -> Array:
     return _lerp(weak(x, t, cond), denoise(x, t, cond), _at(scale, x, t), None)

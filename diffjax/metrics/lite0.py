@@ -1,7 +1,7 @@
 """Features of RGB images from an ImageNet network, EfficientNet-Lite0 (`make data` fetches it).
 
 Its fifth stage, 112 maps, averaged over the whole image or over each of n x n parts. For Fréchet distances the whole is
-right: 112 numbers need few images, where the last layer's 1280 would need thousands. For a judge the parts know places.
+right: 112 numbers need few images, where the last layer's 1280 would need thousands. For a judge the parts say where things are.
 """
 
 from __future__ import annotations

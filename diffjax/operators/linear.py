@@ -1,6 +1,6 @@
 """What all linear operators share: A = U S V^T, by which the adjoint and the pseudo-inverse follow.
 
-A linear operator is a pytree that maps images x [B, ...] to measurements y [B, ...] when called, and knows its singular
+A linear operator is a pytree that maps images x [B, ...] to measurements y [B, ...] when called, and has its singular
 value decomposition as four changes of basis, none of which is ever stored as a matrix of the image's size:
 
     Vt(x) = V^T x and V(z):   image <-> spectrum [B, K...], orthonormal (unitary where the spectrum is complex)

@@ -1,4 +1,4 @@
-"""A measurement y = A(x_0) + noise_std n: what every posterior sampler and guidance takes, as one noun."""
+"""A measurement y = A(x_0) + noise_std n: what every posterior sampler and guidance takes, as one object."""
 
 from collections.abc import Callable
 from typing import Any

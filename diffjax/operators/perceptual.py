@@ -4,10 +4,10 @@
 
     identity   |f(x_0) - f(reference)|          f a face recognition network, as it is (FaceID guidance)
     text       |f(x_0) - g(caption)|^2 = 2 - 2 cos      with `UnitNorm(f)`, f and g the two towers of a CLIP
-    style      |G(x_0) - G(reference)|          `Gram(features)` (Gatys et al. 2016), which knows no places:
+    style      |G(x_0) - G(reference)|          `Gram(features)` (Gatys et al. 2016), without places:
 
-A network that sees one view can be satisfied by grain that means nothing to another network; `Views(f, windows)` asks
-for several at once (the cutouts of Crowson's CLIP guidance, 2021).
+A network that sees one view can be satisfied by grain that means nothing to another network; `Views(f, windows)` takes
+several at once (the cutouts of Crowson's CLIP guidance, 2021).
 
     (1) G_l = (1 / (H W C)) sum over pixels of f_l f_l^T       for each feature map f_l [H, W, C]
 

@@ -104,8 +104,8 @@ def cfg(*args, **kwargs):
         (lambda: guidance.compose(DENOISE, COND, [1.0]), TypeError, "a list of conditions, got dict"),
         (lambda: guidance.compose(DENOISE, [COND], 1.0), ValueError, "one scale for each condition, got 1 and 1.0"),
         (lambda: guidance.compose(DENOISE, [COND], ["1"]), TypeError, "a guidance scale must be"),
-        (lambda: guidance.autoguide(DENOISE, DENOISE, 2.0), ValueError, "the same object"),
-        (lambda: guidance.autoguide(OF_VP, OF_FLOW, 2.0), ValueError, "made for .*Flow"),
+        (lambda: guidance.autoguidance(DENOISE, DENOISE, 2.0), ValueError, "the same object"),
+        (lambda: guidance.autoguidance(OF_VP, OF_FLOW, 2.0), ValueError, "made for .*Flow"),
         (lambda: guidance.interval(OF_VP, OF_FLOW, 0.2, 0.8), ValueError, "made for .*Flow"),
         (lambda: guidance.interval(DENOISE, DENOISE, 0.8, 0.2), ValueError, "from low = 0.8 to high = 0.2 is empty"),
         (lambda: guidance.interval(DENOISE, DENOISE, 0.8, "1"), TypeError, "high must be a number, got '1'"),
@@ -180,21 +180,17 @@ def test_what_can_be_meant_passes():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-def test_a_guide_keeps_the_dtype_of_x_with_float64_on(dtype, x64):
-    x = X.astype(dtype)
+def test_corrections_and_guides_keep_the_dtype_of_x_with_float64_on(dtype, x64):
+    x, scale = X.astype(dtype), np.float64(0.5)
     m = operators.Measurement(operators.matrix(np.eye(6)[:4], (3, 2)), jnp.zeros((4, 4)), 0.1)
-    for correction in (
-        corrections.Project(m), corrections.Proximal(m, VP), corrections.Gradient(operators.Misfit(m), np.float64(0.1)),
-        corrections.Clip(np.float64(-1)), corrections.DynamicThreshold(np.float64(0.9)),
-    ):  # fmt: skip
-        out = correction(x, 0.5)
-        assert out.dtype == dtype and jnp.isfinite(out.astype(float)).all()
     plain = Partial(lambda x, t, cond=None: x if cond is None else (2 * x).astype(x.dtype))
-    weak, scale = Partial(lambda x, t, cond=None: x / 2), np.float64(2)
-    for guide in (
+    for correct in (
+        corrections.Project(m), corrections.Proximal(m, VP), corrections.Gradient(operators.Misfit(m), scale),
+        corrections.Clip(-scale), corrections.DynamicThreshold(scale),
         guidance.cfg(plain, scale, rescale=0.5), guidance.compose(plain, [COND], [scale]),
-        guidance.autoguide(plain, weak, scale), guidance.pigdm(plain, VP, m), guidance.pigdm_exact(plain, VP, m),
+        guidance.autoguidance(plain, Partial(lambda x, t, cond=None: x / 2), scale),
+        guidance.pigdm(plain, VP, m), guidance.pigdm_exact(plain, VP, m),
         guidance.reconstruction(plain, VP, operators.Misfit(m), scale),
         guidance.classifier(plain, VP, lambda x, t, cond: x.sum((1, 2)), scale),
     ):  # fmt: skip
-        assert guide(x, 0.5, COND).dtype == dtype
+        assert jax.eval_shape(correct, x, 0.5, COND).dtype == dtype, correct

@@ -70,7 +70,7 @@ def test_composed_negative_and_auto_guidance(x):
     negative = guidance.cfg(DENOISE, 3.0, null=b)(x, 0.3, a)
     np.testing.assert_allclose(negative, d_b + 3 * (d_a - d_b), atol=1e-6)
     weak = Partial(toy, 0.2)
-    auto = guidance.autoguide(DENOISE, weak, 2.0)(x, 0.3, a)
+    auto = guidance.autoguidance(DENOISE, weak, 2.0)(x, 0.3, a)
     np.testing.assert_allclose(auto, 2 * d_a - weak(x, 0.3, a), atol=1e-6)
     with pytest.raises(ValueError, match="one scale for each condition, got 1 and 2"):
         guidance.compose(DENOISE, [a], [1.0, 2.0])
