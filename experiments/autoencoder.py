@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import OmitArgPrefixes
 
-from diffjax import data, experiment, image_run, losses, metrics, nn, plots, train
+from diffjax import data, losses, metrics, nn, plots, train
+from diffjax.runs import experiment, image_run
 from diffjax.weights import save_params
 
 

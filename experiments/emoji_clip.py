@@ -37,10 +37,11 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, image_run, metrics, nn, precondition, times, train
+from diffjax import data, metrics, nn, precondition, times, train
 from diffjax.data import packages
 from diffjax.losses import InfoNCE
 from diffjax.nn import pretrained
+from diffjax.runs import experiment, image_run
 from diffjax.typing import Denoiser
 from diffjax.weights import save_params
 

@@ -33,7 +33,8 @@ import optax
 from jax import Array
 from tyro.conf import OmitArgPrefixes
 
-from diffjax import data, experiment, metrics, train
+from diffjax import data, metrics, train
+from diffjax.runs import experiment
 from diffjax.typing import Key, PyTree, pytree, static
 from diffjax.weights import save_params
 

@@ -33,9 +33,10 @@ from jax.tree_util import Partial
 from tyro.conf import Suppress
 
 import diffjax as dj
-from diffjax import annealing, data, experiment, image_run, precondition, times, train
+from diffjax import annealing, data, precondition, times, train
 from diffjax.losses import DSM, weightings
 from diffjax.nn import presets
+from diffjax.runs import experiment, image_run
 from diffjax.typing import SDE, Denoiser
 
 PAIRED = 10_000  # images among which technique 1 looks: seconds; Fashion-MNIST's 60,000 take a minute more

@@ -29,8 +29,9 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, image_run, nn, times, train
+from diffjax import data, nn, times, train
 from diffjax.losses import CrossEntropy
+from diffjax.runs import experiment, image_run
 from diffjax.weights import load_params, save_params
 
 

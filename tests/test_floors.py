@@ -35,10 +35,7 @@ FLOORS = {
     "data": 5,
     "metrics": 5,
     "plots": 5,
-    "evaluate": 5,
-    "experiment": 5,
-    "image_run": 5,
-    "student_run": 5,
+    "runs": 7,
 }
 SHARED = {"drive", "ddim", "ode", "multistep", "remember"}  # what the files of one folder of solvers may share
 FILES = sorted(ROOT.glob("diffjax/**/*.py"))
@@ -77,7 +74,7 @@ def test_imports_only_go_down(path):
 def test_files_functions_and_parameter_lists_stay_small(path):
     lines = path.read_text().splitlines()
     networks = "nn" in path.parts
-    assert len(lines) <= (350 if networks else 250)
+    assert len(lines) <= 400
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
             doc = ast.get_docstring(node, clean=False)
