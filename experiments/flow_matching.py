@@ -25,10 +25,10 @@ from tyro.conf import Suppress
 
 import diffjax as dj
 from diffjax import data, evaluate, experiment, image_run, metrics, precondition, times, train
+from diffjax.formats import load_params
 from diffjax.losses import DSM, couplings, weightings
 from diffjax.nn import presets
 from diffjax.typing import PyTree
-from diffjax.weights import load_params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -41,9 +41,9 @@ from matplotlib.figure import Figure
 
 import diffjax as dj
 from diffjax import data, evaluate, experiment, metrics, precondition, times
+from diffjax.formats import load_params
 from diffjax.nn import presets
 from diffjax.typing import SDE, Denoiser, Sampler
-from diffjax.weights import load_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
 

@@ -14,10 +14,10 @@ from PIL import Image
 import diffjax as dj
 from diffjax import data, evaluate, experiment, image_run, metrics, nn
 from diffjax.data import folder, packages
+from diffjax.formats import load_params, save_params
 from diffjax.metrics.features import SmallClassifier
 from diffjax.nn import presets, pretrained
-from diffjax.nn.pretrained import face
-from diffjax.weights import load_params, save_params
+from diffjax.pretrained import face
 
 SIZE = 16
 COLOURS = {"red": (230, 20, 30), "blue": (20, 40, 220)}
