@@ -11,15 +11,16 @@ from diffjax import arrays as arrays
 from diffjax import constraints as constraints
 from diffjax import corrections as corrections
 from diffjax import flow_maps as flow_maps
+from diffjax import formats as formats
 from diffjax import guidance as guidance
 from diffjax import likelihood as likelihood
 from diffjax import losses as losses
 from diffjax import nn as nn
 from diffjax import operators as operators
+from diffjax import parameters as parameters
 from diffjax import precondition as precondition
 from diffjax import probes as probes
 from diffjax import times as times
-from diffjax import weights as weights
 from diffjax.constraints import DDRM as DDRM
 from diffjax.constraints import DPS as DPS
 from diffjax.constraints import Churn as Churn

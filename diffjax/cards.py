@@ -124,7 +124,7 @@ def _fields(value: Any, where: str) -> dict[str, Any]:
 
 
 def _build(cls: Any, name: str, fields: dict[str, Any]) -> Any:
-    if not dataclasses.is_dataclass(cls):
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ValueError(f"the model card names a class {name!r}, which is no class of objects")
     unknown = fields.keys() - {f.name for f in dataclasses.fields(cls)}
     if unknown:

@@ -25,11 +25,11 @@ from tyro.conf import Suppress
 
 import diffjax as dj
 from diffjax import data, metrics, precondition, samplers, times, train
+from diffjax.formats import load_params
 from diffjax.losses import DSM, couplings, weightings
 from diffjax.nn import presets
 from diffjax.runs import experiment, image_run
 from diffjax.typing import PyTree
-from diffjax.weights import load_params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -61,10 +61,10 @@ from jax.tree_util import Partial
 import diffjax as dj
 from diffjax import corrections, guidance, nn, plots, precondition, times
 from diffjax.data.image_data import ImageData
+from diffjax.formats import load_params
 from diffjax.metrics.features import FASHION_WEIGHTS
 from diffjax.runs import experiment, image_run, judges
 from diffjax.typing import Denoiser, Sampler
-from diffjax.weights import load_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks"
 SDE = dj.VP()

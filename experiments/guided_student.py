@@ -40,12 +40,13 @@ from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
 from diffjax import data, flow_maps, guidance, losses, plots, precondition, times, train
+from diffjax.formats import save_params
 from diffjax.losses import distillation as d
 from diffjax.metrics.features import FASHION_WEIGHTS
+from diffjax.parameters import graft
 from diffjax.runs import experiment, image_run, judges
 from diffjax.runs.student_run import Method, StudentRun
 from diffjax.typing import Denoiser, PyTree
-from diffjax.weights import graft, save_params
 
 MODEL = Path(__file__).parents[1] / "notebooks" / "fashion_classes.safetensors"
 VP, COSINE = dj.VP(), dj.Cosine()
@@ -119,7 +120,7 @@ def distil(config: Config, images: data.ImageData, network: Partial) -> Denoiser
     method = Method(COSINE, loss, consistent, ema=config.optim.ema)
     run = StudentRun(config.optim.build, batches, config.loop, config.workdir, jax.random.key(config.seed))
     params = run.fit("student", method, graft(told, params))
-    save_params(config.workdir / "ema.safetensors", params)
+    save_params(config.workdir / "ema.safetensors", params, dtype="float16")
     return consistent(COSINE, Partial(apply, params))
 
 

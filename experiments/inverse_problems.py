@@ -38,10 +38,10 @@ from tyro.conf import Suppress
 
 import diffjax as dj
 from diffjax import corrections, data, guidance, nn, operators, plots, times
+from diffjax.formats import load_params
 from diffjax.operators import Measurement, Misfit
 from diffjax.runs import experiment, image_run, judges
 from diffjax.typing import Denoiser, Sampler
-from diffjax.weights import load_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks"
 SDE = dj.VP()

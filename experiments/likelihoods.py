@@ -45,11 +45,11 @@ import diffjax as dj
 from diffjax import data, precondition, times
 from diffjax.arrays import flat_mean
 from diffjax.elbo import Decoder, discretised_gaussian, gaussian_density, level_softmax, prior_kl
+from diffjax.formats import load_params
 from diffjax.losses import DSM, weightings
 from diffjax.nn import presets
 from diffjax.runs import experiment, judges
 from diffjax.typing import SDE, Denoiser
-from diffjax.weights import load_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
 

@@ -46,14 +46,13 @@ from jax import Array
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import corrections, data, guidance, metrics, nn, operators, plots, times
+from diffjax import corrections, data, guidance, metrics, nn, operators, plots, pretrained, times
 from diffjax.data import packages
 from diffjax.data.pictures import read_square
-from diffjax.nn import pretrained
+from diffjax.formats import load_params
 from diffjax.operators import Measurement, Misfit
 from diffjax.runs import experiment, image_run, judges
 from diffjax.typing import Denoiser, Sampler
-from diffjax.weights import load_params
 
 ROOT = Path(__file__).parents[1]
 CLIP = nn.CLIP(nn.Classifier(128, multipliers=(1, 2, 4), dropout=0.1))  # the guide

@@ -30,9 +30,9 @@ from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
 from diffjax import data, nn, times, train
+from diffjax.formats import load_params, save_params
 from diffjax.losses import CrossEntropy
 from diffjax.runs import experiment, image_run
-from diffjax.weights import load_params, save_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def main(config: Config) -> dict[str, Any]:
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
     state, summary = train.fit(step, state, batches, config.workdir, config.loop)
-    save_params(config.workdir / "ema.safetensors", state.ema[0])
+    save_params(config.workdir / "ema.safetensors", state.ema[0], dtype="float16")
     summary |= {"parameters": train.count(params), **accuracy(config, loss, state.ema[0], images)}
     experiment.finish(config.workdir, summary)
     return summary

@@ -41,10 +41,10 @@ from matplotlib.figure import Figure
 
 import diffjax as dj
 from diffjax import data, metrics, precondition, samplers, times
+from diffjax.formats import load_params
 from diffjax.nn import presets
 from diffjax.runs import experiment
 from diffjax.typing import SDE, Denoiser, Sampler
-from diffjax.weights import load_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
 

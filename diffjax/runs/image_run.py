@@ -24,11 +24,11 @@ from diffjax import data, plots, precondition, samplers, times, train
 from diffjax.runs import experiment, judges
 from diffjax.data import folder
 from diffjax.data.image_data import ImageData
+from diffjax.formats import load_params, save_params
 from diffjax.nn import presets
 from diffjax.samplers import DDIM
 from diffjax.sde import VP
 from diffjax.typing import SDE, Denoiser, Loss, PyTree, Sampler
-from diffjax.weights import load_params, save_params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def run(config: ImageRun, model: Model, judge: Judge | None = None) -> dict[str,
         return {"ema": plots.image_grid(generate(config, model, state.ema[0], 36, images.shape))}
 
     state, summary = train.fit(step, state, model.batches or batches, config.workdir, config.loop, grid)
-    save_params(config.workdir / "ema.safetensors", state.ema[0])
+    save_params(config.workdir / "ema.safetensors", state.ema[0], dtype="float16")
     summary |= {"parameters": train.count(params), "data": images.name, **measure(config, model, images, state.ema[0])}
     summary |= judge(images, state.ema[0]) if judge else {}
     experiment.finish(config.workdir, summary)

@@ -13,17 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from diffjax import metrics, operators
+from diffjax import metrics, operators, pretrained
 from diffjax.arrays import example_keys
 from diffjax.data import ImageData, batches, packages, to_float
+from diffjax.formats import load_params
 from diffjax.likelihood import bits_per_dim, log_likelihood
 from diffjax.metrics.features import SmallClassifier
-from diffjax.nn import pretrained
-from diffjax.nn.pretrained import face
+from diffjax.pretrained import face
 from diffjax.samplers import sample
 from diffjax.sde import prior_sample
 from diffjax.typing import SDE, Denoiser, Key, Sampler
-from diffjax.weights import load_params
 
 
 def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:

@@ -16,10 +16,10 @@ from jax.tree_util import Partial
 import diffjax as dj
 from diffjax import data, nn, train
 from diffjax.data.image_data import ImageData
+from diffjax.formats import load_params, save_params
 from diffjax.nn import presets
 from diffjax.runs import judges
 from diffjax.runs.student_run import evaluations
-from diffjax.weights import load_params, save_params
 
 NET = nn.MLP(width=8, depth=1)  # points for images where there is nothing to see
 POINTS = (2,)
@@ -100,7 +100,7 @@ def test_a_small_table(few_step, tmp_path, monkeypatch):
     monkeypatch.setattr(few_step, "MORE", ())
     monkeypatch.setattr(few_step, "SOLVERS", dict(list(few_step.SOLVERS.items())[:1]))
     teacher = tmp_path / "teacher.safetensors"
-    save_params(teacher, params, dtype=None)
+    save_params(teacher, params)
     loop = train.LoopConfig(steps=6, log_every=6, checkpoint_every=6, sample_every=0)
     config = few_step.Config(teacher, methods=("PD",), teacher_steps=2, loop=loop)
     config = dataclasses.replace(config, batch_size=4, samples=113, workdir=tmp_path / "run")

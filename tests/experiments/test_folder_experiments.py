@@ -12,13 +12,13 @@ from jax.tree_util import Partial
 from PIL import Image
 
 import diffjax as dj
-from diffjax import data, metrics, nn
+from diffjax import data, metrics, nn, pretrained
 from diffjax.data import folder, packages
+from diffjax.formats import load_params, save_params
 from diffjax.metrics.features import SmallClassifier
-from diffjax.nn import presets, pretrained
-from diffjax.nn.pretrained import face
+from diffjax.nn import presets
+from diffjax.pretrained import face
 from diffjax.runs import experiment, image_run, judges
-from diffjax.weights import load_params, save_params
 
 SIZE = 16
 COLOURS = {"red": (230, 20, 30), "blue": (20, 40, 220)}
