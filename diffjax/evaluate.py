@@ -16,7 +16,7 @@ from jax import Array
 from diffjax import metrics, operators
 from diffjax.arrays import example_keys
 from diffjax.data import ImageData, batches, packages, to_float
-from diffjax.likelihood import bits_per_dim, log_likelihood
+from diffjax.likelihoods.ode import bits_per_dim, log_likelihood
 from diffjax.metrics.features import SmallClassifier
 from diffjax.nn import pretrained
 from diffjax.nn.pretrained import face

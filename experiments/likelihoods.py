@@ -44,7 +44,7 @@ from jax.tree_util import Partial
 import diffjax as dj
 from diffjax import data, evaluate, experiment, precondition, times
 from diffjax.arrays import flat_mean
-from diffjax.elbo import Decoder, discretised_gaussian, gaussian_density, level_softmax, prior_kl
+from diffjax.likelihoods.elbo import Decoder, discretised_gaussian, gaussian_density, level_softmax, prior_kl
 from diffjax.losses import DSM, weightings
 from diffjax.nn import presets
 from diffjax.typing import SDE, Denoiser

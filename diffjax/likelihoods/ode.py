@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import example_keys
-from diffjax.probes import Exact as Exact
-from diffjax.probes import Gaussian as Gaussian
-from diffjax.probes import Probes as Probes
-from diffjax.probes import Rademacher as Rademacher
-from diffjax.probes import check_probes
+from diffjax.likelihoods.probes import Exact as Exact
+from diffjax.likelihoods.probes import Gaussian as Gaussian
+from diffjax.likelihoods.probes import Probes as Probes
+from diffjax.likelihoods.probes import Rademacher as Rademacher
+from diffjax.likelihoods.probes import check_probes
 from diffjax.samplers.ode import check_arrival, cond_axes, integrate, one_cond
 from diffjax.sde import gaussian
 from diffjax.times.grids import check_times
