@@ -5,9 +5,9 @@
     (3) L_simple = E |eps - eps_hat|^2, the mean over an example's entries                  (Ho et al. Eq. 14)
 
 L_t is that of `likelihoods.elbo`, in bits per dimension. The value of `VLB` is T L_t: its expectation is the bound
-without the constant L_T. lambda multiplies that sum, so the paper's 0.001 is a weight of T/1000 on a single term. Times are
-integers with s = t - 1, as on a `BetaTable`; under a law that is not uniform, such as `times.LossSecondMoment`, each
-term is multiplied by the law's `weight(t)`.
+without the constant L_T. lambda multiplies that sum, so the paper's 0.001 is a weight of T/1000 on a single term.
+Times are integers with s = t - 1, as on a `BetaTable`; under a law that is not uniform, such as
+`times.LossSecondMoment`, each term is multiplied by the law's `weight(t)`.
 """
 
 import math
