@@ -82,6 +82,8 @@ from diffjax.sde import gaussian as gaussian
 from diffjax.sde import prior_logp as prior_logp
 from diffjax.sde import prior_sample as prior_sample
 from diffjax.sde import rescale as rescale
+from diffjax.typing import pytree as pytree
+from diffjax.typing import static as static
 
 LAZY = ("data", "metrics", "plots", "train")  # they take a second to import, and samplers do without them
 
