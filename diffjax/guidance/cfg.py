@@ -52,7 +52,8 @@ def cfg(denoise: Denoiser, scale: Any, null: Cond = None, *, rescale: Any = None
 def cfg_of_scale(denoise: Denoiser, null: Cond = None) -> Denoiser:
     """Classifier-free guidance whose scale is an entry of the condition, {"scale": [B], ...}; `denoise` gets the rest.
 
-    The teacher of a student that is conditioned on the scale (Meng et al. 2023, "On distillation of guided diffusion models").
+    The teacher of a student that is conditioned on the scale (Meng et al. 2023, "On distillation of guided diffusion
+    models").
     """
     return Partial(_cfg_of_scale, as_partial(denoise), null)
 

@@ -20,7 +20,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.checks import check_count, check_has, check_pictures
-from diffjax.weights import load_params
+from diffjax.formats import load_params
 
 FeatureFn = Callable[[Any], np.ndarray]
 FASHION_WEIGHTS = Path(__file__).with_name("fashion_features.safetensors")

@@ -1,7 +1,8 @@
 """Features of RGB images from an ImageNet network, EfficientNet-Lite0 (`make data` fetches it).
 
 Its fifth stage, 112 maps, averaged over the whole image or over each of n x n parts. For Fréchet distances the whole is
-right: 112 numbers need few images, where the last layer's 1280 would need thousands. For a judge the parts say where things are.
+right: 112 numbers need few images, where the last layer's 1280 would need thousands. For a judge the
+parts say where things are.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from jax.tree_util import Partial
 
 from diffjax.data.packages import find
 from diffjax.metrics.features import FeatureFn, batched
-from diffjax.nn.pretrained import EFFICIENTNET_LITE0, load_efficientnet_lite0
+from diffjax.pretrained import EFFICIENTNET_LITE0, load_efficientnet_lite0
 
 SIDE = 96  # what images are enlarged or shrunk to; the stage's maps are then 6 x 6
 
