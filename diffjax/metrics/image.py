@@ -46,10 +46,14 @@ def ssim(x: Array, y: Array, value_range: float = 2.0) -> Array:
     x, y = _checked(x, y, value_range)
     if min(x.shape[1:3]) < len(WINDOW):
         raise ValueError(f"SSIM's window is {len(WINDOW)} pixels wide, the images are {x.shape[1:3]}")
-    m_x, m_y, xx, yy, xy = map(_windowed, (x, y, x * x, y * y, x * y))
+    a, b = (z.mean((1, 2), keepdims=True) for z in (x, y))
+    dx, dy = x - a, y - b  # variances are those of the differences: the squares of large means would cancel
+    m_x, m_y, xx, yy, xy = map(_windowed, (dx, dy, dx * dx, dy * dy, dx * dy))
+    variances, covariance = xx - m_x**2 + yy - m_y**2, xy - m_x * m_y
+    m_x, m_y = a + m_x, b + m_y
     c1, c2 = (0.01 * value_range) ** 2, (0.03 * value_range) ** 2
-    top = (2 * m_x * m_y + c1) * (2 * (xy - m_x * m_y) + c2)
-    return flat_mean(top / ((m_x**2 + m_y**2 + c1) * (xx - m_x**2 + yy - m_y**2 + c2)))
+    top = (2 * m_x * m_y + c1) * (2 * covariance + c2)
+    return flat_mean(top / ((m_x**2 + m_y**2 + c1) * (variances + c2)))
 
 
 def _windowed(x: Array) -> Array:
