@@ -34,10 +34,7 @@ def batches(
     seed: int = 0,
     *,
     start_step: int = 0,
-    flip: bool = False,
-    dequantise: bool = False,
-    shard: tuple[int, int] = (0, 1),
-    as_is: bool = False,
+    **options: Any,
 ) -> Iterator[Batch]:
     """Endless batches from number `start_step` on: {"image": float32 [B, H, W, C], "label": int32 [B], ...}.
 
@@ -45,13 +42,12 @@ def batches(
         data.batches(images, labels, 64, seed=0)
         data.batches({"image": images, "text": vectors, "mask": masks}, batch_size=64, seed=0)
 
-    Arguments are those of `dataset`. Two batches are made ahead by a background thread.
+    Arguments and options (flip, dequantise, shard, as_is) are those of `dataset`. Two batches are made ahead by a background thread.
 
     Raises:
       TypeError, ValueError: as `dataset`; or `start_step` is negative.
     """
     check_count("start_step", start_step, 0)
-    options: dict[str, Any] = dict(flip=flip, dequantise=dequantise, shard=shard, as_is=as_is)
     steps = dataset(images, labels, batch_size, seed, **options)
     return iter(steps[start_step:].to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 
