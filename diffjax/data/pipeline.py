@@ -42,7 +42,8 @@ def batches(
         data.batches(images, labels, 64, seed=0)
         data.batches({"image": images, "text": vectors, "mask": masks}, batch_size=64, seed=0)
 
-    Arguments and options (flip, dequantise, shard, as_is) are those of `dataset`. Two batches are made ahead by a background thread.
+    Arguments and options (flip, dequantise, shard, as_is) are those of `dataset`. A background thread makes two batches
+    ahead.
 
     Raises:
       TypeError, ValueError: as `dataset`; or `start_step` is negative.

@@ -20,9 +20,25 @@ def test_digits_are_split_once_and_for_all():
     assert a.shape == (8, 8, 1) and a.n_classes == 10
 
 
-def test_unknown_name_lists_the_choices():
+def test_unknown_names_and_sizes_say_what_to_write(tmp_path):
     with pytest.raises(ValueError, match="unknown data set 'mnist'; choose one of auto, fashion_mnist, digits"):
         load("mnist")
+    near = {"mnist": "fashion_mnist", "Digits": "digits", "CIFAR-10": "cifar10", "face": "faces", "emojis": "emoji"}
+    for name, meant in near.items():
+        for call in (load, image_shape):
+            with pytest.raises(ValueError, match=f"Did you mean '{meant}'"):
+                call(name)
+    with pytest.raises(ValueError, match=r"Did you mean data\.load\('folder', path="):
+        load(str(tmp_path))
+    with pytest.raises(ValueError, match=r"a folder are data\.load\('folder', path="):
+        load(tmp_path)
+    with pytest.raises(ValueError, match=r"unknown data set 'x9'; choose one of .*folder$"):
+        load("x9")
+    for name in ("digits", "emoji", "faces", "olivetti"):
+        with pytest.raises(TypeError, match="size must be an integer"):
+            load(name, size=32.0)
+    with pytest.raises(ValueError, match="needs the path of the folder"):
+        load("folder", path="")
 
 
 def test_auto_falls_back_with_a_notice(monkeypatch, capsys):

@@ -12,11 +12,11 @@ from jax.tree_util import Partial
 from PIL import Image
 
 import diffjax as dj
-from diffjax import data, evaluate, experiment, image_run, metrics, nn
+from diffjax import data, evaluate, experiment, image_run, metrics, nn, pretrained
 from diffjax.data import folder, packages
 from diffjax.formats import load_params, save_params
 from diffjax.metrics.features import SmallClassifier
-from diffjax.nn import presets, pretrained
+from diffjax.nn import presets
 from diffjax.pretrained import face
 
 SIZE = 16
