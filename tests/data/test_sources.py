@@ -72,6 +72,16 @@ def test_image_data_checks_itself():
     parts = (d.train_images, d.train_labels, d.test_images, d.test_labels)
     with pytest.raises(ValueError, match=r"x, train split: images must be uint8"):
         ImageData("x", parts[0].astype(np.float32), *parts[1:], d.class_names)
+    for change, message in (
+        ((parts[0].tolist(), *parts[1:], d.class_names), "x, train split: images and labels must be NumPy arrays"),
+        ((parts[0], parts[1] * 1.0, *parts[2:], d.class_names), "labels must be integers, got float64"),
+        ((*parts, list(d.class_names)), "class_names must be a tuple of strings"),
+        ((*parts, "0123456789"), "class_names must be a tuple of strings"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            ImageData("x", *change)
+    with pytest.raises(ValueError, match="two classes have the same name"):
+        ImageData("x", *parts, (*d.class_names[:9], "0"))
     with pytest.raises(ValueError, match="257 images, but labels of shape"):
         ImageData("x", *parts[:3], parts[3][:-1], d.class_names)
     with pytest.raises(ValueError, match=r"outside 0\.\.8"):
