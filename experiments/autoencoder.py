@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import OmitArgPrefixes
 
-from diffjax import data, experiment, image_run, losses, metrics, nn, plots, train
+from diffjax import data, losses, metrics, nn, plots, train
 from diffjax.formats import save_params
+from diffjax.runs import experiment, image_run
 
 
 @dataclasses.dataclass(frozen=True)

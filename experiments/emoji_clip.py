@@ -37,10 +37,11 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, image_run, metrics, nn, precondition, pretrained, times, train
+from diffjax import data, metrics, nn, precondition, pretrained, times, train
 from diffjax.data import packages
 from diffjax.formats import save_params
 from diffjax.losses import InfoNCE
+from diffjax.runs import experiment, image_run
 from diffjax.typing import Denoiser
 
 

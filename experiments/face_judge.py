@@ -33,8 +33,9 @@ import optax
 from jax import Array
 from tyro.conf import OmitArgPrefixes
 
-from diffjax import data, experiment, metrics, train
+from diffjax import data, metrics, train
 from diffjax.formats import save_params
+from diffjax.runs import experiment
 from diffjax.typing import Key, PyTree, pytree, static
 
 PEOPLE = 30  # of Olivetti's 40, for training

@@ -39,11 +39,11 @@ import tyro
 from jax import Array
 from tqdm import tqdm
 
-from diffjax import image_run
 from diffjax.data import batches, to_float
 from diffjax.data.image_data import ImageData
 from diffjax.formats import load_params, save_params
 from diffjax.metrics.features import FASHION_WEIGHTS, SmallClassifier
+from diffjax.runs import image_run
 from diffjax.typing import Key, PyTree
 
 

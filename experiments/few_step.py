@@ -34,25 +34,13 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import (
-    data,
-    evaluate,
-    experiment,
-    flow_maps,
-    image_run,
-    losses,
-    nn,
-    plots,
-    precondition,
-    pretrained,
-    times,
-    train,
-)
+from diffjax import data, flow_maps, losses, nn, plots, precondition, pretrained, times, train
 from diffjax.data import packages
 from diffjax.formats import load_params, save_params
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
-from diffjax.student_run import EqualNoise, Method, StudentRun, evaluations
+from diffjax.runs import experiment, image_run, judges
+from diffjax.runs.student_run import EqualNoise, Method, StudentRun, evaluations
 from diffjax.typing import Denoiser, PyTree, Sampler
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks"
@@ -192,7 +180,7 @@ def main(config: Config) -> dict[str, Any]:
     world = World(network.func.__self__, network.args[0], config.add)
     native = precondition.from_v(VP, network)
     methods = {name: METHODS[name](world) for name in config.methods}
-    judge = evaluate.judge(images)
+    judge = judges.judge(images)
     if judge is None or config.samples <= 112:
         raise SystemExit(f"{images.name} needs more than 112 samples and a network to judge them; see `make data`")
     d.halvings(steps(config.teacher_steps))

@@ -29,9 +29,10 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, image_run, nn, times, train
+from diffjax import data, nn, times, train
 from diffjax.formats import load_params, save_params
 from diffjax.losses import CrossEntropy
+from diffjax.runs import experiment, image_run
 
 
 @dataclasses.dataclass(frozen=True)
