@@ -86,29 +86,29 @@ def dataset(
     """
     fields = read_fields(images, labels, as_is)
     count = len(jax.tree.leaves(fields)[0])
-    check_sizes(count, batch_size, seed, shard)
-    pictures = fields.get("image")
+    size = check_sizes(count, batch_size, seed, shard)
+    pictures: Any = fields.get("image")
     if (flip or dequantise) and not isinstance(pictures, np.ndarray):
         raise ValueError("flip and dequantise are for the field 'image', but there is none")
     if dequantise and pictures.dtype != np.uint8:
         raise TypeError(f"dequantise needs uint8 images, got {pictures.dtype}")
     index, of = shard
-    part = slice(index * batch_size // of, (index + 1) * batch_size // of)
+    part = slice(index * size // of, (index + 1) * size // of)
 
     def fetch(rows: np.ndarray, rng: np.random.Generator) -> Batch:
         batch = jax.tree.map(lambda x: _plain(x[rows[part]]), fields)
         if dequantise:  # random numbers are drawn for the whole batch, and then the shard takes its own
-            u = rng.random((batch_size, *pictures.shape[1:]), np.float32)
+            u = rng.random((size, *pictures.shape[1:]), np.float32)
             batch["image"] = (batch["image"].astype(np.float32) + u[part]) / 128 - 1
         elif pictures is not None and pictures.dtype == np.uint8:
             batch["image"] = batch["image"].astype(np.float32) / np.float32(127.5) - 1
         if flip:
-            mirrored = rng.random(batch_size)[part] < 0.5
+            mirrored = rng.random(size)[part] < 0.5
             batch["image"][mirrored] = batch["image"][mirrored, :, ::-1]
         return batch
 
     indices = grain.MapDataset.range(count).seed(int(seed)).shuffle().repeat(ENDLESS // count + 1)
-    return indices.batch(int(batch_size), batch_fn=np.array).random_map(fetch)
+    return indices.batch(size, batch_fn=np.array).random_map(fetch)
 
 
 def _plain(x: np.ndarray) -> np.ndarray:
@@ -161,8 +161,8 @@ def _labels(labels: Any, n: int) -> np.ndarray:
     return labels.astype(np.int32)
 
 
-def check_sizes(n: int, batch_size: Any, seed: Any, shard: Any) -> None:
-    """Raise the errors that `dataset` promises of its numbers, for n examples."""
+def check_sizes(n: int, batch_size: Any, seed: Any, shard: Any) -> int:
+    """The batch size; raise the errors that `dataset` promises of its numbers, for n examples."""
     if batch_size is None:
         raise TypeError("batch_size is missing: write data.batches(images, labels, batch_size=..., seed=...)")
     check_count("batch_size", batch_size, 0)
@@ -176,3 +176,4 @@ def check_sizes(n: int, batch_size: Any, seed: Any, shard: Any) -> None:
     index, count = shard
     if not 0 <= index < count or batch_size % count:
         raise ValueError(f"shard (index, count) = {shard} does not divide a batch of {batch_size} evenly")
+    return int(batch_size)

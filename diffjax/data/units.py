@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 AS_IS = "pass as_is=True if these are no pictures but latents or features, which are taken as they are"
 
@@ -49,7 +49,7 @@ def as_array(name: str, value: Any) -> np.ndarray:
     Raises:
       TypeError: it is no array: None, a number of JAX that is being traced, a list of lists of unequal lengths.
     """
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         raise TypeError(f"{name} must be an array of known values, not one that JAX is tracing: call this outside jit")
     try:
         array = np.asarray(value)

@@ -209,13 +209,13 @@ def test_shapes_that_are_no_channels_first(shape):
 def test_small_sets_epochs_and_restarts(n, batch_size):
     """Each epoch has every example once, across the borders of batches; every start gives the same batches."""
     images, options = IMAGES[:n], {"flip": True, "dequantise": True}
-    whole = list(itertools.islice(batches(images, LABELS[:n], batch_size, 5, **options), 4 * n))
+    whole = list(itertools.islice(batches(images, LABELS[:n], batch_size, 5, **options), 2 * n))
     seen = np.concatenate([batch["label"] for batch in whole])
-    for epoch in range(4 * batch_size):
+    for epoch in range(2 * batch_size):
         np.testing.assert_array_equal(np.sort(seen[epoch * n : (epoch + 1) * n]), np.arange(n))
-    if n > 2:
-        assert len({tuple(seen[epoch * n : (epoch + 1) * n]) for epoch in range(4 * batch_size)}) > 1
-    for start in (1, n, 3 * n - 1):
+    if n > 3:  # of three examples two epochs may well agree
+        assert len({tuple(seen[epoch * n : (epoch + 1) * n]) for epoch in range(2 * batch_size)}) > 1
+    for start in (1, n, 2 * n - 1):
         again = next(batches(images, LABELS[:n], batch_size, 5, start_step=start, **options))
         assert equal(again, whole[start])
     shards = [dataset(images, LABELS[:n], batch_size, 5, shard=(k, batch_size), **options) for k in range(batch_size)]

@@ -1,4 +1,6 @@
 import hashlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,3 +138,13 @@ def test_default_data_dir(monkeypatch, tmp_path):
     assert default_data_dir() == tmp_path
     monkeypatch.delenv("DIFFJAX_DATA")
     assert default_data_dir().parts[-2:] == (".cache", "diffjax")
+
+
+def test_the_page_on_data_is_right():
+    page = (Path(__file__).parents[2] / "experiments" / "DATA.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    names = {}
+    exec(code.replace('"fashion_mnist")', '"digits")'), names)
+    batch = names["batch"]
+    assert batch["image"].shape == (64, 8, 8, 1) and abs(batch["image"]).max() == 1 and batch["label"].dtype == np.int32
+    assert set(re.findall(r"^\| `(\w+)` \| (?:RGB|grey)", page, re.M)) == set(sources.NAMES) - {"auto"}
