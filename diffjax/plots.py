@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from diffjax.checks import check_count, check_number, check_pictures
-from diffjax.data.pipeline import to_uint8
+from diffjax.data.units import to_uint8
 
 
 def image_grid(x: Any, rows: int | None = None) -> np.ndarray:

@@ -6,7 +6,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.precondition import check_process
-from diffjax.typing import Cond, Denoiser, Time, as_partial, check_takes
+from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial, check_takes
 
 
 def corrected(denoise: Denoiser, *corrections: Callable) -> Denoiser:
@@ -25,6 +25,13 @@ def corrected(denoise: Denoiser, *corrections: Callable) -> Denoiser:
         if hasattr(correction, "sde"):
             check_process(denoise, correction.sde)
     return Partial(_corrected, as_partial(denoise), tuple(as_partial(c) for c in corrections))
+
+
+def corrected_prediction(
+    prediction: Callable, corrections: tuple[Callable, ...], sde: SDE, network: Callable
+) -> Denoiser:
+    """`corrected(prediction(sde, network), *corrections)`: a `Model`'s prediction, if the first two are bound."""
+    return corrected(prediction(sde, network), *corrections)
 
 
 def _corrected(denoise, corrections, x: Array, t: Time, cond: Cond = None) -> Array:

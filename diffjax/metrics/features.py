@@ -23,7 +23,7 @@ from diffjax.checks import check_count, check_has, check_pictures
 from diffjax.formats import load_params
 
 FeatureFn = Callable[[Any], np.ndarray]
-FASHION_WEIGHTS = Path(__file__).with_name("fashion_features.safetensors")
+FASHION_WEIGHTS = Path(__file__).parents[1] / "weights" / "fashion-classifier.safetensors"
 
 
 class SmallClassifier(nn.Module):
