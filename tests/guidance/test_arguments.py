@@ -150,7 +150,7 @@ LOGITS = guidance.classifier(DENOISE, VP, guidance.label_log_prob(lambda x, t: x
         (guidance.compose(OF_VP, [COND], [2.0]), None, "the denoiser ignores its condition"),
         (LOGITS, {"label": jnp.array([0, 1, 2, 3])}, r"labels of 3 classes lie in 0 ... 2, got \[0 1 2 3\]"),
         (LOGITS, {"label": -1}, "labels of 3 classes"),
-        (LOGITS, {"label": jnp.zeros(3, int)}, r"labels are integers \[4\], got int32 of shape \(3,\)"),
+        (LOGITS, {"label": jnp.zeros(3, int)}, "3,.* for 4 examples"),
         (LOGITS, {"label": jnp.ones(4)}, "labels are integers"),
         (LOGITS, {"text": 1}, 'needs cond = {"label"'),
     ],
