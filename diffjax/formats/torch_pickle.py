@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.nn.pretrained.files import read
+from diffjax.files import read
 
 MAGIC = 0x1950A86A20F9469CFC6C
 DTYPES = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffjax.nn.pretrained.wordpiece import LONGEST_WORD, pieces, tokenize, words
+from diffjax.text.wordpiece import LONGEST_WORD, pieces, tokenize, words
 
 VOCAB = [
     "[PAD]",

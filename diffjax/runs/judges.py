@@ -1,4 +1,4 @@
-"""Judging an image model: samples in batches, distances beside their floors, bits per dimension, captions, styles."""
+"""Judging an image model: distances beside their floors, bits per dimension, classes, captions, styles."""
 
 from __future__ import annotations
 
@@ -13,63 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from diffjax import metrics, operators
+from diffjax import metrics, operators, pretrained
 from diffjax.arrays import example_keys
 from diffjax.data import ImageData, batches, packages, to_float
+from diffjax.formats import load_params
 from diffjax.likelihoods.ode import bits_per_dim, log_likelihood
 from diffjax.metrics.features import SmallClassifier
-from diffjax.nn import pretrained
-from diffjax.nn.pretrained import face
+from diffjax.pretrained import face
 from diffjax.samplers import sample
 from diffjax.sde import prior_sample
 from diffjax.typing import SDE, Denoiser, Key, Sampler
-from diffjax.weights import load_params
-
-
-def generate(
-    key: Key,
-    denoise: Denoiser,
-    sde: SDE,
-    sampler: Sampler,
-    ts: Array,
-    shape: tuple[int, ...],
-    batch_size: int = 128,
-) -> np.ndarray:
-    """Samples [n, ...] of the given shape, `batch_size` at a time; image i is the same for every n and batch size."""
-    chunks = [np.asarray(x) for _, x in _draws(key, denoise, sde, sampler, ts, shape, batch_size)]
-    return np.concatenate(chunks)[: shape[0]]
-
-
-def reflow_pairs(
-    key: Key,
-    denoise: Denoiser,
-    sde: SDE,
-    sampler: Sampler,
-    ts: Array,
-    shape: tuple[int, ...],
-    batch_size: int = 128,
-) -> dict[str, np.ndarray]:
-    """Samples and where they came from: {"noise", "image"}, each of the given shape; a batch for `losses.DSM`.
-
-    The noise is eps = x_T / sigma(T). Flow matching on such pairs of a deterministic sampler is a reflow: its ODE has
-    the same ends and straighter paths (Liu et al. 2023). The images are those of `generate`.
-    """
-    draws = _draws(key, denoise, sde, sampler, ts, shape, batch_size)
-    pairs = [(np.asarray(x / sde.sigma(sde.T)), np.asarray(x0)) for x, x0 in draws]
-    noise, image = (np.concatenate(chunks)[: shape[0]] for chunks in zip(*pairs, strict=True))
-    return {"noise": noise, "image": image}
-
-
-def _draws(key, denoise, sde, sampler, ts, shape, batch_size) -> Iterator[tuple[Array, Array]]:
-    """Batches (x at T, x at the end), all of one size, until there are shape[0] examples at least."""
-    n = shape[0]
-    batch_size = min(batch_size, n)
-    whole = -(-n // batch_size) * batch_size  # one compiled shape serves all batches
-    k_prior, k_steps = (example_keys(k, whole) for k in jax.random.split(key))
-    for i in range(0, n, batch_size):
-        part = slice(i, i + batch_size)
-        x = prior_sample(k_prior[part], sde, (batch_size, *shape[1:]))
-        yield x, sample(k_steps[part], denoise, sde, sampler, ts, x)
 
 
 def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:

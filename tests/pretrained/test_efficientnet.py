@@ -7,7 +7,7 @@ import pytest
 from numpy_layers import conv, depthwise, relu
 from torch_files import save_stream, save_zip, whole
 
-from diffjax.nn.pretrained import efficientnet, load_efficientnet_lite0
+from diffjax.pretrained import efficientnet, load_efficientnet_lite0
 
 FIRST_STRIDES = [1, 2, 2, 2, 1, 2, 1]
 REPEATS = [1, 2, 2, 3, 3, 4, 1]

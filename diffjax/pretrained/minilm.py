@@ -32,10 +32,10 @@ from jax.tree_util import Partial
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from diffjax.nn.pretrained.files import read
-from diffjax.nn.pretrained.wordpiece import Tokens, tokenize
+from diffjax.files import read
+from diffjax.parameters import compare
+from diffjax.text.wordpiece import Tokens, tokenize
 from diffjax.typing import PyTree
-from diffjax.weights import compare
 
 MINILM = ("all_minilm_l6_v2", "model.zip")  # package, file
 EPSILON = 1e-12  # of layer normalization

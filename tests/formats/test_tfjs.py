@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from diffjax.nn.pretrained.tfjs import load_manifest
+from diffjax.formats.tfjs import load_manifest
 
 Q8 = np.array([[0, 1, 255], [7, 100, 200]], np.uint8)
 Q16 = np.array([0, 65535], "<u2")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.nn.pretrained.files import read
+from diffjax.files import read
 
 STORED = {"float32": "<f4", "int32": "<i4"}
 QUANTISED = {"uint8": "u1", "uint16": "<u2"}

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 from numpy_layers import conv, depthwise, windows
 
-from diffjax.nn.pretrained import layers
+from diffjax.pretrained import layers
 
 
 def draw(*shape, seed=0):

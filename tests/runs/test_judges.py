@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import diffjax as dj
-from diffjax import evaluate, metrics, times
+from diffjax import metrics, samplers, times
+from diffjax.runs import judges
 from diffjax.data import batches, load
 from diffjax.losses import DSM, weightings
 
@@ -19,7 +20,7 @@ def digits():
 def test_image_i_is_the_same_for_every_number_and_batch_size(key):
     sde = dj.VP()
     denoise, ts = lambda x, t, cond: jnp.tanh(x), times.uniform(sde, 3)
-    draw = lambda n, size: evaluate.generate(key, denoise, sde, dj.DDIM(1.0), ts, (n, 4, 4, 1), size)  # noqa: E731
+    draw = lambda n, size: samplers.generate(key, denoise, sde, dj.DDIM(1.0), ts, (n, 4, 4, 1), size)  # noqa: E731
     many = draw(7, 3)
     assert many.shape == (7, 4, 4, 1)
     np.testing.assert_allclose(draw(2, 128), many[:2], rtol=1e-5, atol=1e-6)
@@ -30,9 +31,9 @@ def test_reflow_straightens_a_gaussian(x64, key):
     sde, m, root = dj.Flow(), jnp.array([1.0, -0.5]), jnp.array([[0.7, 0.2], [0.2, 0.3]])
     world = dj.GaussianMixture(jnp.ones(1), m[None], (root @ root)[None])
     ts = times.uniform(sde, 128)
-    pairs = evaluate.reflow_pairs(key, world.denoiser(sde), sde, dj.Heun(), ts, (50, 2), batch_size=20)
+    pairs = samplers.reflow_pairs(key, world.denoiser(sde), sde, dj.Heun(), ts, (50, 2), batch_size=20)
     np.testing.assert_array_equal(
-        pairs["image"], evaluate.generate(key, world.denoiser(sde), sde, dj.Heun(), ts, (50, 2))
+        pairs["image"], samplers.generate(key, world.denoiser(sde), sde, dj.Heun(), ts, (50, 2))
     )
     np.testing.assert_allclose(pairs["image"], m + pairs["noise"] @ root, atol=1e-3)
 
@@ -60,14 +61,14 @@ def test_reflow_straightens_a_gaussian(x64, key):
 
 def test_the_noise_of_a_pair_has_unit_variance(key):
     sde = dj.EDM()
-    pairs = evaluate.reflow_pairs(key, lambda x, t, cond: 0 * x, sde, dj.DDIM(), times.karras(sde, 2), (500, 4))
+    pairs = samplers.reflow_pairs(key, lambda x, t, cond: 0 * x, sde, dj.DDIM(), times.karras(sde, 2), (500, 4))
     assert abs(pairs["noise"].std() - 1) < 4 / np.sqrt(4000) and not pairs["image"].any()
 
 
 def test_real_images_are_at_the_floor_and_noise_is_not(digits, key):
     images = digits.train_images[:300] / 127.5 - 1
-    near = evaluate.distances(digits, images.astype(np.float32))
-    far = evaluate.distances(digits, np.asarray(jax.random.normal(key, images.shape)))
+    near = judges.distances(digits, images.astype(np.float32))
+    far = judges.distances(digits, np.asarray(jax.random.normal(key, images.shape)))
     assert near["count"] == far["count"] == 257  # the test set's size
     assert near["fd"] < 2 * near["fd_floor"] < far["fd"]
 
@@ -81,17 +82,17 @@ def test_bits_of_the_data_s_own_gaussian(digits):
     def denoise(x, t, cond=None):
         return law.denoise(sde, x.reshape(len(x), -1), t).reshape(x.shape)
 
-    result = evaluate.bits(jax.random.key(0), denoise, sde, digits, 8, tol=1e-3)
+    result = judges.bits(jax.random.key(0), denoise, sde, digits, 8, tol=1e-3)
     batch = next(batches(digits.test_images, digits.test_labels, 8, seed=0, dequantise=True))["image"]
     exact = dj.bits_per_dim(law.log_prob(jnp.asarray(batch).reshape(8, -1)), 64).mean()
     # one Rademacher probe for each of 8 images; its error is far below the 0.3 bits allowed here
     assert abs(result["bits_per_dim"] - float(exact)) < 0.3
-    assert evaluate.bits(jax.random.key(0), denoise, sde, digits, 0) == {}
+    assert judges.bits(jax.random.key(0), denoise, sde, digits, 0) == {}
 
 
 def test_comparing_with_the_originals():
     x = jax.random.uniform(jax.random.key(0), (3, 28, 28, 1), minval=-1.0)
-    compare = evaluate.compare(x)
+    compare = judges.compare(x)
     near, far = compare(x + 0.01), compare(x[::-1])
     assert near["psnr"] == pytest.approx(20 * np.log10(2 / 0.01), abs=1e-2)
     assert near["ssim"] > 0.95 > 0.5 > far["ssim"] and near["features"] < 0.01 < far["features"]

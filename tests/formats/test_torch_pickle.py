@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torch_files import Tensor, dumps, save_stream, save_zip, whole
 
-from diffjax.nn.pretrained.torch_pickle import load_state_dict
+from diffjax.formats.torch_pickle import load_state_dict
 
 ARRAYS = {
     "conv.weight": np.arange(24, dtype="<f4").reshape(2, 3, 4) / 7,

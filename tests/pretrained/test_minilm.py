@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from diffjax.nn.pretrained import Tokens, load_minilm, minilm, sentence_vectors
+from diffjax.pretrained import Tokens, load_minilm, minilm, sentence_vectors
 
 CONFIG = {
     "hidden_size": 12,
