@@ -11,7 +11,7 @@ from typing import Any
 
 from jax import Array
 
-from diffjax.checks import check_has
+from diffjax.checks import check_has, check_number
 from diffjax.constraints.arguments import check_denoises, check_measurement
 from diffjax.constraints.remember import moved, remember
 from diffjax.corrections import Project
@@ -52,7 +52,10 @@ class KeepEps:
 def ddnm(measurement: Measurement, eta: Any = 0.85) -> KeepEps:
     """DDNM (Wang et al. 2023, Algorithm 1): for measurements without noise. With noise `DDRM`, which is DDNM+.
 
-    Raises a TypeError where the operator has no decomposition.
+    Raises:
+      TypeError: the operator has no decomposition.
+      ValueError: eta does not lie in [0, 1].
     """
     check_measurement(measurement, "DDNM")
+    check_number("eta", eta, 0, 1)
     return KeepEps(Renoise(eta), Project(measurement))
