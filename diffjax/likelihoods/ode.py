@@ -107,8 +107,9 @@ def _estimate(keys, denoise, sde, x, cond, probes, t_min, tol) -> tuple[Estimate
         start = (x, jnp.zeros(len(vectors), x.dtype))
         (latent, products), nfe, arrived = integrate(slope, start, t_min, sde.T, tol, tol)
         integral, error = probes.trace(products)
-        prior = gaussian.prior_logp(sde, latent[None])[0].astype(x.dtype)
-        return Estimate(prior + integral, error, latent.astype(x.dtype), nfe), arrived
+        prior = gaussian.prior_logp(sde, latent[None])[0]
+        logp, error, latent = (a.astype(x.dtype) for a in (prior + integral, error, latent))
+        return Estimate(logp, error, latent, nfe), arrived
 
     return jax.vmap(one, in_axes=(0, 0, batch_axes(cond)))(keys, x, cond)
 

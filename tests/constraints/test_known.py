@@ -149,7 +149,7 @@ def test_errors(images, key):
         dj.sample(key, DENOISE, SDE, dj.TimeTravel(dj.DDIM()), climbing[::-1], images)
     with pytest.raises(TypeError, match="HDR lacks s"):
         dj.Known(dj.DDIM(), dj.Measurement(operators.HDR(), images))
-    with pytest.raises(ValueError, match=r"expected grey images \[B, H, W, 1\]"):
+    with pytest.raises(ValueError, match=r"expected images \[B, H, W, 1\]"):
         dj.colorize(dj.DDIM(), images)
     with pytest.raises(ValueError, match="1 where a pixel is known"):
         dj.inpaint(dj.DDIM(), images, 0.5 * jnp.ones((6, 6, 1)))
