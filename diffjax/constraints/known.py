@@ -1,4 +1,4 @@
-"""Replacement: what a measurement knows of the image is put in at every step, with the noise of that step.
+"""Replacement: the part of the image that a measurement gives is put in at every step, with the noise of that step.
 
     (1) V^T x_s <- alpha_s S^+ U^T y + sigma_s V^T z   where the singular value is positive
 
