@@ -43,12 +43,25 @@ from jax.tree_util import Partial
 from PIL import Image
 
 import diffjax as dj
-from diffjax import corrections, data, flow_maps, formats, guidance, losses, metrics, operators, parameters, plots, precondition
-from diffjax import times, train
-from diffjax.runs import experiment
+from diffjax import (
+    corrections,
+    data,
+    flow_maps,
+    formats,
+    guidance,
+    losses,
+    metrics,
+    operators,
+    parameters,
+    plots,
+    precondition,
+    times,
+    train,
+)
 from diffjax.losses import DSM, DropCondition, weightings
 from diffjax.losses import distillation as dist
 from diffjax.nn import MLP, UNet, presets
+from diffjax.runs import experiment
 
 CASES: list[tuple[str, str, Any, Any, tuple[str, ...]]] = []
 
@@ -1316,7 +1329,12 @@ for name, call, want, check in [
     ("save_params of a list", lambda: formats.save_params(tmp / "a", [np.ones(3)]), "error", None),
     ("save_params with a '/'", lambda: formats.save_params(tmp / "a", {"a/b": np.ones(3)}), "error", None),
     ("save_params of strings", lambda: formats.save_params(tmp / "a", {"a": "b"}), "error", None),
-    ("save_params beyond float16", lambda: formats.save_params(tmp / "a", {"a": np.full(3, 1e6)}, dtype="float16"), "error", None),
+    (
+        "save_params beyond float16",
+        lambda: formats.save_params(tmp / "a", {"a": np.full(3, 1e6)}, dtype="float16"),
+        "error",
+        None,
+    ),
     ("save_params of nothing", lambda: formats.save_params(tmp / "a", {}), "error", None),
     ("graft of another network", lambda: parameters.graft({"a": jnp.ones(3)}, {"b": jnp.ones(3)}), "error", None),
     (

@@ -1,4 +1,5 @@
 """DDIM inversion up to T where alpha(T) = 0: the end of the flow of N(0, 1/4) from (t, x) is known in closed form."""
+
 import sys
 
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ for sde in (dj.Flow(), dj.Cosine()):
     for sampler in (dj.DDIM(), dj.DPMpp2S(), dj.DPMpp2M()):
         z = np.asarray(dj.invert(denoise, sde, sampler, dj.times.uniform(sde, 400, low), x))
         if not np.allclose(z, right, rtol=0.05):
-            bad.append(f"{type(sde).__name__} {type(sampler).__name__} {z[0].tolist()}, not {right[0].round(3).tolist()}")
+            bad.append(
+                f"{type(sde).__name__} {type(sampler).__name__} {z[0].tolist()}, not {right[0].round(3).tolist()}"
+            )
 print("wrong: " + "; ".join(bad) if bad else "right: inverted to within 5 %")
 sys.exit(bool(bad))

@@ -1,4 +1,5 @@
 """float32 images (and bfloat16 ones) under jax_enable_x64: `sample` and `sample_ode` take them, log_likelihood must too."""
+
 import sys
 
 import jax
