@@ -61,7 +61,7 @@ from diffjax.samplers import ODESolution as ODESolution
 from diffjax.samplers import Renoise as Renoise
 from diffjax.samplers import ReverseDiffusion as ReverseDiffusion
 from diffjax.samplers import UniPC as UniPC
-from diffjax.samplers import encode as encode
+from diffjax.samplers import invert as invert
 from diffjax.samplers import sample as sample
 from diffjax.samplers import sample_ode as sample_ode
 from diffjax.sde import EDM as EDM

@@ -116,7 +116,7 @@ def there_and_back(config: Config, sde: SDE, denoise: Denoiser, x: Array) -> dic
     for name, sampler, grid in ("DDIM", dj.DDIM(), times.uniform), ("DPM++ 2M", dj.DPMpp2M(), times.uniform_logsnr):
         for n in config.encode:
             ts = grid(sde, n)
-            latent = dj.encode(denoise, sde, sampler, ts, x)
+            latent = dj.invert(denoise, sde, sampler, ts, x)
             error = flat_mean((dj.sample(jax.random.key(0), denoise, sde, sampler, ts, latent) - x) ** 2)
             result[f"{name}, encode {n}"] = float(error.mean())
             result[f"{name}, encode {n}, median"] = float(jnp.median(error))

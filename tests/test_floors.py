@@ -40,7 +40,8 @@ FLOORS = {
     "image_run": 5,
     "student_run": 5,
 }
-SHARED = {"drive", "ddim", "ode", "multistep", "remember"}  # what the files of one folder of solvers may share
+# what the files of one folder of solvers may share
+SHARED = {"arguments", "drive", "ddim", "ode", "multistep", "remember"}
 FILES = sorted(ROOT.glob("diffjax/**/*.py"))
 EVERY_FILE = FILES + sorted(ROOT.glob("experiments/**/*.py"))
 name = lambda path: str(path.relative_to(ROOT))  # noqa: E731
