@@ -6,6 +6,9 @@ x_0), `guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `lo
 (NCSNv2's choice of levels and steps), `oracle` (exact worlds), `train`, `data`, `metrics`.
 """
 
+import importlib
+import importlib.metadata
+
 from diffjax import annealing as annealing
 from diffjax import arrays as arrays
 from diffjax import constraints as constraints
@@ -78,3 +81,19 @@ from diffjax.sde import prior_logp as prior_logp
 from diffjax.sde import prior_sample as prior_sample
 from diffjax.sde import rescale as rescale
 from diffjax.sdedit import sdedit as sdedit
+from diffjax.typing import pytree as pytree
+from diffjax.typing import static as static
+
+LAZY = ("data", "metrics", "plots", "train")  # they take a second to import, and samplers do without them
+
+
+def __getattr__(name: str):
+    if name in LAZY:
+        return importlib.import_module(f"diffjax.{name}")
+    if name == "__version__":
+        return importlib.metadata.version("diffjax")
+    raise AttributeError(f"module 'diffjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LAZY, "__version__"})
