@@ -34,7 +34,7 @@ from diffjax.losses import DSM, Hybrid, weightings
 from diffjax.nn import presets
 from diffjax.typing import PyTree
 
-from_eps = partial(precondition.from_eps, c_noise=precondition.label)  # eps, and the labels 0, ..., T - 1
+from_eps = partial(precondition.from_eps, c_noise=precondition.time_index)  # eps, and the labels 0, ..., T - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def main(config: Config) -> dict[str, Any]:
         """The denoiser, its x_0 clipped to [-1, 1] as in both papers, and the variance's c: learned, or 0 (small)."""
         network, large = Partial(apply, params), 0.0
         if config.learned:
-            network, large = precondition.learned_range(sde, network, precondition.label)
+            network, large = precondition.learned_range(sde, network, precondition.time_index)
         # without clipping the cosine chain diverges: x_0 = (x - sigma eps)/alpha, and alpha_T = 5e-5
         return guidance.corrected(from_eps(sde, network), corrections.Clip()), large
 
