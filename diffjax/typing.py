@@ -49,6 +49,7 @@ def pytree(cls: type[T]) -> type[T]:
     if not isinstance(cls, type):
         raise TypeError(f"@pytree decorates a class, without parentheses; got {cls!r}")
     cls.__post_init__ = _checking_statics(getattr(cls, "__post_init__", None))  # type: ignore[attr-defined]
+    cls.__hash__ = _hash_of_fields  # type: ignore[method-assign]
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
@@ -69,6 +70,14 @@ def pytree(cls: type[T]) -> type[T]:
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
+
+
+def _hash_of_fields(self) -> int:
+    """By identity where a field is an array, so that `jax.jit(denoise)` takes an object with parameters."""
+    try:
+        return hash((type(self), *(getattr(self, field.name) for field in dataclasses.fields(self))))
+    except TypeError:
+        return object.__hash__(self)
 
 
 def _checking_statics(post_init: Callable | None) -> Callable:
@@ -168,7 +177,7 @@ class Network(Protocol):
 class Denoiser(Protocol):
     """The posterior mean E[x_0 | x_t], shaped like x.
 
-    One with an attribute `sde` must be run under that process (`precondition.check_process`); a function need not have it.
+    One with an attribute `sde` must be run under that process (`precondition.check_process`).
     """
 
     def __call__(self, x: Array, t: Time, cond: Cond = None) -> Array: ...

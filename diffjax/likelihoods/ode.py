@@ -19,6 +19,7 @@ from jax import Array
 from diffjax.arrays import example_keys
 from diffjax.conditions import batch_axes, one_example
 from diffjax.likelihoods.probes import Probes, Rademacher, check_probes
+from diffjax.precondition import check_process, check_start
 from diffjax.samplers.ode import check_arrival, integrate
 from diffjax.sde import gaussian
 from diffjax.times.grids import check_times
@@ -66,6 +67,8 @@ def estimate(
         raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
     check_probes(probes)
     check_times(t_min, sde)
+    check_process(denoise, sde)
+    check_start(denoise, sde.T)
     keys = example_keys(key, x.shape[0])
     result, arrived = _estimate(keys, as_partial(denoise), sde, x, cond, probes, t_min, tol)
     check_arrival(arrived)
