@@ -36,6 +36,7 @@ class FlowMap:
 
     def diagonal(self, x: Array, t: Time, cond: Cond = None) -> Array:
         """E[x_0 | x_t = x] of the process whose flow has the map's velocity: a Denoiser."""
+        x, t = operands(x, t)
         return like(x, gaussian.x0_from_velocity(self.sde, x, t, self.velocity(x, t, cond)))
 
     def to(self, s: Time = 0.0) -> Denoiser:

@@ -33,6 +33,7 @@ class ConsistencyTrajectory(FlowMap):
         return self.precondition(self.sde, Partial(_at_s, self.network, c_s))(x, t, cond)
 
     def velocity(self, x, t, cond=None):
+        x, t = operands(x, t)
         return like(x, gaussian.velocity_from_x0(self.sde, x, t, self.diagonal(x, t, cond)))
 
     def diagonal(self, x, t, cond=None):

@@ -8,7 +8,7 @@ from jax import Array
 
 from diffjax.arrays import bcast, like
 from diffjax.flow_maps.flow_map import FlowMap, as_flow_map
-from diffjax.precondition import check_process, check_sde
+from diffjax.precondition import check_process, check_sde, operands
 from diffjax.sde import gaussian
 from diffjax.times.grids import falling
 from diffjax.typing import SDE, Denoiser, as_partial, pytree
@@ -25,6 +25,7 @@ class DDIMStep(FlowMap):
         return gaussian.exponential_step(self.sde, x, t, s, self.diagonal(x, t, cond))
 
     def velocity(self, x, t, cond=None):
+        x, t = operands(x, t)
         return like(x, gaussian.velocity_from_x0(self.sde, x, t, self.diagonal(x, t, cond)))
 
     def diagonal(self, x, t, cond=None):

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+# what JAX says of `if c > 0` and `float(c)` for an array c [B]
+OF_ONE_NUMBER = ("truth value of an array", "Only scalar arrays can be converted")
+
 
 def operands(x: Any, *times: Any) -> tuple[Array, ...]:
     """x and times as arrays of floats, the times in float32 at least.
@@ -42,7 +45,11 @@ def evaluate(fn: Callable, what: str, *args: Any) -> Array:
         out = fn(*args)
     except (jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError) as error:
         raise TypeError(f"the {what} uses NumPy on an argument that JAX traces: use jax.numpy in its place") from error
-    except jax.errors.ConcretizationTypeError as error:
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, jax.errors.ConcretizationTypeError) and not any(
+            m in str(error) for m in OF_ONE_NUMBER
+        ):
+            raise
         raise TypeError(
             f"the {what} branches on a value that JAX traces, or makes a Python number of it: use jnp.where, "
             "jax.lax.cond or jax.numpy"

@@ -61,8 +61,7 @@ class NetworkDenoiser:
         wide = jnp.promote_types(x.dtype, jnp.float32)
 
         def F(x_in: Array) -> Array:
-            x_in = x_in.astype(x.dtype)
-            return like(x_in, evaluate(self.network, "network", x_in, c_noise, cond)).astype(wide)
+            return like(x_in, evaluate(self.network, "network", x_in.astype(x.dtype), c_noise, cond))
 
         return self.to_x0(self.sde, x.astype(wide), t, F).astype(x.dtype)
 
