@@ -89,13 +89,13 @@ class GaussianMixture:
 
     def log_prob_at(self, sde: SDE, x: Array, t: Time) -> Array:
         """log p_t(x) in nats, [B] (Eq. 1)."""
-        x = _points(x, self.means)
-        return logsumexp(self._joint(x, *_levels(sde, t))[0], axis=-1)
+        levels = _levels(sde, t)
+        return logsumexp(self._joint(_points(x, self.means), *levels)[0], axis=-1)
 
     def denoise(self, sde: SDE, x: Array, t: Time, cond: Cond = None) -> Array:
         """E[x_0 | x_t = x], [B, D] (Eq. 2)."""
-        x = _points(x, self.means)
         alpha, sigma = _levels(sde, t)
+        x = _points(x, self.means)
         # without noise x_0 is x/alpha: the rest is evaluated at another level, so that its gradient is finite
         log_joint, z, scales, basis, var = self._joint(x, alpha, jnp.where(jnp.square(sigma) == 0, 1, sigma))
         gain = jnp.asarray(alpha)[..., None, None] * scales / jnp.where(var == 0, 1, var)
@@ -269,14 +269,15 @@ class Empirical:
 
     def denoise(self, sde: SDE, x: Array, t: Time, cond: Cond = None) -> Array:
         """E[x_0 | x_t = x]: the data averaged with weights softmax(-|x - alpha data|^2 / 2 sigma^2); x/alpha at 0."""
+        levels = _levels(sde, t)
         x = _points(x, self.data)
         data = _wide(self.data).reshape(len(self.data), -1)
         flat = _wide(x).reshape(len(x), -1)
-        alpha, sigma = (bcast(c, flat) for c in _levels(sde, t))
+        alpha, sigma = (bcast(c, flat) for c in levels)
         # |x - alpha d|^2 without the term that all data share
         square = alpha * (alpha * (data**2).sum(-1) - 2 * flat @ data.T)
         weights = jax.nn.softmax(-0.5 * square / jnp.where(sigma**2 == 0, 1, sigma**2), axis=-1)
-        return _without_noise(x, *_levels(sde, t), (weights @ data).reshape(x.shape))
+        return _without_noise(x, *levels, (weights @ data).reshape(x.shape))
 
     def score(self, sde: SDE, x: Array, t: Time) -> Array:
         """grad log p_t(x), [B, ...]."""
@@ -329,14 +330,14 @@ class Boxes:
 
     def log_prob_at(self, sde: SDE, x: Array, t: Time) -> Array:
         """log p_t(x) in nats, [B] (Eq. 5); without noise that of the data, scaled by alpha."""
-        x, (alpha, sigma) = _points(x, self.lows), _levels(sde, t)
+        (alpha, sigma), x = _levels(sde, t), _points(x, self.lows)
         noisy = logsumexp(self._smeared(x, alpha, sigma)[0].sum(-1), axis=-1) - jnp.log(len(self.lows))
         safe = jnp.where(sigma == 0, alpha, 1)
         return jnp.where(sigma == 0, self.log_prob(x / bcast(safe, x)) - x.shape[1] * jnp.log(safe), noisy)
 
     def denoise(self, sde: SDE, x: Array, t: Time, cond: Cond = None) -> Array:
         """E[x_0 | x_t = x], [B, D]; without noise x/alpha."""
-        x, (alpha, sigma) = _points(x, self.lows), _levels(sde, t)
+        (alpha, sigma), x = _levels(sde, t), _points(x, self.lows)
         log_p, mean = self._smeared(x, alpha, sigma)
         weights = jax.nn.softmax(log_p.sum(-1), axis=-1)
         return _without_noise(x, alpha, sigma, jnp.einsum("bk,bkd->bd", weights, mean))
