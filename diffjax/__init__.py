@@ -39,6 +39,11 @@ from diffjax.likelihoods.elbo import ELBO as ELBO
 from diffjax.likelihoods.elbo import elbo as elbo
 from diffjax.likelihoods.ode import bits_per_dim as bits_per_dim
 from diffjax.likelihoods.ode import log_likelihood as log_likelihood
+from diffjax.model import Model as Model
+from diffjax.model import Trained as Trained
+from diffjax.model import load as load
+from diffjax.model import read_card as read_card
+from diffjax.model import save as save
 from diffjax.operators import Measurement as Measurement
 from diffjax.operators import measure as measure
 from diffjax.oracle import Boxes as Boxes
