@@ -11,6 +11,7 @@ A `Model` is a thin pytree over the pure functions of this package. `model.denoi
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,10 +31,10 @@ from diffjax.likelihoods.ode import log_likelihood
 from diffjax.parameters import compare, flatten
 from diffjax.samplers import DPMpp2M, Jump, default_grid, generate, invert, sample
 from diffjax.sde.gaussian import prior_sample
-from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, PyTree, Sampler, pytree, static
+from diffjax.typing import SDE, Cond, Key, PyTree, Sampler, pytree, static
 
 SHIPPED = Path(__file__).with_name("weights")
-IN_A_RUN = "model.safetensors"  # the file's name in the folder of a run
+IN_A_RUN = "ema.safetensors"  # the averaged parameters in the folder of a run
 
 
 @pytree
@@ -83,7 +84,7 @@ class Model:
         return cls(network, params, sde, prediction, tuple(x.shape[1:]), **fields)
 
     @property
-    def denoise(self) -> Denoiser | FlowMap:
+    def denoise(self) -> Any:
         """`(x, t, cond) -> E[x_0 | x_t]`; of a few-step model the flow map `(x, t, s, cond) -> x_s`."""
         return self.prediction(self.sde, Partial(apply_of(self.network), self.params))
 
@@ -143,13 +144,13 @@ class Model:
         return invert(self.denoise, self.sde, sampler, self._grid(sampler, steps), self._checked(x), cond)
 
     def _grid(self, sampler: Sampler, steps: int | Array | None) -> Array:
-        if steps is None or np.ndim(steps) == 0:
-            n = self.steps if steps is None else steps
-            check_count("steps", n)
-            return default_grid(sampler, self.sde, n)
-        return jnp.asarray(steps)
+        if steps is not None and np.ndim(steps):
+            return jnp.asarray(steps)
+        n: Any = self.steps if steps is None else steps
+        check_count("steps", n)
+        return default_grid(sampler, self.sde, n)
 
-    def _guided(self, sampler: Sampler, cond: Cond, scale: Any) -> Denoiser | FlowMap:
+    def _guided(self, sampler: Sampler, cond: Cond, scale: Any) -> Any:
         if scale is None:
             return self.denoise
         if cond is None:
@@ -178,7 +179,7 @@ class Trained:
     params: PyTree = dataclasses.field(metadata={"parameters": True})
     inputs: tuple[tuple[int, ...], ...] = static()
 
-    def __call__(self, *inputs: Array, **options: Any) -> Any:
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self.network.apply(self.params, *inputs, **options)
 
 
@@ -282,6 +283,4 @@ def _shapes(model: Model | Trained) -> PyTree:
 
 
 def _version() -> str:
-    from diffjax import __version__
-
-    return __version__
+    return importlib.metadata.version("diffjax")

@@ -81,7 +81,7 @@ def test_a_file_gives_back_the_model(model, key, tmp_path, dtype):
     assert jax.tree.structure(found) == jax.tree.structure(model) and dj.read_card(path)["about"] == {"data": "made up"}
     x, y = (m.sample(key, 2, dj.DDIM(), steps=2) for m in (model, found))
     np.testing.assert_allclose(x, y, atol=1e-6 if dtype is None else 2e-2)
-    shutil.copy(path, tmp_path / "model.safetensors")
+    shutil.copy(path, tmp_path / "ema.safetensors")
     assert jax.tree.structure(dj.load(tmp_path)) == jax.tree.structure(model)  # the folder of a run
     np.testing.assert_allclose(dj.load(path, like=model).sample(key, 2, dj.DDIM(), steps=2), y, atol=1e-6)
 
@@ -89,7 +89,7 @@ def test_a_file_gives_back_the_model(model, key, tmp_path, dtype):
 def test_files_that_are_refused(model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no fashion-vq.*fashion-vp"):
         dj.load("fashion-vq")
-    with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"holds no ema\.safetensors"):
         dj.load(tmp_path)
     save_params(tmp_path / "bare.safetensors", model.params)
     with pytest.raises(ValueError, match=r"no model card.*like=model"):

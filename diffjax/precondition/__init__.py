@@ -12,6 +12,7 @@ from diffjax.precondition.denoisers import from_velocity as from_velocity
 from diffjax.precondition.denoisers import from_x0 as from_x0
 from diffjax.precondition.denoisers import halves as halves
 from diffjax.precondition.denoisers import learned_range as learned_range
+from diffjax.precondition.denoisers import of_mean as of_mean
 from diffjax.precondition.denoisers import to_score as to_score
 from diffjax.precondition.noise_levels import Clock as Clock
 from diffjax.precondition.noise_levels import CNoise as CNoise
@@ -29,3 +30,8 @@ from diffjax.precondition.process import check_process as check_process
 from diffjax.precondition.process import check_sde as check_sde
 from diffjax.precondition.process import check_start as check_start
 from diffjax.precondition.process import process_of as process_of
+
+# by these names model cards hold `clock`, `level` and `scaled_by`
+from diffjax.precondition.noise_levels import _clock as _clock  # isort: skip
+from diffjax.precondition.noise_levels import _level as _level  # isort: skip
+from diffjax.precondition.noise_levels import _scaled_by as _scaled_by  # isort: skip

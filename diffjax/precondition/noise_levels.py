@@ -107,6 +107,10 @@ def per_example(c: Any, x: Array) -> Array:
     return jnp.broadcast_to(c.astype(jnp.promote_types(c.dtype, jnp.float32)), x.shape[:1])
 
 
+def _clock(own, c_noise, sde: SDE, t: Time) -> Array:
+    return Clock(own, c_noise)(sde, t)
+
+
 def _scaled_by(factor, sde: SDE, t: Time) -> Array:
     return factor * jnp.asarray(t) / sde.T
 
