@@ -31,7 +31,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.arrays import as_time, bcast, example_keys, flat_sum, log, root
-from diffjax.checks import check_count, check_has, check_key, known
+from diffjax.checks import check_count, check_has, check_key, check_pytree, known
 from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
 
 ENDLESS = 2 * math.log(1e3)  # the |logsnr| that stands for an infinite one
@@ -40,6 +40,12 @@ ENDLESS = 2 * math.log(1e3)  # the |logsnr| that stands for an infinite one
 def check_sde(sde: SDE) -> None:
     """Raise a TypeError unless `sde` is an object with alpha, sigma and T."""
     check_has(sde, "an SDE, such as dj.VP(),", "alpha", "sigma", "T")
+
+
+def check_pytree_sde(sde: SDE) -> None:
+    """Raise a TypeError unless `sde` is an SDE that can be an argument of compiled functions."""
+    check_sde(sde)
+    check_pytree(sde, "the SDE")
 
 
 def same_process(a: SDE, b: SDE) -> bool:
