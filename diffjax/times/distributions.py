@@ -118,7 +118,7 @@ class OneOf:
 
     def __post_init__(self):
         check_number("ts", self.ts, 0)
-        if known(self.ts) and (jnp.ndim(self.ts) != 1 or len(self.ts) == 0):
+        if known(self.ts) and (np.ndim(self.ts) != 1 or len(self.ts) == 0):
             raise ValueError(f"OneOf needs a vector of one time or more, got ts = {self.ts}")
 
     def on(self, sde: SDE) -> "OneOf":

@@ -1,4 +1,4 @@
-"""Grids against published nodes, laws against their distributions."""
+"""Grids against published nodes and official codes, and where an end has no noise level."""
 
 import jax
 import jax.numpy as jnp
@@ -109,101 +109,90 @@ def test_no_steps(grid):
         times.trailing(dj.BetaTable.linear(100), 101)
 
 
-@pytest.mark.parametrize(
-    ("sde", "t_min", "z"),
-    [(dj.VP(), 1e-5, 23.86447237), (dj.VP(), 1e-3, 19.16538668), (dj.SubVP(), 1e-5, 37.67894573)],
-)
-def test_importance_sampling(x64, sde, t_min, z):
-    law = times.UniformLogSNR(sde, t_min)
-    np.testing.assert_allclose(law.z(), z, rtol=1e-9)
-    # the drawn t has the closed-form cdf u: log((e^B - 1)/(e^B0 - 1)) for VP, of 2 log(e^B - 1) - B for sub-VP
-    t = law(jax.random.key(1), 200)
-    B = lambda t: 0.1 * t + 9.95 * t**2  # noqa: E731
-    cumulative = (
-        (lambda t: jnp.log(jnp.expm1(B(t))))
-        if isinstance(sde, dj.VP)
-        else (lambda t: 2 * jnp.log(jnp.expm1(B(t))) - B(t))
-    )
-    u = jax.vmap(jax.random.uniform)(dj.arrays.example_keys(jax.random.key(1), 200))
-    np.testing.assert_allclose(
-        (cumulative(t) - cumulative(t_min)) / (cumulative(1.0) - cumulative(t_min)), u, atol=1e-10
-    )
+@pytest.mark.parametrize("T", [100, 1000])
+def test_integer_grids_are_the_official_codes_at_every_n(T):
+    """DDIM's `seq`, its quadratic one, diffusers' "leading" and "trailing", in their own NumPy; labels are t - 1."""
+    table = dj.BetaTable.linear(T)
+    for n in range(1, T + 1):
+        stride = T // n
+        official = {
+            times.strided: range(0, T, stride),
+            times.leading: (np.arange(0, n) * stride).round(),
+            times.leading_quadratic: [int(s) for s in np.linspace(0, np.sqrt(T * 0.8), n) ** 2],
+            times.trailing: (np.round(np.arange(T, 0, -T / n)) - 1)[:n][::-1],
+        }
+        for grid, labels in official.items():
+            np.testing.assert_array_equal(
+                np.asarray(grid(table, n)), [*(np.array(labels) + 1)[::-1], 0], str((grid, n))
+            )
+    assert times.leading(table, 10, offset=1)[-2] == 2
+    with pytest.raises(ValueError, match="offset must be from 0 to 0"):
+        times.leading(table, T, offset=1)
 
 
-@pytest.mark.parametrize("law", [times.Uniform(0.1, 0.7), times.LowDiscrepancy(0.1, 0.7)])
-def test_uniform_laws(key, law):
-    t = np.sort(law(key, 2000))
-    assert t[0] >= 0.1 and t[-1] <= 0.7
-    # Kolmogorov-Smirnov distance; P(> 2.2/sqrt(n)) is 1e-4 for independent draws, and far less for the spaced ones
-    assert np.abs((t - 0.1) / 0.6 - np.arange(2000) / 2000).max() < 2.2 / np.sqrt(2000)
+PROCESSES = [
+    dj.VP(),
+    dj.SubVP(),
+    dj.VE(),
+    dj.EDM(),
+    dj.Flow(),
+    dj.Cosine(),
+    dj.BetaTable.cosine(100),
+    dj.Learned.create(),
+]
+PROCESSES.append(dj.Interpolant(lambda t: jnp.cos(0.5 * jnp.pi * t), lambda t: jnp.sin(0.5 * jnp.pi * t)))
+BY_LEVEL = [times.karras, times.uniform_logsnr, times.geometric, times.uniform_angle]
 
 
-def test_fixed_and_discrete_laws(key):
-    np.testing.assert_array_equal(times.Fixed(0.3)(key, 4), np.full(4, 0.3, np.float32))
-    levels, n = np.array([0.1, 0.5, 2.0], np.float32), 9000
-    t = np.asarray(times.OneOf(jnp.asarray(levels))(key, n))
-    counts = (t[:, None] == levels).sum(0)
-    assert counts.sum() == n and np.all(abs(counts / n - 1 / 3) < 4 * np.sqrt(2 / 9 / n))  # 4 sigma
+@pytest.mark.parametrize("sde", PROCESSES, ids=lambda sde: type(sde).__name__)
+def test_grids_by_noise_level_fall_on_every_process(sde):
+    """The ends are exact, no two times coincide, and no step of ten goes nearly all the way."""
+    for grid in BY_LEVEL:
+        to_zero = grid is not times.uniform_logsnr
+        for n in (1, 2, 10, 150):
+            ts = np.asarray(grid(sde, n))
+            assert ts[0] == np.float32(sde.T) and ts[-1] == (0 if to_zero else np.float32(sde.t_min))
+            assert len(ts) == n + 1 and np.all(np.diff(ts) < 0)
+            assert n < 10 or np.diff(ts).min() > -0.95 * sde.T
+        assert np.isfinite(jax.jit(grid, static_argnums=1)(sde, 10)).all()
+    ts = times.karras(sde, 5, t_max=0.5 * sde.T, t_min=0.1 * sde.T)
+    np.testing.assert_allclose(np.asarray(ts)[[0, -2, -1]], [0.5 * sde.T, 0.1 * sde.T, 0], rtol=1e-6)
 
 
-def test_low_discrepancy_spaces_the_batch_evenly(key):
-    t = np.sort(times.LowDiscrepancy(0.0, 1.0)(key, 16))
-    np.testing.assert_allclose(np.diff(t), 1 / 16, rtol=1e-4)
+@pytest.mark.parametrize("sde", [dj.Flow(), dj.Cosine(), dj.BetaTable.linear(1000)], ids=lambda sde: type(sde).__name__)
+def test_ten_steps_by_noise_level_are_as_good_as_equal_ones(sde):
+    """DPM++ 2M on N(0.7, 0.3^2), where it is affine: the exact distance W2 of its result, by two starts."""
+
+    def distance(ts):
+        x = dj.sample(jax.random.key(0), world.denoiser(sde), sde, dj.DPMpp2M(), ts, starts)[:, 0]
+        return float(jnp.hypot(x[0] - 0.7, jnp.abs(x[1] - x[0]) - 0.3))
+
+    world = dj.GaussianMixture(jnp.ones(1), jnp.full((1, 1), 0.7), jnp.full((1, 1, 1), 0.09))
+    starts = jnp.array([[0.0], [1.0]]) * sde.sigma(sde.T)
+    equal = distance(times.uniform(sde, 10))
+    for grid in BY_LEVEL:
+        assert distance(grid(sde, 10)) < equal + 0.05, grid
 
 
-def test_log_normal(key):
-    t = times.LogNormal(dj.EDM())(key, 4000)
-    z = (np.log(t) + 1.2) / 1.2
-    assert abs(z.mean()) < 4 / np.sqrt(4000) and abs(z.std() - 1) < 4 / np.sqrt(8000)
-
-
-def test_logit_normal(key):
-    t = times.LogitNormal(-0.4, 1.3)(key, 4000)
-    z = (np.log(t) - np.log1p(-t) + 0.4) / 1.3
-    assert abs(z.mean()) < 4 / np.sqrt(4000) and abs(z.std() - 1) < 4 / np.sqrt(8000)
-    narrow = times.LogitNormal(0.0, 100.0, 0.2, 0.7)(key, 100)  # nearly all at the ends, which it never leaves
-    assert 0.2 <= narrow.min() < 0.21 and 0.69 < narrow.max() <= 0.7
-
-
-def test_a_law_with_keys_draws_each_example_from_its_own(key):
-    keys = jax.random.split(key, 8)
-    for law in (
-        times.Uniform(),
-        times.UniformLogSNR(dj.VP()),
-        times.LogNormal(dj.EDM()),
-        times.LogitNormal(),
-        times.OneOf(jnp.arange(9.0)),
-    ):
-        np.testing.assert_array_equal(law(keys, 8)[3:5], law(keys[3:5], 2))
-
-
-def test_integers(key):
-    """All of 1, ..., n, equally often: chi^2 of 9 degrees, whose 4 sigma bound is 9 + 4 sqrt(18)."""
-    t = np.asarray(times.Integers(10.0)(key, 5000))
-    values, counts = np.unique(t, return_counts=True)
-    assert values.tolist() == list(range(1, 11))
-    assert ((counts - 500) ** 2 / 500).sum() < 9 + 4 * np.sqrt(18)
-
-
-def test_loss_second_moment_keeps_the_last_losses_of_each_time(key):
-    """Batches with repeated times, against a list of each time's losses; uniform until every list is full."""
-    T, H, u = 5, 3, 0.01
-    rng, law = np.random.default_rng(0), times.LossSecondMoment.create(T, H, u)
-    update, seen, full = jax.jit(lambda law, t, loss: law.update(t, loss)), [[] for _ in range(T)], []
-    for _ in range(12):
-        t, loss = rng.integers(1, T + 1, 8), rng.exponential(size=8)
-        law = update(law, jnp.asarray(t, jnp.float32), jnp.asarray(loss))
-        for i, value in zip(t, loss, strict=True):
-            seen[i - 1].append(value)
-        full.append(min(map(len, seen)) >= H)
-        np.testing.assert_array_equal(law.count, [len(s) for s in seen])
-        root = np.array([np.sqrt(np.mean(np.square(s[-H:]))) if s else 0 for s in seen])
-        expected = (1 - u) * root / root.sum() + u / T if full[-1] else np.full(T, 1 / T)
-        np.testing.assert_allclose(law.probabilities(), expected, rtol=1e-5)
-    assert True in full and False in full
-    t = law(key, 20000)
-    np.testing.assert_allclose(law.weight(jnp.arange(1.0, T + 1)), 1 / (T * expected), rtol=1e-5)
-    counts = np.bincount(np.asarray(t, int), minlength=T + 1)[1:]
-    assert np.all(np.abs(counts / 20000 - expected) < 4 * np.sqrt(expected * (1 - expected) / 20000))
-    # so weighted, a mean over the law is the mean over uniform times
-    assert abs(float((law.weight(t) * t).mean()) - 3) < 4 * float((law.weight(t) * t).std()) / np.sqrt(20000)
+def test_grids_may_be_lists_and_bad_arguments_are_named():
+    ts = [1.0, 0.6, 0.3, 0.0]
+    np.testing.assert_allclose(times.tail(ts, 0.67), [0.6, 0.3, 0.0])
+    np.testing.assert_array_equal(times.repaint(tuple(ts), 1, 2), times.repaint(jnp.array(ts), 1, 2))
+    vp = dj.VP()
+    for error, call in [
+        (TypeError, lambda: times.uniform(vp, 2.5)),
+        (TypeError, lambda: times.karras(vp, "10")),
+        (TypeError, lambda: times.uniform(dj.VP, 10)),
+        (TypeError, lambda: times.uniform_logsnr(10, 10)),
+        (ValueError, lambda: times.uniform(vp, 10, 2.0)),
+        (ValueError, lambda: times.quadratic(vp, 10, -1.0)),
+        (ValueError, lambda: times.geometric(vp, 10, t_max=1.5)),
+        (ValueError, lambda: times.karras(vp, 10, t_max=0.1, t_min=0.2)),
+        (ValueError, lambda: times.karras(vp, 10, rho=0.0)),
+        (ValueError, lambda: times.trailing(vp, 10)),
+        (ValueError, lambda: times.tail(ts, 1.5)),
+        (TypeError, lambda: times.repaint(ts, 1, 1.5)),
+        (ValueError, lambda: times.uniform_logsnr(vp, 10**5, t_min=0.9999)),
+    ]:
+        with pytest.raises(error, match=r"number|must|expected|grid|lie in|steps"):
+            call()
