@@ -239,7 +239,7 @@ def _integer_steps(sde: SDE, n: int) -> int:
 
 
 def _to_zero(times: np.ndarray) -> Array:
-    return jnp.asarray(np.append(times, 0.0), float)  # NumPy's: each n would compile anew
+    return jnp.asarray(np.append(times, 0.0))
 
 
 def _pinned(ts: Array, t_max: Any, t_min: Any) -> Array:
