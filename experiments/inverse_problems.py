@@ -32,17 +32,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffjax.runs.own_pictures import OwnPictures
 from jax.tree_util import Partial
 from matplotlib.figure import Figure
 from tyro.conf import Suppress
 
 import diffjax as dj
-from diffjax import corrections, data, evaluate, experiment, guidance, image_run, nn, operators, plots, times
+from diffjax import corrections, data, guidance, operators, plots, times
+from diffjax.model import SHIPPED
 from diffjax.operators import Measurement, Misfit
+from diffjax.runs import experiment, judges
 from diffjax.typing import Denoiser, Sampler
-from diffjax.weights import load_params
 
-WEIGHTS = Path(__file__).parents[1] / "notebooks"
+WEIGHTS = Path(__file__).with_name("weights")
 SDE = dj.VP()
 
 
@@ -144,7 +146,7 @@ def problems(shape: tuple[int, int, int]) -> dict[str, Callable[[], Any]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     images: int = 200
     """Test images."""
     noise_std: float = 0.05
@@ -171,7 +173,7 @@ def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     x = jnp.asarray(data.to_float(images.test_images[: config.images]))
     settings = experiment.describe(dataclasses.replace(config, methods=(), problems=(), workdir=Path()))
-    table, compare = experiment.Table(config.workdir / "rows.json", settings), evaluate.compare(x)
+    table, compare = experiment.Table(config.workdir / "rows.json", settings), judges.compare(x)
     for problem in chosen:
         m = operators.measure(jax.random.key(config.seed), there[problem](), x, config.noise_std)
         for name, run in runs(config, m, world, x.shape).items():
@@ -185,15 +187,14 @@ def main(config: Config) -> dict[str, Any]:
 def models(config: Config, shape: tuple[int, ...]) -> World:
     """The model, and the autoencoder if there is one."""
     fashion = config.data is None and config.own == "fashion_mnist"
-    own = WEIGHTS / ("fashion_vp.safetensors" if fashion else "emoji.safetensors")
-    denoise = image_run.denoiser(config.weights(config.model, own, "--model", "score_sde.py"), shape)
+    own = SHIPPED / "fashion-vp.safetensors" if fashion else WEIGHTS / "emoji.safetensors"
+    denoise = config.model_of(config.model, own, "--model", "score_sde.py", sde=SDE, shape=shape).denoise
     if config.autoencoder is None and not fashion:
         print("MPGD-AE and MPGD-Z are left out: there is no --autoencoder.")
         return World(denoise)
-    path = config.weights(config.autoencoder, WEIGHTS / "fashion_ae.safetensors", "--autoencoder", "autoencoder.py")
-    net = nn.Autoencoder(shape[-1])
-    params = load_params(path, jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *shape))))
-    return World(denoise, *(Partial(partial(net.apply, method=half), params) for half in ("encode", "decode")))
+    asked = config.autoencoder, WEIGHTS / "fashion-autoencoder.safetensors", "--autoencoder", "autoencoder.py"
+    coder = config.trained(*asked, inputs=(shape,))
+    return World(denoise, *(Partial(coder, method=half) for half in ("encode", "decode")))
 
 
 def runs(config: Config, m: Measurement, world: World, shape: tuple[int, ...]) -> dict[str, Callable]:

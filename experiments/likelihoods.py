@@ -39,18 +39,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import data, evaluate, experiment, precondition, times
+from diffjax import data, precondition, times
 from diffjax.arrays import flat_mean
-from diffjax.elbo import Decoder, discretised_gaussian, gaussian_density, level_softmax, prior_kl
+from diffjax.likelihoods.elbo import Decoder, discretised_gaussian, gaussian_density, level_softmax, prior_kl
 from diffjax.losses import DSM, weightings
-from diffjax.nn import presets
+from diffjax.runs import experiment, judges
 from diffjax.typing import SDE, Denoiser
-from diffjax.weights import load_params
-
-WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +72,11 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
-    sde, net, params = dj.VP(), presets.small(), load_params(WEIGHTS)
-    denoise = precondition.from_v(sde, Partial(net.apply, params))
+    model = dj.load("fashion-vp")
+    sde, denoise = model.sde, model.denoise
     images, key = data.load("fashion_mnist", config.data_dir), jax.random.key(config.seed)
     draw = partial(data.batches, images.test_images, images.test_labels, config.images, seed=0)
-    x, noisy = (jnp.asarray(next(draw(dequantise=d))["image"]) for d in (False, True))  # those of `evaluate.bits`
+    x, noisy = (jnp.asarray(next(draw(dequantise=d))["image"]) for d in (False, True))  # those of `judges.bits`
     summary: dict[str, Any] = {}
 
     def add(name: str, nats: Array, offset: int = 0) -> None:
@@ -93,13 +89,13 @@ def main(config: Config) -> dict[str, Any]:
 
     def continuous(t_min: float, x: Array, decoder: Decoder) -> Array:
         law = times.UniformLogSNR(sde, t_min)
-        loss = DSM(sde, law, net.apply, precondition.from_v, weightings.simple, train=False)
-        return continuous_bound(key, loss, params, x, config.draws, decoder)
+        loss = DSM(sde, law, model.network.apply, precondition.from_v, weightings.simple, train=False)
+        return continuous_bound(key, loss, model.params, x, config.draws, decoder)
 
     for n in config.chains:
         add(f"elbo, {n} steps", chain(n, noisy, gaussian_density), 7)  # 8 bits on [-1, 1]
     add("vdm", continuous(1e-5, noisy, gaussian_density), 7)
-    ode = evaluate.bits(key, denoise, sde, images, config.images, tol=config.tol, t_min=1e-5)
+    ode = judges.bits(key, denoise, sde, images, config.images, tol=config.tol, t_min=1e-5)
     summary |= {"ode": ode["bits_per_dim"], "ode +-": ode["bits_per_dim_stderr"]}
     for n in config.chains:
         add(f"8-bit elbo, {n} steps", chain(n, x, discretised_gaussian))
@@ -116,7 +112,7 @@ def there_and_back(config: Config, sde: SDE, denoise: Denoiser, x: Array) -> dic
     for name, sampler, grid in ("DDIM", dj.DDIM(), times.uniform), ("DPM++ 2M", dj.DPMpp2M(), times.uniform_logsnr):
         for n in config.encode:
             ts = grid(sde, n)
-            latent = dj.encode(denoise, sde, sampler, ts, x)
+            latent = dj.invert(denoise, sde, sampler, ts, x)
             error = flat_mean((dj.sample(jax.random.key(0), denoise, sde, sampler, ts, latent) - x) ** 2)
             result[f"{name}, encode {n}"] = float(error.mean())
             result[f"{name}, encode {n}, median"] = float(jnp.median(error))

@@ -36,16 +36,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from matplotlib.figure import Figure
 
 import diffjax as dj
-from diffjax import data, evaluate, experiment, metrics, precondition, times
-from diffjax.nn import presets
+from diffjax import data, metrics, samplers, times
+from diffjax.runs import experiment
 from diffjax.typing import SDE, Denoiser, Sampler
-from diffjax.weights import load_params
-
-WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +139,8 @@ def run(solver: Solver, denoise: Denoiser, sde: SDE, budget: int, draw: Callable
 
 def learned(config: Config, table: experiment.Table) -> None:
     """Fréchet distance, and distance from the ODE's solution, of each solver on the trained network."""
-    sde, net = dj.VP(), presets.small()
-    denoise = precondition.from_v(sde, Partial(net.apply, load_params(WEIGHTS)))
+    model = dj.load("fashion-vp")
+    sde, denoise = model.sde, model.denoise
     images = data.load("fashion_mnist", config.data_dir)
     features = metrics.fashion_features()
     train = features(data.to_float(images.train_images))
@@ -154,7 +150,7 @@ def learned(config: Config, table: experiment.Table) -> None:
     solution = ode(config, denoise, sde, shape)
 
     def draw(denoise, sde, sampler, ts):
-        return evaluate.generate(key, denoise, sde, sampler, ts, shape)
+        return samplers.generate(key, denoise, sde, sampler, ts, shape)
 
     def judge(name: str, n: int) -> dict[str, float]:
         solver = SOLVERS[name]
@@ -170,7 +166,7 @@ def learned(config: Config, table: experiment.Table) -> None:
 
 
 def ode(config: Config, denoise: Denoiser, sde: SDE, shape: tuple[int, ...]) -> np.ndarray:
-    """The images of the adaptive solver, from the noise that `evaluate.generate` starts from."""
+    """The images of the adaptive solver, from the noise that `samplers.generate` starts from."""
     path = config.workdir / "ode.npy"
     if path.exists():
         return np.load(path)

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from diffjax.arrays import as_time, root
+from diffjax.arrays import as_time, safe_sqrt
 from diffjax.checks import check_count, check_number, known
 from diffjax.typing import Time, pytree
 
@@ -95,7 +95,7 @@ class BetaTable:
         return jnp.exp(0.5 * self._interpolate(t))
 
     def sigma(self, t: Time) -> Array:
-        return root(-jnp.expm1(self._interpolate(t)))
+        return safe_sqrt(-jnp.expm1(self._interpolate(t)))
 
     def _interpolate(self, t: Time) -> Array:
         table, t = jnp.asarray(self.log_abar), as_time(t)

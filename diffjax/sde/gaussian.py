@@ -30,7 +30,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from diffjax.arrays import as_time, bcast, example_keys, flat_sum, log, root
+from diffjax.arrays import as_time, bcast, example_keys, flat_sum, safe_log, safe_sqrt
 from diffjax.checks import check_count, check_has, check_key, check_pytree, known
 from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
 
@@ -103,7 +103,7 @@ def diffusion(sde: SDE, t: Time) -> Array:
     """
     t = as_time(t)
     (alpha, sigma), (d_alpha, d_sigma) = rates(sde, jnp.where(sde.sigma(t) == 0, jnp.maximum(t, 1e-12 * sde.T), t))
-    return root(2 * sigma * (d_sigma - _log_slope(alpha, d_alpha) * sigma))
+    return safe_sqrt(2 * sigma * (d_sigma - _log_slope(alpha, d_alpha) * sigma))
 
 
 def _log_slope(alpha: Array, d_alpha: Array) -> Array:
@@ -120,7 +120,7 @@ def noise_to_signal(sde: SDE, t: Time) -> Array:
 
 def logsnr(sde: SDE, t: Time) -> Array:
     """log(alpha^2 / sigma^2), shaped like t (Eq. 2)."""
-    return 2 * (log(sde.alpha(t)) - log(sde.sigma(t)))
+    return 2 * (safe_log(sde.alpha(t)) - safe_log(sde.sigma(t)))
 
 
 @jax.jit  # grids are made eagerly, and an eager loop would compile anew at every call
@@ -189,7 +189,7 @@ def transition(sde: SDE, t: Time, s: Time) -> tuple[Array, Array]:
     alpha_s, sigma_t, sigma_s = sde.alpha(s), sde.sigma(t), sde.sigma(s)
     a = jnp.where(alpha_s == 0, 1, sde.alpha(t) / jnp.where(alpha_s == 0, 1, alpha_s))
     # as a product, so that neither square overflows nor the difference of near-equal squares loses its digits
-    return a, root(jnp.maximum((sigma_t - a * sigma_s) * (sigma_t + a * sigma_s), 0))
+    return a, safe_sqrt(jnp.maximum((sigma_t - a * sigma_s) * (sigma_t + a * sigma_s), 0))
 
 
 def posterior_mean(sde: SDE, x: Array, t: Time, s: Time, x0: Array) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from diffjax.arrays import as_time, root
+from diffjax.arrays import as_time, safe_sqrt
 from diffjax.checks import check_interval, check_number, known
 from diffjax.typing import Time, pytree
 
@@ -34,7 +34,7 @@ class VP:
 
     def sigma(self, t: Time) -> Array:
         # 1 - exp(.) in float32 is 2.4 % wrong at t = 1e-5
-        return root(-jnp.expm1(2 * log_alpha(self, t)))
+        return safe_sqrt(-jnp.expm1(2 * log_alpha(self, t)))
 
 
 def check_betas(sde) -> None:

@@ -105,5 +105,5 @@ def test_a_plain_class_is_a_process_where_nothing_is_compiled(key):
 
     assert dj.prior_sample(key, Plain(), (4, 2)).shape == (4, 2)
     assert len(dj.times.uniform(Plain(), 5)) == 6
-    with pytest.raises(TypeError, match="decorate it with @dj.pytree"):
+    with pytest.raises(TypeError, match=r"decorate it with @dj.pytree"):
         dj.times.karras(Plain(), 5)
