@@ -243,8 +243,8 @@ class UniformLogSNR:
         return high - low
 
     def _logsnrs(self) -> Array:
-        t_min, _ = _ends(self, self.sde)
-        noisy, clean = level_ends(self.sde, self.t_max, t_min)
+        t_min, t_max = _ends(self, self.sde)
+        noisy, clean = level_ends(self.sde, t_max, t_min)
         return -2 * jnp.log(jnp.stack([clean, noisy]))
 
 

@@ -182,7 +182,7 @@ def level_ends(sde: SDE, t_max: Time | None, t_min: Time) -> tuple[Array, Array]
     """sigma/alpha at t_max (None: T) and t_min, with finite ones for ends that have no level; see above."""
     T = sde.T if t_max is None else t_max
     high, low = noise_to_signal(sde, T), noise_to_signal(sde, t_min)
-    noise_only = sde.alpha(T) <= (1e-3 if t_max is None else 1e-7) * sde.alpha(t_min)
+    noise_only = sde.alpha(T) <= (1e-3 if t_max is None else 1e-12) * sde.alpha(t_min)
     data_only = sde.sigma(t_min) <= 1e-9 * sde.sigma(T)
     return (
         jnp.where(noise_only, jnp.maximum(NOISIEST, 10 * low), high),
