@@ -58,7 +58,7 @@ class GaussianMixture:
 
     def __post_init__(self):
         w, m, C = (_array(name, getattr(self, name)) for name in ("weights", "means", "covs"))
-        if None in (w, m, C):
+        if w is None or m is None or C is None:
             return
         if len(w) < 1 or m[:-1] != w or C != (*m, m[-1]):
             raise ValueError(
@@ -301,11 +301,11 @@ class Boxes:
     highs: Array
 
     def __post_init__(self):
-        shapes = [_array(name, getattr(self, name)) for name in ("lows", "highs")]
-        if None in shapes:
+        low, high = (_array(name, getattr(self, name)) for name in ("lows", "highs"))
+        if low is None or high is None:
             return
-        if shapes[0] != shapes[1] or len(shapes[0]) < 2 or 0 in shapes[0]:
-            raise ValueError(f"boxes have lows [K, D] and highs [K, D], got {shapes[0]} and {shapes[1]}")
+        if low != high or len(low) < 2 or 0 in low:
+            raise ValueError(f"boxes have lows [K, D] and highs [K, D], got {low} and {high}")
         check_number("lows", self.lows)
         check_number("highs", self.highs)
         if known(self.lows) and known(self.highs):

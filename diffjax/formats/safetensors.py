@@ -128,7 +128,7 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
     """CRC-32 of all arrays in the order of their names, as eight hexadecimal digits."""
     total = 0
     for name, array in sorted(arrays.items()):
-        total = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1), zlib.crc32(name.encode(), total))
+        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), zlib.crc32(name.encode(), total))
     return f"{total:08x}"
 
 

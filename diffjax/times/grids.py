@@ -198,7 +198,7 @@ def _by_levels(sde: SDE, n: int, t_max: Any, t_min: Any, power: Any, back: Any, 
     has_level = noise_to_signal(sde, t_min) == ends[1]
 
     def nodes(count: int) -> Array:
-        return time_of_logsnr(sde, -2 * jnp.log(back(jnp.linspace(*map(power, ends), count))), t_min, T)
+        return time_of_logsnr(sde, -2 * jnp.log(back(jnp.linspace(power(ends[0]), power(ends[1]), count))), t_min, T)
 
     ts = _pinned(nodes(n + 1), T, t_min)
     if to_zero:
@@ -215,7 +215,7 @@ def _distinct(ts: Array) -> Array:
     return ts
 
 
-def _ends(sde: SDE, n: int, t_max: Time | None, t_min: Time | None) -> tuple[Time, Time]:
+def _ends(sde: SDE, n: int, t_max: Any, t_min: Any) -> tuple[Any, Any]:
     """t_max and t_min, by default the SDE's; the arguments that all grids share are checked."""
     check_has(sde, "an SDE, such as dj.VP(),", "alpha", "sigma", "T", *(["t_min"] if t_min is None else []))
     check_count("the number of steps n", n)
