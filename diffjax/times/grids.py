@@ -49,7 +49,7 @@ def check_times(ts: Any, sde: SDE) -> None:
         raise ValueError(f"times must lie in [0, T = {T}], got {ts.min()} to {ts.max()}")
 
 
-def uniform(sde: SDE, n: int, t_min: Time | None = None) -> Array:
+def uniform(sde: SDE, n: int, t_min: Any = None) -> Array:
     """n equal steps from T to t_min (default: the SDE's).
 
     Raises:
@@ -60,7 +60,7 @@ def uniform(sde: SDE, n: int, t_min: Time | None = None) -> Array:
     return jnp.linspace(t_max, t_min, n + 1)
 
 
-def quadratic(sde: SDE, n: int, t_min: Time | None = None) -> Array:
+def quadratic(sde: SDE, n: int, t_min: Any = None) -> Array:
     """n steps from T to t_min, equal in sqrt(t): finer near the data (Song et al. 2021, DDIM, App. D)."""
     t_max, t_min = _ends(sde, n, None, t_min)
     return _pinned(jnp.linspace(jnp.sqrt(t_max), jnp.sqrt(t_min), n + 1) ** 2, t_max, t_min)
