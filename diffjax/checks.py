@@ -17,8 +17,10 @@ from jax.core import Tracer
 
 
 def known(value: Any) -> bool:
-    """Whether `value` is a number or an array (or a list of numbers) whose entries can be looked at now."""
-    return isinstance(value, numbers.Number | np.ndarray | list | tuple) or (
+    """Whether `value` is a number or an array (or a list of them) whose entries can be looked at now."""
+    if isinstance(value, list | tuple):
+        return all(map(known, value))
+    return isinstance(value, numbers.Number | np.ndarray) or (
         isinstance(value, jax.Array) and not isinstance(value, Tracer)
     )
 
@@ -46,6 +48,19 @@ def check_number(
         raise ValueError(f"{name} must be a finite number in {bounds}, got {_shown(value)}{_because(why)}")
 
 
+def check_interval(T: Any, t_min: Any, T_max: float = np.inf, *, why: str = "") -> None:
+    """Raise unless 0 <= t_min < T <= T_max, the times of an SDE; `why` is appended to a message about T.
+
+    Raises:
+      TypeError: one of them is no number.
+      ValueError: they lie elsewhere.
+    """
+    check_number("T", T, 0, T_max, above=True, why=why)
+    check_number("t_min", t_min, 0)
+    if known(T) and known(t_min) and not np.all(np.asarray(t_min) < np.asarray(T)):
+        raise ValueError(f"t_min, where sampling stops, must be less than T = {T}, got {t_min}")
+
+
 def check_count(name: str, value: Any, low: int = 1, high: int | None = None, *, why: str = "") -> None:
     """Raise unless `value` is an integer (a Python or NumPy one, no bool) from `low` to `high`.
 
@@ -66,7 +81,7 @@ def check_schedule(name: str, value: Any, low: float = -np.inf, high: float = np
         check_number(name, value, low, high, why=why)
 
 
-def check_interval(low: Any, high: Any, what: str, names: tuple[str, str] = ("low", "high")) -> None:
+def check_ordered(low: Any, high: Any, what: str, names: tuple[str, str] = ("low", "high")) -> None:
     """Raise a ValueError unless low <= high, numbers or arrays of numbers; infinite ends pass, NaN does not."""
     for name, value in zip(names, (low, high), strict=True):
         if isinstance(value, str | bytes | type | dict) or value is None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast
-from diffjax.checks import check_interval, check_number
+from diffjax.checks import check_number, check_ordered
 from diffjax.typing import Cond, Time, pytree
 
 
@@ -22,7 +22,7 @@ class Clip:
     high: Any = 1.0
 
     def __post_init__(self):
-        check_interval(self.low, self.high, "the range to clip to")
+        check_ordered(self.low, self.high, "the range to clip to")
 
     def __call__(self, x0: Array, t: Time = 0.0, cond: Cond = None) -> Array:
         return jnp.clip(x0, self.low, self.high).astype(jnp.result_type(x0))

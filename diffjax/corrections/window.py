@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast
-from diffjax.checks import check_has, check_interval
+from diffjax.checks import check_has, check_ordered
 from diffjax.typing import Cond, Time, pytree
 
 
@@ -27,7 +27,7 @@ class Window:
     otherwise: Callable | None = None
 
     def __post_init__(self):
-        check_interval(self.low, self.high, "the window")
+        check_ordered(self.low, self.high, "the window")
         for fn in (self.correction, *([] if self.otherwise is None else [self.otherwise])):
             check_has(fn, "a correction, a function (x_0, t, cond) -> x_0,", "__call__")
 

@@ -8,7 +8,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.arrays import bcast
-from diffjax.checks import check_interval
+from diffjax.checks import check_ordered
 from diffjax.precondition import check_process, process_of
 from diffjax.typing import Cond, Denoiser, Time, as_partial
 
@@ -23,7 +23,7 @@ def interval(guided: Denoiser, plain: Denoiser, low: Any, high: Any) -> Denoiser
       TypeError: a time is no number.
       ValueError: low > high, or the denoisers were made for two processes.
     """
-    check_interval(low, high, "the interval of guidance")
+    check_ordered(low, high, "the interval of guidance")
     if (own := process_of(guided)) is not None:
         check_process(plain, own)
     return Partial(_interval, as_partial(guided), as_partial(plain), low, high)
