@@ -44,8 +44,8 @@ def pigdm_exact(denoise: Denoiser, sde: SDE, measurement: Measurement, iteration
 
     Raises:
       TypeError: the operator has no decomposition.
-      ValueError: the measurement has no noise: the system could be singular; there are no iterations; or `denoise` was made
-        for another process.
+      ValueError: the measurement has no noise: the system could be singular; there are no iterations; or `denoise`
+        was made for another process.
     """
     require_linear(measurement, "PiGDM")
     require_noise(measurement, "PiGDM with the exact covariance")
