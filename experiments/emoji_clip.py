@@ -99,7 +99,7 @@ def main(config: Config) -> dict[str, Any]:
             yield {**batch, "text": text[batch["label"]]}
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     save_params(config.workdir / "ema.safetensors", state.ema[0], dtype="float16")
     towers = Partial(config.net.apply, state.ema[0])
     summary |= {"parameters": train.count(params), **judge(config, towers, images, text[ids[n:]])}

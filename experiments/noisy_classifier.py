@@ -72,7 +72,7 @@ def main(config: Config) -> dict[str, Any]:
         return data.batches(*arrays, seed=config.seed, start_step=start)
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     save_params(config.workdir / "ema.safetensors", state.ema[0], dtype="float16")
     summary |= {"parameters": train.count(params), **accuracy(config, loss, state.ema[0], images)}
     experiment.finish(config.workdir, summary)

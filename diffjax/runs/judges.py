@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,15 @@ def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:
         except FileNotFoundError:
             return None
     return (lambda x: np.asarray(x).reshape(len(x), -1)) if np.prod(images.shape) <= 64 else None
+
+
+def dimensions(name: str, shape: tuple[int, ...]) -> int | None:
+    """Of the features that samples of the set `name` are judged in; distances need more samples. None: no features."""
+    if name == "fashion_mnist":
+        return 64
+    if shape[-1] == 3:
+        return 112
+    return math.prod(shape) if math.prod(shape) <= 64 else None
 
 
 def judge(images: ImageData) -> Callable[[np.ndarray], dict[str, Any]] | None:
