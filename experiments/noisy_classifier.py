@@ -55,14 +55,15 @@ class Config(image_run.OwnPictures):
 
 
 def main(config: Config) -> dict[str, Any]:
-    experiment.start(config.workdir, config)
+    workdir = config.workdir if config.weights is None else config.workdir / "measured"
+    experiment.start(workdir, config)
     images, key = config.load("fashion_mnist", classes=True), jax.random.key(config.seed)
     net, tx = nn.Classifier(images.n_classes), config.optim.build(config.loop.steps)
     args = key, jnp.zeros((1, *images.shape)), jnp.zeros(1)
     loss = CrossEntropy(dj.VP(), config.law, net.apply)
     if config.weights is not None:
         summary = accuracy(config, loss, load_params(config.weights, jax.eval_shape(net.init, *args)), images)
-        experiment.finish(config.workdir, summary)
+        experiment.finish(workdir, summary)
         return summary
     params = jax.jit(net.init)(*args)
     state = train.TrainState.create(key, params, tx, config.optim.ema)

@@ -71,18 +71,23 @@ def configure(
     if name not in presets:
         raise SystemExit(f"unknown preset {name!r}; choose one of: {', '.join(presets)}")
     default = presets[name]()
-    about = f"""{wrapped(doc or "")}
-
---preset: {", ".join(presets)} (now {name})
-
-metrics.jsonl in the run's folder has a JSON object a line. TensorBoard shows it too: pip install tensorboard, then
-tensorboard --logdir runs"""
-    options: Any = dict(default=default, description=about, config=(tyro.conf.AvoidSubcommands,))
+    options: Any = dict(default=default, description="", config=(tyro.conf.AvoidSubcommands,))
+    if {"-h", "--help"} & set(args):  # tyro would join the lines of paragraphs and not break them again
+        print(_about(doc or "", presets, name), end="\n\n")
     config, unknown = tyro.cli(type(default), args=args, return_unknown_args=True, **options)
     if unknown:
         known = {"--preset", *re.findall(r"(?<![\w-])--[a-z][\w.-]*", _help(type(default), options))}
         raise SystemExit("\n".join(_unknown(arg, known) for arg in unknown if arg.startswith("-") or arg == unknown[0]))
     return config
+
+
+def _about(doc: str, presets: Mapping[str, Any], name: str) -> str:
+    return wrapped(f"""{doc}
+
+--preset: {", ".join(presets)} (now {name})
+
+metrics.jsonl in the run's folder has a JSON object a line. TensorBoard shows it too: pip install tensorboard, then
+tensorboard --logdir runs""")
 
 
 def wrapped(text: str, width: int | None = None) -> str:
