@@ -107,6 +107,8 @@ def accuracy(params: PyTree, data: ImageData, batch_size: int = 1000) -> float:
 
 
 def main(config: Config) -> None:
+    if config.data and config.weights == Config.weights:
+        raise SystemExit("name the file to write by --weights: the default is for the classifier of Fashion-MNIST")
     if config.weights.exists() and not config.overwrite:
         raise SystemExit(f"{config.weights} exists: pass --overwrite to replace it, or name another file by --weights")
     data = config.load("fashion_mnist", classes=True)
