@@ -144,7 +144,7 @@ def start(workdir: Path, config: Any, *, shared: bool = False) -> None:
         _compare(workdir, kept, config, getattr(loop, "override", False))
     elif not (resume and trained and (workdir / "config.json").exists()):
         with writing("config.json", workdir):
-            record.write(workdir, config, first=True)
+            record.write(workdir, config, first=not shared)
     print(f"Writing to {workdir}/", flush=True)
 
 

@@ -12,8 +12,10 @@ the one before. One without checksums, whose run was killed in that moment, is t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import shutil
 import sys
 import threading
@@ -31,6 +33,9 @@ from diffjax.train.state import AnyState, Players, TrainState, is_key
 from diffjax.typing import PyTree
 
 policies = ocp.training.preservation_policies
+logging.getLogger("absl").addFilter(  # Orbax logs each traceback of a failed save four times; it is raised here anyway
+    lambda record: not (record.exc_info and "orbax" in record.pathname)
+)
 CHECKSUMS, DAMAGED = "checksums.json", ".damaged"
 
 
@@ -66,10 +71,20 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: Any, *_: Any) -> None:
         try:
             self.wait()
-        finally:
+        except Exception:
+            self._abandon()
+            raise
+        if kind is None:
+            self._files.close()
+        else:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Close while an exception is on its way, which an error of an earlier save must not replace."""
+        with contextlib.suppress(Exception):
             self._files.close()
 
     def steps(self) -> list[int]:

@@ -46,7 +46,9 @@ def whole(tmp_path_factory):
 
 
 def same(a, b):
-    for x, y in zip(jax.tree.leaves((a.params, a.opt_state, a.ema)), jax.tree.leaves((b.params, b.opt_state, b.ema)), strict=True):
+    for x, y in zip(
+        jax.tree.leaves((a.params, a.opt_state, a.ema)), jax.tree.leaves((b.params, b.opt_state, b.ema)), strict=True
+    ):
         np.testing.assert_array_equal(x, y)
 
 
