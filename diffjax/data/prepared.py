@@ -8,6 +8,7 @@ also keeps them as one .npz file beside the shards; with it a call takes a tenth
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,8 +51,12 @@ def examples(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict
 def prepare(make: Callable[..., Builder], data_dir: str | Path, source: str | Path | None = None) -> Builder:
     """The builder `make(data_dir=, source=)` of a set that is prepared in `data_dir`, which is done now if need be."""
     builder = make(data_dir=data_dir, source=source)
+    if not builder.is_prepared():
+        print(f"Preparing {builder.name} in {data_dir}, once: about a minute ...", flush=True)
+    tfds.disable_progress_bar()
     try:
-        builder.download_and_prepare()
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints two lines of 200 columns, of unknown sizes
+            builder.download_and_prepare()
     except FileExistsError:  # another process was preparing it too, and was quicker
         builder = make(data_dir=data_dir)
     return builder
