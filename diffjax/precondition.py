@@ -146,6 +146,11 @@ def learned_range(sde: SDE, network: Callable, c_noise: CNoise = scaled_time) ->
     return Partial(_first_half, network), Partial(_second_half, network, sde, c_noise)
 
 
+def of_mean(prediction: Callable, sde: SDE, network: Callable) -> Denoiser:
+    """`prediction` of the mean's half of a network with a learned variance: `Partial(of_mean, from_eps)` is one."""
+    return prediction(sde, Partial(_first_half, as_partial(network)))
+
+
 def halves(F: Array, x: Array) -> tuple[Array, Array]:
     """The first C channels of a network's output and c = (the others + 1)/2, both in the dtype of x.
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
@@ -48,7 +49,7 @@ def save_params(path: str | Path, params: PyTree, metadata: Mapping[str, str] | 
 
 def _stored(name: str, value: Any, dtype: Any) -> np.ndarray:
     """`value` as an array that the format can hold, floating ones as `dtype`."""
-    if isinstance(value, jax.core.Tracer) or jnp.issubdtype(getattr(value, "dtype", np.float32), jax.dtypes.prng_key):
+    if isinstance(value, Tracer) or jnp.issubdtype(getattr(value, "dtype", np.float32), jax.dtypes.prng_key):
         raise TypeError(f"{name!r} is no array of numbers but {value}")
     array = np.asarray(value)
     real = jnp.issubdtype(array.dtype, jnp.floating)
