@@ -110,7 +110,7 @@ def main(config: Config) -> dict[str, Any]:
 def distil(config: Config, images: data.ImageData, network: Partial) -> Denoiser:
     """The student of `Partial(net.apply, params)`, told {"label": [B], "scale": [B]}."""
     apply, (params,) = network.func, network.args
-    teacher = flow_maps.heun(COSINE, guidance.cfg_of_scale(consistent(COSINE, network)))
+    teacher = flow_maps.heun_step(COSINE, guidance.cfg_of_scale(consistent(COSINE, network)))
     loss = d.Consistency(COSINE, times.Neighbours(steps(16)), apply, consistent, teacher, weight=d.error_in_v)
     loss = losses.DrawScale(loss, min(config.scales), max(config.scales))
 

@@ -28,6 +28,7 @@ from diffjax.arrays import example_keys
 from diffjax.checks import check_count, check_key, check_number, known
 from diffjax.conditions import batch_axes, one_example
 from diffjax.likelihoods.probes import Probes, Rademacher, check_probes
+from diffjax.precondition import check_start
 from diffjax.samplers.arguments import as_state, check_model
 from diffjax.samplers.ode import check_arrival, integrate
 from diffjax.sde import gaussian
@@ -85,6 +86,7 @@ def estimate(
     check_number("t_min", t_min)
     check_times(t_min, sde)
     check_number("tol", tol, 0, above=True)
+    check_start(denoise, sde.T)
     keys = example_keys(key, x.shape[0])
     result, arrived = _estimate(keys, as_partial(denoise), sde, x, cond, probes, t_min, tol)
     check_arrival(arrived)

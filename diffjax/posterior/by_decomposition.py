@@ -42,7 +42,7 @@ def diffpir(m: Measurement, lam: Any = 1.0, zeta: Any = 0.3) -> Posterior:
     check_measurement(m, "DiffPIR")
     check_number("lam", lam, 0, above=True)
     check_number("zeta", zeta, 0, 1)
-    Proximal(m, None, lam)  # what it checks, it checks now
+    Proximal(m, None, lam)  # pyright: ignore[reportArgumentType]  (what it checks, it checks now)
     return Posterior(Partial(_diffpir, m, lam, zeta))
 
 
