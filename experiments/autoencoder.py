@@ -16,12 +16,12 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
 from diffjax import data, losses, metrics, nn, plots, train
 from diffjax.runs import experiment, image_run
+from diffjax.runs.own_pictures import OwnPictures
 
 
 @dataclasses.dataclass(frozen=True)

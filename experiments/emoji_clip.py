@@ -31,7 +31,6 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
@@ -41,6 +40,7 @@ from diffjax import data, metrics, nn, precondition, pretrained, times, train
 from diffjax.data import packages
 from diffjax.losses import InfoNCE
 from diffjax.runs import experiment, image_run
+from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser
 
 SDE, EMOJI = dj.VP(), Path(__file__).with_name("weights") / "emoji.safetensors"

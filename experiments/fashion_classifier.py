@@ -36,7 +36,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from tqdm import tqdm
 
@@ -45,6 +44,7 @@ from diffjax.data import batches, to_float
 from diffjax.data.image_data import ImageData
 from diffjax.metrics.features import SmallClassifier
 from diffjax.runs import experiment, image_run
+from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Key, PyTree
 
 

@@ -29,7 +29,6 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from diffjax.runs.own_pictures import model_of
 from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
@@ -42,6 +41,7 @@ from diffjax.losses import distillation as d
 from diffjax.losses import weightings
 from diffjax.model import SHIPPED
 from diffjax.runs import experiment, judges
+from diffjax.runs.own_pictures import model_of
 from diffjax.runs.student_run import EqualNoise, Method, StudentRun, evaluations
 from diffjax.typing import Denoiser, PyTree, Sampler
 

@@ -61,7 +61,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from matplotlib.figure import Figure
 
@@ -71,6 +70,7 @@ from diffjax.constraints import Known
 from diffjax.data.image_data import ImageData
 from diffjax.model import SHIPPED
 from diffjax.runs import experiment
+from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser, Sampler
 
 WEIGHTS = Path(__file__).with_name("weights")

@@ -32,7 +32,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from jax.tree_util import Partial
 from matplotlib.figure import Figure
 from tyro.conf import Suppress
@@ -42,6 +41,7 @@ from diffjax import corrections, data, guidance, operators, plots, times
 from diffjax.model import SHIPPED
 from diffjax.operators import Measurement, Misfit
 from diffjax.runs import experiment, judges
+from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser, Sampler
 
 WEIGHTS = Path(__file__).with_name("weights")

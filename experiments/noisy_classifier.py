@@ -26,13 +26,13 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
 from diffjax import data, nn, times, train
 from diffjax.losses import CrossEntropy
 from diffjax.runs import experiment, image_run
+from diffjax.runs.own_pictures import OwnPictures
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,7 +111,8 @@ def _unknown(arg: str, known: set[str]) -> str:
     meant = list(dict.fromkeys(SYNONYMS.get(option, option) for option in near))
     meant = [option for option in meant if option in known]
     what = "option" if arg.startswith("-") else "argument"
-XX
+    nearest = f"Perhaps you meant {' or '.join(meant)}?" if meant else "--help lists the options."
+    return f"Unrecognized {what} {arg}. {nearest}"
 
 
 def start(workdir: Path, config: Any, *, shared: bool = False) -> None:

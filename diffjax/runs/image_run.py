@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Suppress, arg
 
-import diffjax as dj
 from diffjax import data, plots, samplers, times, train
 from diffjax.arrays import example_keys
 from diffjax.data import folder
@@ -121,9 +120,7 @@ def run(config: ImageRun, recipe: Recipe, judge: Judge | None = None) -> dict[st
         return {"ema": plots.image_grid(generate(config, recipe, model(state.ema[0]), 36))}
 
     figures = watched(config, recipe, images)
-    state, summary = experiment.fit(
-        step, state, recipe.batches or batches, config.workdir, config.loop, grid, figures
-    )
+    state, summary = experiment.fit(step, state, recipe.batches or batches, config.workdir, config.loop, grid, figures)
     trained, rate = model(state.ema[0]), summary["examples_per_s"]
     summary |= {"parameters": train.count(params), "data": images.name}
     summary |= measure(config, recipe, images, trained, rate)
@@ -174,7 +171,7 @@ def measure(
 ) -> dict[str, Any]:
     """A picture, distances beside their floors, and bits per dimension by the probability-flow ODE.
 
-    `rate`, the examples a second in training, tells how long that will take: a step of training costs three evaluations.
+    `rate`, the examples a second in training, tells how long that will take: a training step costs three evaluations.
     """
     few = images.name == "folder" and len(images.test_images) <= 112
     if config.samples and few:
@@ -206,7 +203,8 @@ def dry_run(config: ImageRun, recipe: Recipe) -> dict[str, float]:
     def create(key):
         return train.TrainState.create(key, init(config, key, shape), tx, config.optim.ema)
 
-    state, step = jax.eval_shape(create, jax.random.key(0)), partial(train.train_step, recipe.loss, tx, config.optim.ema)
+    state = jax.eval_shape(create, jax.random.key(0))
+    step = partial(train.train_step, recipe.loss, tx, config.optim.ema)
     cost = train.step_cost(step, state, batch, compile=True)
     mib = {name: cost[name] / 2**20 for name in ("state_bytes", "memory_bytes")}
     print(f"{cost['parameters']:,} parameters")

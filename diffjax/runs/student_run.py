@@ -20,11 +20,10 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax import train
-from diffjax.samplers import generate
+from diffjax.losses.distillation import halvings
 from diffjax.runs import experiment
 from diffjax.runs.experiment import Table
-from diffjax.losses.distillation import halvings
-from diffjax.samplers import Jump, Renoise
+from diffjax.samplers import Jump, Renoise, generate
 from diffjax.train.state import EmaDecay
 from diffjax.typing import SDE, Denoiser, Key, PyTree, Sampler
 

@@ -77,9 +77,9 @@ def test_command_line(score_sde):
     assert experiment.configure(score_sde.PRESETS, None, []).loop.steps == 800
     with pytest.raises(SystemExit, match=r"unknown preset 'cifar'; choose one of: cpu, cpu-long"):
         experiment.configure(score_sde.PRESETS, None, ["--preset=cifar"])
-    with pytest.raises(SystemExit, match="Unrecognized option --stepz. Perhaps you meant --steps"):
+    with pytest.raises(SystemExit, match=r"Unrecognized option --stepz\. Perhaps you meant --steps"):
         experiment.configure(score_sde.PRESETS, None, ["--stepz", "3"])
-    with pytest.raises(SystemExit, match="--lerning-rate. Perhaps you meant --lr"):
+    with pytest.raises(SystemExit, match=r"--lerning-rate\. Perhaps you meant --lr"):
         experiment.configure(score_sde.PRESETS, None, ["--lerning-rate", "3"])
 
 

@@ -1,4 +1,4 @@
-"""What experiments share: options that are misspelt, a run's folder, what a resume changes, Ctrl-C on a command line."""
+"""What experiments share: options that are misspelt, a run's folder, what a resume changes, Ctrl-C on a terminal."""
 
 import dataclasses
 import functools
