@@ -160,7 +160,7 @@ def _compare(workdir: Path, kept: dict[str, Any], config: Any, override: bool) -
             f"--workdir, or pass --override to go on with the new ones."
         )
     if found:
-        print(f"Resuming with {', '.join(map(str, found))}")
+        print(f"Resuming with changed options: {', '.join(map(str, found))}")
         if any(d.field == "loop.steps" for d in found) and getattr(getattr(config, "optim", None), "lr_end", None):
             print("The learning rate's cosine ends with the new number of steps.")
         with writing("config.json", workdir):
