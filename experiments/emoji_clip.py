@@ -86,7 +86,7 @@ def main(config: Config) -> dict[str, Any]:
             yield {**batch, "text": text[batch["label"]]}
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     trained = dj.Trained(config.net, state.ema[0], (x.shape[1:], (), text.shape[1:]))
     dj.save(config.workdir / "ema.safetensors", trained, image_run.about(images, {}), "float16")
     towers = Partial(config.net.apply, state.ema[0])

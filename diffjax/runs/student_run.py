@@ -20,10 +20,10 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax import train
-from diffjax.samplers import generate
-from diffjax.runs.experiment import Table
 from diffjax.losses.distillation import halvings
-from diffjax.samplers import Jump, Renoise
+from diffjax.runs import experiment
+from diffjax.runs.experiment import Table
+from diffjax.samplers import Jump, Renoise, generate
 from diffjax.train.state import EmaDecay
 from diffjax.typing import SDE, Denoiser, Key, PyTree, Sampler
 
@@ -65,7 +65,7 @@ class StudentRun:
         if method.rival is None:
             steps = train.jit_train_steps(method.loss, tx, method.ema)
             student = train.TrainState.create(self.key, params, tx, method.ema)
-            return train.fit(steps, student, self.batches, folder, self.loop)[0].ema[-1]
+            return experiment.fit(steps, student, self.batches, folder, self.loop)[0].ema[-1]
         k_student, k_rival = jax.random.split(self.key)
         tx_rival = (self.rival_optimiser or self.optimiser)(self.loop.steps * method.turns)
         players = train.Players(
@@ -75,7 +75,7 @@ class StudentRun:
         turns = partial(train.against, method.rival, tx_rival, ()), partial(train.against, method.loss, tx, method.ema)
         steps = train.jit_steps(partial(train.alternate, *turns, n_d=method.turns))
         loop = in_rounds(self.loop, method.turns + 1)
-        return train.fit(steps, players, self.batches, folder, loop)[0].g.ema[-1]
+        return experiment.fit(steps, players, self.batches, folder, loop)[0].g.ema[-1]
 
     def progressive(self, method: Method, params: PyTree, ts: Array) -> dict[int, Denoiser]:
         """Progressive distillation down to one step: the students by their numbers of steps, on parts of the grid ts.
