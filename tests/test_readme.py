@@ -1,4 +1,4 @@
-"""Every Python block of the README runs, one after the other, and where it draws pictures a classifier looks at them."""
+"""Every Python block of the README runs, one after the other, and a classifier looks at the pictures they draw."""
 
 import re
 from pathlib import Path
