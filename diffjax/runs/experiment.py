@@ -90,10 +90,10 @@ metrics.jsonl in the run's folder has a JSON object a line. TensorBoard shows it
 tensorboard --logdir runs""")
 
 
-def wrapped(text: str, width: int | None = None) -> str:
+def wrapped(text: str | None, width: int | None = None) -> str:
     """Paragraphs of `text` wrapped to the terminal; tables and commands, which are indented, stay as they are."""
     width = width or max(40, min(shutil.get_terminal_size().columns, 120))
-    blocks = re.split(r"\n\s*\n", text.strip("\n"))
+    blocks = re.split(r"\n\s*\n", (text or "").strip("\n"))
     plain = [not any(line.startswith(" ") for line in block.splitlines()) for block in blocks]
     return "\n\n".join(textwrap.fill(b, width) if p else b for b, p in zip(blocks, plain, strict=True))
 

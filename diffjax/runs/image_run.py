@@ -22,6 +22,7 @@ from tyro.conf import OmitArgPrefixes, Suppress, arg
 from diffjax import data, plots, samplers, times, train
 from diffjax.arrays import example_keys
 from diffjax.data import folder
+from diffjax.formats import save_params
 from diffjax.model import IN_A_RUN, Model, save
 from diffjax.runs import experiment, judges
 from diffjax.samplers import DDIM
@@ -125,9 +126,20 @@ def run(config: ImageRun, recipe: Recipe, judge: Judge | None = None) -> dict[st
     summary |= {"parameters": train.count(params), "data": images.name}
     summary |= measure(config, recipe, images, trained, rate)
     summary |= judge(images, trained) if judge else {}
-    save(config.workdir / IN_A_RUN, trained, about(images, summary), "float16")
+    keep(config.workdir / IN_A_RUN, trained, about(images, summary))
     experiment.finish(config.workdir, summary)
     return summary
+
+
+def keep(path: Path, trained: Model, about: dict[str, Any]) -> None:
+    """Save a model with its card; of a network that is no class of the package, the parameters alone."""
+    try:
+        save(path, trained, about, "float16")
+    except TypeError:
+        save_params(path, trained.params, dtype="float16")
+        print(
+            f"{path.name} has no model card, as the network is your own: dj.load({str(path)!r}, like=model) reads it."
+        )
 
 
 def watched(config: ImageRun, recipe: Recipe, images: data.ImageData) -> Callable[[train.TrainState], dict[str, float]]:

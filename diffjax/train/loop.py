@@ -230,7 +230,7 @@ def _start(saved: Checkpoints | None, state: AnyState, config: LoopConfig) -> tu
     if saved is None and config.resume:
         raise ValueError("resume=True needs a workdir with the checkpoints to go on from")
     steps, notes = saved.steps() if saved else [], {}
-    if steps and not config.resume:
+    if saved and steps and not config.resume:
         raise FileExistsError(
             f"{saved.folder} holds checkpoints up to step {steps[-1]}: pass resume=True (--resume) to go on from "
             f"there, or choose another folder (--workdir)"

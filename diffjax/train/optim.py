@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -43,7 +44,7 @@ class OptimConfig:
         """The learning rate of step `step` = 1, 2, ... in a run of `steps`."""
         lr, count = self._peak(steps), (step - 1) // self.accumulate
         lr = warmed(lr, self.warmup) if self.warmup else lr
-        return float(lr(count)) if callable(lr) else lr
+        return float(np.asarray(lr(count))) if callable(lr) else lr
 
     def _peak(self, steps: int) -> float | optax.Schedule:
         if self.lr_end is None:
