@@ -138,7 +138,7 @@ def keep(path: Path, trained: Model, about: dict[str, Any]) -> None:
     except TypeError:
         save_params(path, trained.params, dtype="float16")
         print(
-            f"{path.name} has no model card, as the network is your own: dj.load({str(path)!r}, like=model) reads it."
+            f"{path.name} has no model card, as the network is your own: dj.load(PATH, like=model) reads it."
         )
 
 
