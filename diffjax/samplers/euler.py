@@ -10,7 +10,10 @@ from diffjax.typing import pytree
 
 @pytree
 class Euler:
-    """First order, one evaluation a step, deterministic. The step into t = 0 is DDIM's: see `heun`."""
+    """First order, one evaluation a step, deterministic. The step into t = 0 is DDIM's: see `heun`.
+
+    Elsewhere: diffusers' FlowMatchEulerDiscreteScheduler on `Flow`, k-diffusion's `sample_euler` on `EDM`.
+    """
 
     def init(self, x: Array) -> State:
         return State.start(x)

@@ -192,7 +192,7 @@ def test_bad_states_keys_and_denoisers(key):
         dj.sample(jax.random.split(key, 3), DENOISE, dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))
     with pytest.raises(ValueError, match="must keep the shape"):
         dj.sample(key, lambda x, t, cond: x[:, :1], dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))
-    with pytest.raises(TypeError, match="expected a function"):
+    with pytest.raises(TypeError, match="expected a denoiser"):
         dj.sample(key, jnp.ones(3), dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"times must lie in"):
         dj.sample_ode(DENOISE, dj.VP(), jnp.ones((2, 3)), t_end=1.2)
