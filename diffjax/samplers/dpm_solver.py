@@ -13,7 +13,7 @@ from jax import Array
 
 from diffjax.checks import check_count
 from diffjax.samplers.drive import State
-from diffjax.samplers.multistep import half_logsnr
+from diffjax.samplers.multistep import step_length
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Time, pytree, static
 
@@ -45,7 +45,7 @@ def single_step(order: int, denoise: Denoiser, sde: SDE, x: Array, t: Time, s: T
     """Eq. 1 from x at t to s, by `order` - 1 evaluations besides x0, the one at (x, t)."""
     if order == 1:
         return gaussian.exponential_step(sde, x, t, s, x0)
-    h = half_logsnr(sde, s) - half_logsnr(sde, t)
+    h = step_length(sde, t, s)
     regular = jnp.isfinite(h) & (h != 0)
     safe_t = jnp.where(regular, t, 0.5 * sde.T)  # other steps are DDIM's; also what is not taken has to be finite
     h = jnp.where(regular, h, 1)

@@ -21,7 +21,15 @@ from diffjax.samplers.arguments import check_scalars, draws
 from diffjax.samplers.ddim import split_noise
 from diffjax.samplers.dpm_solver import single_step
 from diffjax.samplers.drive import State
-from diffjax.samplers.multistep import History, differences, exponential_moments, half_logsnr, nodes, weights
+from diffjax.samplers.multistep import (
+    History,
+    differences,
+    exponential_moments,
+    half_logsnr,
+    nodes,
+    step_length,
+    weights,
+)
 from diffjax.sde import gaussian
 from diffjax.typing import pytree, static
 
@@ -107,7 +115,7 @@ class DPMpp3M:
 def _evaluate(eta, denoise, sde, state: History, t, s, cond):
     """The history with x_0 at t, its nodes tau, and H."""
     state = state.push(denoise(state.x, t, cond), t)
-    h = half_logsnr(sde, s) - half_logsnr(sde, t)
+    h = step_length(sde, t, s)
     return state, nodes(partial(half_logsnr, sde), state.times, s), (1 + eta) * h
 
 

@@ -57,6 +57,11 @@ def half_logsnr(sde: SDE, t: Time) -> Array:
     return 0.5 * gaussian.logsnr(sde, t)
 
 
+def step_length(sde: SDE, t: Time, s: Time) -> Array:
+    """h = lambda_s - lambda_t; 0 for a step of length 0, also at T where alpha = 0 and at t = 0."""
+    return jnp.where(t == s, 0, half_logsnr(sde, s) - half_logsnr(sde, t))
+
+
 def noise_level(sde: SDE, t: Time) -> Array:
     """kappa = sigma/alpha: the clock of DDIM and of EDM; inf, with the slope 0, where alpha = 0."""
     alpha = sde.alpha(t)

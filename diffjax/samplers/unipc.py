@@ -21,7 +21,15 @@ from jax import Array
 from diffjax.arrays import bcast
 from diffjax.checks import check_count
 from diffjax.samplers.dpm_solver import single_step
-from diffjax.samplers.multistep import History, differences, exponential_moments, half_logsnr, nodes, weights
+from diffjax.samplers.multistep import (
+    History,
+    differences,
+    exponential_moments,
+    half_logsnr,
+    nodes,
+    step_length,
+    weights,
+)
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Time, pytree, static
 
@@ -74,7 +82,7 @@ class UniPC:
 
 def _integrate(sde: SDE, x: Array, times: Array, F: Array, count: Array, s: Time) -> Array:
     """Eq. 1 from x at times[0] to s, x_0 the polynomial through the first `count` of (times [k], F [k, B, ...])."""
-    h = half_logsnr(sde, s) - half_logsnr(sde, times[0])
+    h = step_length(sde, times[0], s)
     w = weights(nodes(partial(half_logsnr, sde), times, s), count, exponential_moments(h, len(times)))[1:]
     correction = bcast(sde.alpha(s), x) * jnp.tensordot(w, differences(F), 1)
     return gaussian.exponential_step(sde, x, times[0], s, F[0]) + correction
