@@ -44,11 +44,12 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import experiment, flow_maps, losses, metrics, nn, precondition, times, train
+from diffjax import flow_maps, losses, metrics, nn, precondition, times, train
 from diffjax.data import toys
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
-from diffjax.student_run import Method, StudentRun
+from diffjax.runs import experiment
+from diffjax.runs.student_run import Method, StudentRun
 from diffjax.typing import Denoiser, PyTree, Sampler
 
 SDE, LATENT = dj.Flow(), 4

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import OmitArgPrefixes
 
-from diffjax import data, experiment, image_run, losses, metrics, nn, plots, train
-from diffjax.weights import save_params
+from diffjax import data, losses, metrics, nn, plots, train
+from diffjax.formats import save_params
+from diffjax.runs import experiment, image_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ def main(config: Config) -> dict[str, Any]:
 
     step = train.jit_train_steps(losses.Reconstruction(net.apply), tx, config.optim.ema)
     state, summary = train.fit(step, state, batches, config.workdir, config.loop)
-    save_params(config.workdir / "ae.safetensors", state.ema[0])
+    save_params(config.workdir / "ae.safetensors", state.ema[0], dtype="float16")
     x = jnp.asarray(data.to_float(images.test_images[:1000]))
     y = jnp.clip(jax.jit(net.apply)(state.ema[0], x), -1, 1)
     summary |= {"parameters": train.count(params), "psnr": float(metrics.psnr(y, x).mean())}

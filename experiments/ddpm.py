@@ -29,9 +29,10 @@ from jax.tree_util import Partial
 from tyro.conf import Suppress
 
 import diffjax as dj
-from diffjax import corrections, data, experiment, guidance, image_run, precondition, times, train
+from diffjax import corrections, data, guidance, precondition, times, train
 from diffjax.losses import DSM, Hybrid, weightings
 from diffjax.nn import presets
+from diffjax.runs import experiment, image_run
 from diffjax.typing import PyTree
 
 from_eps = partial(precondition.from_eps, c_noise=precondition.label)  # eps, and the labels 0, ..., T - 1

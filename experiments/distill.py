@@ -25,11 +25,12 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import experiment, flow_maps, losses, metrics, nn, plots, precondition, times, train
+from diffjax import flow_maps, losses, metrics, nn, plots, precondition, times, train
 from diffjax.data import toys
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
-from diffjax.student_run import Method, StudentRun, evaluations
+from diffjax.runs import experiment
+from diffjax.runs.student_run import Method, StudentRun, evaluations
 from diffjax.typing import SDE, Denoiser, PyTree, Sampler
 
 COUNTS, MORE = (1, 2, 4, 8), (16, 50, 100)  # steps of the students and the teacher, and of the teacher alone

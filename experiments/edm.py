@@ -21,9 +21,10 @@ from typing import Any
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import experiment, image_run, precondition, times, train
+from diffjax import precondition, times, train
 from diffjax.losses import DSM, weightings
 from diffjax.nn import presets
+from diffjax.runs import experiment, image_run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -37,12 +37,12 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, image_run, metrics, nn, precondition, times, train
+from diffjax import data, metrics, nn, precondition, pretrained, times, train
 from diffjax.data import packages
+from diffjax.formats import save_params
 from diffjax.losses import InfoNCE
-from diffjax.nn import pretrained
+from diffjax.runs import experiment, image_run
 from diffjax.typing import Denoiser
-from diffjax.weights import save_params
 
 
 class Linear(flax.Module):
@@ -100,7 +100,7 @@ def main(config: Config) -> dict[str, Any]:
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
     state, summary = train.fit(step, state, batches, config.workdir, config.loop)
-    save_params(config.workdir / "ema.safetensors", state.ema[0])
+    save_params(config.workdir / "ema.safetensors", state.ema[0], dtype="float16")
     towers = Partial(config.net.apply, state.ema[0])
     summary |= {"parameters": train.count(params), **judge(config, towers, images, text[ids[n:]])}
     experiment.finish(config.workdir, summary)

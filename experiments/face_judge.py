@@ -33,9 +33,10 @@ import optax
 from jax import Array
 from tyro.conf import OmitArgPrefixes
 
-from diffjax import data, experiment, metrics, train
+from diffjax import data, metrics, train
+from diffjax.formats import save_params
+from diffjax.runs import experiment
 from diffjax.typing import Key, PyTree, pytree, static
-from diffjax.weights import save_params
 
 PEOPLE = 30  # of Olivetti's 40, for training
 
@@ -112,7 +113,7 @@ def main(config: Config) -> dict[str, Any]:
     step = train.jit_train_steps(ArcFace(net.apply), tx, config.optim.ema)
     state, summary = train.fit(step, state, batches, config.workdir, config.loop)
     judge = {"params": {"embed": state.ema[0]["params"]["embed"]}}
-    save_params(config.workdir / "ema.safetensors", judge)
+    save_params(config.workdir / "ema.safetensors", judge, dtype="float16")
     summary |= verify(key, judge, data.to_float(faces.test_images), people[~known], who[~known])
     experiment.finish(config.workdir, summary)
     return summary

@@ -39,12 +39,12 @@ import tyro
 from jax import Array
 from tqdm import tqdm
 
-from diffjax import image_run
 from diffjax.data import batches, to_float
 from diffjax.data.image_data import ImageData
+from diffjax.formats import load_params, save_params
 from diffjax.metrics.features import FASHION_WEIGHTS, SmallClassifier
+from diffjax.runs import image_run
 from diffjax.typing import Key, PyTree
-from diffjax.weights import load_params, save_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ def main(config: Config) -> None:
     start = time.perf_counter()
     params = train(config, data)
     seconds = time.perf_counter() - start
-    save_params(config.weights, params, metadata={"network": "diffjax.metrics.features.SmallClassifier"})
+    save_params(config.weights, params, {"network": "diffjax.metrics.features.SmallClassifier"}, dtype="float16")
     stored = load_params(config.weights, like=params)
     print(
         f"test accuracy {accuracy(stored, data):.4f} with the stored float16 weights, {seconds:.0f} s, {config.weights}"

@@ -34,14 +34,14 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import data, evaluate, experiment, flow_maps, image_run, losses, nn, plots, precondition, times, train
+from diffjax import data, flow_maps, losses, nn, plots, precondition, pretrained, times, train
 from diffjax.data import packages
+from diffjax.formats import load_params, save_params
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
-from diffjax.nn import pretrained
-from diffjax.student_run import EqualNoise, Method, StudentRun, evaluations
+from diffjax.runs import experiment, image_run, judges
+from diffjax.runs.student_run import EqualNoise, Method, StudentRun, evaluations
 from diffjax.typing import Denoiser, PyTree, Sampler
-from diffjax.weights import graft, load_params, save_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks"
 VP, COSINE = dj.VP(), dj.Cosine()
@@ -180,7 +180,7 @@ def main(config: Config) -> dict[str, Any]:
     world = World(network.func.__self__, network.args[0], config.add)
     native = precondition.from_v(VP, network)
     methods = {name: METHODS[name](world) for name in config.methods}
-    judge = evaluate.judge(images)
+    judge = judges.judge(images)
     if judge is None or config.samples <= 112:
         raise SystemExit(f"{images.name} needs more than 112 samples and a network to judge them; see `make data`")
     d.halvings(steps(config.teacher_steps))
@@ -228,7 +228,7 @@ def students(
         halved = run.progressive(method, params, steps(config.teacher_steps))
         return {n: model for n, model in halved.items() if n in COUNTS}
     params = run.fit(name, method, params, rival)
-    save_params(config.workdir / f"{name}.safetensors", params)
+    save_params(config.workdir / f"{name}.safetensors", params, dtype="float16")
     return dict.fromkeys(COUNTS, method.model(COSINE, Partial(world.net.apply, params)))
 
 
@@ -237,7 +237,7 @@ def initial(world: World, shape: tuple[int, ...], method: Method) -> tuple[PyTre
     x, level = jnp.zeros((1, *shape)), jnp.zeros(1)
     student = rival = world.params
     if method.two_times:
-        student = graft(jax.jit(world.net.init)(jax.random.key(0), x, (level, level)), world.params)
+        student = dj.parameters.graft(jax.jit(world.net.init)(jax.random.key(0), x, (level, level)), world.params)
     if isinstance(method.rival, d.Discriminate):
         rival = jax.jit(HEADS.init)(jax.random.key(0), method.rival.critic.view(jax.random.key(0), x)[0])
     return student, rival

@@ -24,11 +24,12 @@ from jax.tree_util import Partial
 from tyro.conf import Suppress
 
 import diffjax as dj
-from diffjax import data, evaluate, experiment, image_run, metrics, precondition, times, train
+from diffjax import data, metrics, precondition, samplers, times, train
+from diffjax.formats import load_params
 from diffjax.losses import DSM, couplings, weightings
 from diffjax.nn import presets
+from diffjax.runs import experiment, image_run
 from diffjax.typing import PyTree
-from diffjax.weights import load_params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ def reflow(config: Config, model: image_run.Model, weights: Path) -> Callable[[i
     teacher = model.denoiser(load_params(weights))
     shape = (config.pairs, *data.load(config.data, config.data_dir, size=config.data_size, path=config.data_path).shape)
     ts, key = times.uniform(model.sde, config.sampling_steps), jax.random.key(config.seed + 2)
-    pairs = evaluate.reflow_pairs(key, teacher, model.sde, config.sampler, ts, shape)
+    pairs = samplers.reflow_pairs(key, teacher, model.sde, config.sampler, ts, shape)
 
     def batches(start: int) -> Iterator[PyTree]:
         for n in range(start, config.loop.steps):

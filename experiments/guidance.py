@@ -59,11 +59,12 @@ from jax import Array
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import corrections, evaluate, experiment, guidance, image_run, nn, plots, precondition, times
+from diffjax import corrections, guidance, nn, plots, precondition, times
 from diffjax.data.image_data import ImageData
+from diffjax.formats import load_params
 from diffjax.metrics.features import FASHION_WEIGHTS
+from diffjax.runs import experiment, image_run, judges
 from diffjax.typing import Denoiser, Sampler
-from diffjax.weights import load_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks"
 SDE = dj.VP()
@@ -98,7 +99,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.samples < 2 * images.n_classes:
         raise SystemExit(f"--samples must be two of each class or more, {2 * images.n_classes}, for their diversity")
     labels = jnp.arange(config.samples) % images.n_classes
-    parts, judge = models(config, images), evaluate.ClassJudge(judging(config), images)
+    parts, judge = models(config, images), judges.ClassJudge(judging(config), images)
     summary, pictures = {}, {}
     for name, (scales, build) in ways(config, parts).items():
         for scale in scales:

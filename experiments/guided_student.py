@@ -39,24 +39,14 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import (
-    data,
-    evaluate,
-    experiment,
-    flow_maps,
-    guidance,
-    image_run,
-    losses,
-    plots,
-    precondition,
-    times,
-    train,
-)
+from diffjax import data, flow_maps, guidance, losses, plots, precondition, times, train
+from diffjax.formats import save_params
 from diffjax.losses import distillation as d
 from diffjax.metrics.features import FASHION_WEIGHTS
-from diffjax.student_run import Method, StudentRun
+from diffjax.parameters import graft
+from diffjax.runs import experiment, image_run, judges
+from diffjax.runs.student_run import Method, StudentRun
 from diffjax.typing import Denoiser, PyTree
-from diffjax.weights import graft, save_params
 
 MODEL = Path(__file__).parents[1] / "notebooks" / "fashion_classes.safetensors"
 VP, COSINE = dj.VP(), dj.Cosine()
@@ -93,7 +83,7 @@ def main(config: Config) -> dict[str, Any]:
         raise SystemExit(f"--samples must be two of each class or more, {2 * images.n_classes}, for their diversity")
     path = config.weights(config.model, MODEL, "--model", "score_sde.py --preset cpu-classes")
     recipe = "fashion_classifier.py --epochs 100 --weights PATH"
-    judge = evaluate.ClassJudge(config.weights(config.judge, FASHION_WEIGHTS, "--judge", recipe), images)
+    judge = judges.ClassJudge(config.weights(config.judge, FASHION_WEIGHTS, "--judge", recipe), images)
     network = image_run.network(path, images.shape, images.n_classes)
     student, teacher = distil(config, images, network), guidance.cfg_of_scale(precondition.from_v(VP, network))
     ways = {f"teacher, {n}": (teacher, VP, dj.DDIM(), times.uniform(VP, n)) for n in (50, *GRIDS)}
@@ -130,7 +120,7 @@ def distil(config: Config, images: data.ImageData, network: Partial) -> Denoiser
     method = Method(COSINE, loss, consistent, ema=config.optim.ema)
     run = StudentRun(config.optim.build, batches, config.loop, config.workdir, jax.random.key(config.seed))
     params = run.fit("student", method, graft(told, params))
-    save_params(config.workdir / "ema.safetensors", params)
+    save_params(config.workdir / "ema.safetensors", params, dtype="float16")
     return consistent(COSINE, Partial(apply, params))
 
 

@@ -65,11 +65,12 @@ from jax import Array
 from matplotlib.figure import Figure
 
 import diffjax as dj
-from diffjax import data, experiment, image_run, metrics, operators, plots, times
+from diffjax import data, metrics, operators, plots, times
 from diffjax.constraints import Known
+from diffjax.formats import load_params
 from diffjax.metrics.features import FASHION_WEIGHTS, SmallClassifier
+from diffjax.runs import experiment, image_run
 from diffjax.typing import Denoiser, Sampler
-from diffjax.weights import load_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks"
 SDE = dj.VP()

@@ -37,10 +37,11 @@ from matplotlib.figure import Figure
 from tyro.conf import Suppress
 
 import diffjax as dj
-from diffjax import corrections, data, evaluate, experiment, guidance, image_run, nn, operators, plots, times
+from diffjax import corrections, data, guidance, nn, operators, plots, times
+from diffjax.formats import load_params
 from diffjax.operators import Measurement, Misfit
+from diffjax.runs import experiment, image_run, judges
 from diffjax.typing import Denoiser, Sampler
-from diffjax.weights import load_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks"
 SDE = dj.VP()
@@ -171,7 +172,7 @@ def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     x = jnp.asarray(data.to_float(images.test_images[: config.images]))
     settings = experiment.describe(dataclasses.replace(config, methods=(), problems=(), workdir=Path()))
-    table, compare = experiment.Table(config.workdir / "rows.json", settings), evaluate.compare(x)
+    table, compare = experiment.Table(config.workdir / "rows.json", settings), judges.compare(x)
     for problem in chosen:
         m = operators.measure(jax.random.key(config.seed), there[problem](), x, config.noise_std)
         for name, run in runs(config, m, world, x.shape).items():

@@ -42,13 +42,14 @@ from jax import Array
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import data, evaluate, experiment, precondition, times
+from diffjax import data, precondition, times
 from diffjax.arrays import flat_mean
-from diffjax.elbo import Decoder, discretised_gaussian, gaussian_density, level_softmax, prior_kl
+from diffjax.formats import load_params
+from diffjax.likelihoods.elbo import Decoder, discretised_gaussian, gaussian_density, level_softmax, prior_kl
 from diffjax.losses import DSM, weightings
 from diffjax.nn import presets
+from diffjax.runs import experiment, judges
 from diffjax.typing import SDE, Denoiser
-from diffjax.weights import load_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
 
@@ -80,7 +81,7 @@ def main(config: Config) -> dict[str, Any]:
     denoise = precondition.from_v(sde, Partial(net.apply, params))
     images, key = data.load("fashion_mnist", config.data_dir), jax.random.key(config.seed)
     draw = partial(data.batches, images.test_images, images.test_labels, config.images, seed=0)
-    x, noisy = (jnp.asarray(next(draw(dequantise=d))["image"]) for d in (False, True))  # those of `evaluate.bits`
+    x, noisy = (jnp.asarray(next(draw(dequantise=d))["image"]) for d in (False, True))  # those of `judges.bits`
     summary: dict[str, Any] = {}
 
     def add(name: str, nats: Array, offset: int = 0) -> None:
@@ -99,7 +100,7 @@ def main(config: Config) -> dict[str, Any]:
     for n in config.chains:
         add(f"elbo, {n} steps", chain(n, noisy, gaussian_density), 7)  # 8 bits on [-1, 1]
     add("vdm", continuous(1e-5, noisy, gaussian_density), 7)
-    ode = evaluate.bits(key, denoise, sde, images, config.images, tol=config.tol, t_min=1e-5)
+    ode = judges.bits(key, denoise, sde, images, config.images, tol=config.tol, t_min=1e-5)
     summary |= {"ode": ode["bits_per_dim"], "ode +-": ode["bits_per_dim_stderr"]}
     for n in config.chains:
         add(f"8-bit elbo, {n} steps", chain(n, x, discretised_gaussian))

@@ -46,13 +46,13 @@ from jax import Array
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import corrections, data, evaluate, experiment, guidance, image_run, metrics, nn, operators, plots, times
+from diffjax import corrections, data, guidance, metrics, nn, operators, plots, pretrained, times
 from diffjax.data import packages
 from diffjax.data.pictures import read_square
-from diffjax.nn import pretrained
+from diffjax.formats import load_params
 from diffjax.operators import Measurement, Misfit
+from diffjax.runs import experiment, image_run, judges
 from diffjax.typing import Denoiser, Sampler
-from diffjax.weights import load_params
 
 ROOT = Path(__file__).parents[1]
 CLIP = nn.CLIP(nn.Classifier(128, multipliers=(1, 2, 4), dropout=0.1))  # the guide
@@ -167,7 +167,7 @@ def identity(config: Config, people: int = 10) -> Task:
     see, head = metrics.lite0_features(config.shape, parts=3), load_params(WEIGHTS / "face_judge.safetensors")["params"]
 
     def embed(x: np.ndarray) -> np.ndarray:
-        return evaluate.unit(see(x) @ head["embed"]["kernel"] + head["embed"]["bias"])
+        return judges.unit(see(x) @ head["embed"]["kernel"] + head["embed"]["bias"])
 
     own, others = embed(references)[who], embed(faces)
     limit = np.quantile((others @ others.T)[~np.eye(len(faces), dtype=bool)], 0.99)  # 1 % of pairs of two are above
@@ -204,7 +204,7 @@ def text(config: Config, others: int = 400) -> Task:
     vectors = pretrained.sentence_vectors(packages.find(*pretrained.MINILM), texts)
     words, want = CLIP.apply(params, vectors, method="words"), jnp.arange(config.samples) % len(prompts)
     path = weights("judge", config.judge, "--preset judge")
-    judge = evaluate.caption_judge(path, config.shape, vectors[: len(prompts)], want)
+    judge = judges.caption_judge(path, config.shape, vectors[: len(prompts)], want)
     return Task(lambda part: (Partial(caption_loss, params, words, want[part]),), judge)
 
 
@@ -222,7 +222,7 @@ def style(config: Config) -> Task:
     which = np.arange(config.samples) % len(styles)
     gram = operators.Gram(metrics.lite0_layers())
     y = gram(jnp.asarray(styles[which]))
-    seen = evaluate.style_judge(styles, which)
+    seen = judges.style_judge(styles, which)
 
     def judge(x: np.ndarray) -> dict[str, float]:
         return {"style": distance(gram, y, x), **seen(x), **captioned.judge(x)}

@@ -29,9 +29,10 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, experiment, image_run, nn, times, train
+from diffjax import data, nn, times, train
+from diffjax.formats import load_params, save_params
 from diffjax.losses import CrossEntropy
-from diffjax.weights import load_params, save_params
+from diffjax.runs import experiment, image_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def main(config: Config) -> dict[str, Any]:
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
     state, summary = train.fit(step, state, batches, config.workdir, config.loop)
-    save_params(config.workdir / "ema.safetensors", state.ema[0])
+    save_params(config.workdir / "ema.safetensors", state.ema[0], dtype="float16")
     summary |= {"parameters": train.count(params), **accuracy(config, loss, state.ema[0], images)}
     experiment.finish(config.workdir, summary)
     return summary

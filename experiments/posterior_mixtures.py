@@ -46,7 +46,8 @@ from jax import Array
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import corrections, experiment, guidance, metrics, operators, times
+from diffjax import corrections, guidance, metrics, operators, times
+from diffjax.runs import experiment
 
 SDE = dj.VP()
 

@@ -27,8 +27,9 @@ import numpy as np
 from jax import Array
 
 import diffjax as dj
-from diffjax import corrections, experiment, guidance, operators, times
+from diffjax import corrections, guidance, operators, times
 from diffjax.operators import Misfit
+from diffjax.runs import experiment
 from diffjax.typing import Denoiser, Sampler
 
 SDE = dj.VP()

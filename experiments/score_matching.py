@@ -31,11 +31,12 @@ from jax import Array
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import experiment, nn, precondition, times, train
+from diffjax import nn, precondition, times, train
 from diffjax.arrays import flat_sum
 from diffjax.data import toys
+from diffjax.likelihoods.probes import Exact, Gaussian, Rademacher
 from diffjax.losses import DSM, ScoreMatching, weightings
-from diffjax.probes import Exact, Gaussian, Rademacher
+from diffjax.runs import experiment
 from diffjax.typing import Loss, PyTree
 
 PER_CALL = 100

@@ -34,9 +34,10 @@ from jax.tree_util import Partial
 from tyro.conf import Suppress
 
 import diffjax as dj
-from diffjax import experiment, image_run, precondition, times, train
+from diffjax import precondition, times, train
 from diffjax.losses import DSM, DropCondition, weightings
 from diffjax.nn import presets
+from diffjax.runs import experiment, image_run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -37,8 +37,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import diffjax as dj
-from diffjax import data, experiment, image_run, metrics, plots, times
+from diffjax import data, metrics, plots, times
 from diffjax.data.strokes import paint
+from diffjax.runs import experiment, image_run
 from diffjax.typing import Denoiser
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"

@@ -40,10 +40,11 @@ from jax.tree_util import Partial
 from matplotlib.figure import Figure
 
 import diffjax as dj
-from diffjax import data, evaluate, experiment, metrics, precondition, times
+from diffjax import data, metrics, precondition, samplers, times
+from diffjax.formats import load_params
 from diffjax.nn import presets
+from diffjax.runs import experiment
 from diffjax.typing import SDE, Denoiser, Sampler
-from diffjax.weights import load_params
 
 WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
 
@@ -154,7 +155,7 @@ def learned(config: Config, table: experiment.Table) -> None:
     solution = ode(config, denoise, sde, shape)
 
     def draw(denoise, sde, sampler, ts):
-        return evaluate.generate(key, denoise, sde, sampler, ts, shape)
+        return samplers.generate(key, denoise, sde, sampler, ts, shape)
 
     def judge(name: str, n: int) -> dict[str, float]:
         solver = SOLVERS[name]
@@ -170,7 +171,7 @@ def learned(config: Config, table: experiment.Table) -> None:
 
 
 def ode(config: Config, denoise: Denoiser, sde: SDE, shape: tuple[int, ...]) -> np.ndarray:
-    """The images of the adaptive solver, from the noise that `evaluate.generate` starts from."""
+    """The images of the adaptive solver, from the noise that `samplers.generate` starts from."""
     path = config.workdir / "ode.npy"
     if path.exists():
         return np.load(path)

@@ -28,9 +28,10 @@ from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import experiment, metrics, nn, plots, precondition, times, train
+from diffjax import metrics, nn, plots, precondition, times, train
 from diffjax.data import toys
 from diffjax.losses import DSM, weightings
+from diffjax.runs import experiment
 from diffjax.typing import Denoiser
 
 SOLVERS = {  # name, solver, steps

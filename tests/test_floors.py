@@ -12,11 +12,13 @@ FLOORS = {
     "arrays": 0,
     "checks": 0,
     "conditions": 0,
+    "files": 0,
+    "parameters": 0,
     "sde": 1,
     "times": 1,
     "nn": 1,
-    "weights": 1,
-    "probes": 1,
+    "formats": 1,
+    "text": 1,
     "precondition": 2,
     "oracle": 2,
     "flow_maps": 2,
@@ -25,20 +27,18 @@ FLOORS = {
     "samplers": 3,
     "corrections": 3,
     "guidance": 3,
-    "annealing": 3,
     "constraints": 4,
     "losses": 4,
-    "likelihood": 4,
-    "elbo": 4,
-    "sdedit": 5,
+    "pretrained": 4,
+    "likelihoods": 4,
+    "posterior": 5,
     "train": 5,
     "data": 5,
     "metrics": 5,
     "plots": 5,
-    "evaluate": 5,
-    "experiment": 5,
-    "image_run": 5,
-    "student_run": 5,
+    "cards": 5,
+    "model": 6,
+    "runs": 7,
 }
 # what the files of one folder of solvers may share
 SHARED = {"arguments", "drive", "ddim", "dpm_solver", "ode", "multistep", "remember"}
@@ -77,8 +77,8 @@ def test_imports_only_go_down(path):
 @pytest.mark.parametrize("path", EVERY_FILE, ids=name)
 def test_files_functions_and_parameter_lists_stay_small(path):
     lines = path.read_text().splitlines()
-    networks = "nn" in path.parts
-    assert len(lines) <= (350 if networks else 250)
+    networks = {"nn", "pretrained"} & set(path.parts)
+    assert len(lines) <= 400
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
             doc = ast.get_docstring(node, clean=False)

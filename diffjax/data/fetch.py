@@ -7,7 +7,7 @@ import http.client
 import urllib.request
 from pathlib import Path
 
-from diffjax.weights import replacing
+from diffjax.files import replacing
 
 
 def fetch(url: str, path: Path, algorithm: str, checksum: str, help: str) -> Path:

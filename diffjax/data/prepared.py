@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from diffjax.data.image_data import ImageData, default_data_dir
-from diffjax.weights import replacing
+from diffjax.files import replacing
 
 Builder = tfds.core.GeneratorBasedBuilder
 SPLITS = ("train", "test")

@@ -10,7 +10,7 @@ Conditional flow matching, E |dx/dt(network) - (eps - x_0)|^2, is the same loss 
 
     DSM(Flow(), times.Uniform(), net.apply, precondition.from_velocity, weightings.velocity)
 
-Rectified flow's reflow is that on a batch with "noise" (`evaluate.reflow_pairs`), minibatch optimal transport that with
+Rectified flow's reflow is that on a batch with "noise" (`samplers.reflow_pairs`), minibatch optimal transport that with
 `coupling=couplings.optimal_transport`.
 """
 

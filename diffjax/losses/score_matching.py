@@ -27,8 +27,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import example_keys, flat_sum, fold, like, normal
+from diffjax.likelihoods.probes import Probes, Rademacher, check_probes
 from diffjax.losses import weightings
-from diffjax.probes import Probes, Rademacher, check_probes
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Key, PyTree, pytree, static
 

@@ -24,7 +24,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.arrays import flat_mean, fold, normal
-from diffjax.elbo import level_softmax, prior_kl
+from diffjax.likelihoods.elbo import level_softmax, prior_kl
 from diffjax.losses import weightings
 from diffjax.sde import gaussian
 from diffjax.times import LowDiscrepancy

@@ -4,10 +4,10 @@
     (2) L_hybrid = L_simple + lambda L_vlb, with the mean of p detached in L_vlb            (N & D Eq. 16)
     (3) L_simple = E |eps - eps_hat|^2, the mean over an example's entries                  (Ho et al. Eq. 14)
 
-L_t is that of `diffjax.elbo`, in bits per dimension. The value of `VLB` is T L_t: its expectation is the bound without
-the constant L_T. lambda multiplies that sum, so the paper's 0.001 is a weight of T/1000 on a single term. Times are
-integers with s = t - 1, as on a `BetaTable`; under a law that is not uniform, such as `times.LossSecondMoment`, each
-term is multiplied by the law's `weight(t)`.
+L_t is that of `likelihoods.elbo`, in bits per dimension. The value of `VLB` is T L_t: its expectation is the bound
+without the constant L_T. lambda multiplies that sum, so the paper's 0.001 is a weight of T/1000 on a single term.
+Times are integers with s = t - 1, as on a `BetaTable`; under a law that is not uniform, such as
+`times.LossSecondMoment`, each term is multiplied by the law's `weight(t)`.
 """
 
 import math
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import flat_mean, fold, normal
-from diffjax.elbo import decoder_log_std, discretised_gaussian, step_kl
+from diffjax.likelihoods.elbo import decoder_log_std, discretised_gaussian, step_kl
 from diffjax.losses import weightings
 from diffjax.precondition import halves
 from diffjax.sde import gaussian

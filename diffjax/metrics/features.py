@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from diffjax.weights import load_params
+from diffjax.formats import load_params
 
 FeatureFn = Callable[[Any], np.ndarray]
 FASHION_WEIGHTS = Path(__file__).with_name("fashion_features.safetensors")

@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 
 from diffjax.data.packages import find
 from diffjax.metrics.features import FeatureFn, batched
-from diffjax.nn.pretrained import EFFICIENTNET_LITE0, load_efficientnet_lite0
+from diffjax.pretrained import EFFICIENTNET_LITE0, load_efficientnet_lite0
 
 SIDE = 96  # what images are enlarged or shrunk to; the stage's maps are then 6 x 6
 

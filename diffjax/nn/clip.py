@@ -1,7 +1,7 @@
 """CLIP (Radford et al. 2021): images and texts as directions in one space, near one another where they belong together.
 
 The image tower is any of our networks that turns images into vectors, the text tower a linear map of a frozen
-encoder's sentence vectors (`nn.pretrained.load_minilm`): for a few thousand captions that is enough.
+encoder's sentence vectors (`pretrained.load_minilm`): for a few thousand captions that is enough.
 """
 
 from typing import Any

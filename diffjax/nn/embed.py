@@ -8,7 +8,7 @@ as a table: row c is W_c + b, and the null row is b.
 
 The network of a flow map is told two levels, c_noise = (c_t, c_s). The features of the second enter the first layer of
 the MLP through a matrix of their own, "target", which starts at zero: a new network of two levels with the weights of
-one of one level (`weights.graft`) is the same function, whatever c_s, and learns from there. A student of a guided
+one of one level (`parameters.graft`) is the same function, whatever c_s, and learns from there. A student of a guided
 teacher is told the guidance scale, cond["scale"], in the same way by a matrix "guidance" (Meng et al. 2023).
 """
 
@@ -96,7 +96,7 @@ class Embedding(nn.Module):
         if target is not None and not (self.is_initializing() or self.has_variable("params", "target")):
             raise ValueError(
                 "this network was initialised with one noise level, but c_noise is a pair (c_t, c_s): initialise it "
-                "with a pair; `weights.graft` carries over parameters that are there"
+                "with a pair; `parameters.graft` carries over parameters that are there"
             )
         if scale is None and self.has_variable("params", "guidance"):
             raise ValueError('this network was initialised with a guidance scale: cond must have a "scale"')

@@ -5,6 +5,8 @@ from diffjax.samplers.adams_bashforth import LMS as LMS
 from diffjax.samplers.adams_bashforth import PNDM as PNDM
 from diffjax.samplers.ancestral import Ancestral as Ancestral
 from diffjax.samplers.annealed_langevin import AnnealedLangevin as AnnealedLangevin
+from diffjax.samplers.batches import generate as generate
+from diffjax.samplers.batches import reflow_pairs as reflow_pairs
 from diffjax.samplers.ddim import DDIM as DDIM
 from diffjax.samplers.default_grids import default_grid as default_grid
 from diffjax.samplers.dpm_solver import DPMSolver as DPMSolver

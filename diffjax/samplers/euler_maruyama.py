@@ -10,7 +10,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import normal, root
+from diffjax.arrays import normal, safe_sqrt
 from diffjax.samplers.ddim import split_noise
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
@@ -38,7 +38,7 @@ class EulerMaruyama:
         g = gaussian.diffusion(sde, u)
         reverse_drift = gaussian.drift(sde, x, u) - g**2 * gaussian.score_from_x0(sde, x, u, x0)
         mean = jnp.where(s > 0, x + (s - t) * reverse_drift, gaussian.exponential_step(sde, x, t, s, x0))
-        std = jnp.where(s > 0, g * root(t - s), 0)
+        std = jnp.where(s > 0, g * safe_sqrt(t - s), 0)
         down, up = split_noise(sde, t, s, 1.0)
         mean = jnp.where(pure, sde.alpha(s) * x0 + down * gaussian.eps_from_x0(sde, x, t, x0), mean)
         return state._replace(x=mean + jnp.where(pure, up, std) * normal(key, x), mean=mean)

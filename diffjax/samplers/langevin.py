@@ -12,7 +12,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import bcast, flat_sum, fold, normal, root
+from diffjax.arrays import bcast, flat_norm, fold, normal, safe_sqrt
 from diffjax.checks import check_count, check_number
 from diffjax.samplers.arguments import check_scalars
 from diffjax.samplers.drive import State
@@ -52,12 +52,12 @@ class Langevin:
             score = gaussian.score_from_x0(sde, x, t, denoise(x, t, cond))
             e = bcast(2 * (self.snr * self._ratio(z, score)) ** 2, x)
             mean = x + e * score
-            state = state._replace(x=mean + root(2 * e) * z, mean=mean)
+            state = state._replace(x=mean + safe_sqrt(2 * e) * z, mean=mean)
         return state
 
     def _ratio(self, z: Array, score: Array) -> Array:
         """|z| / |score|, [B] or []; 0 where the score vanishes."""
-        z_norm, score_norm = root(flat_sum(z * z)), root(flat_sum(score * score))
+        z_norm, score_norm = flat_norm(z), flat_norm(score)
         if self.batch_mean:
             z_norm, score_norm = z_norm.mean(), score_norm.mean()
         return jnp.where(score_norm == 0, 0, z_norm / jnp.where(score_norm == 0, 1, score_norm))

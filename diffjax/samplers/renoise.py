@@ -9,7 +9,7 @@ from typing import Any
 
 from jax import Array
 
-from diffjax.arrays import bcast, normal, root
+from diffjax.arrays import bcast, normal, safe_sqrt
 from diffjax.checks import check_number
 from diffjax.samplers.arguments import check_sizes, draws
 from diffjax.samplers.drive import State
@@ -45,5 +45,5 @@ class Renoise:
         x = state.x
         x0 = denoise(x, t, cond)
         (alpha, sigma), eta = gaussian.curves(sde, s, x), bcast(self.eta, x)
-        mean = alpha * x0 + sigma * root((1 - eta) * (1 + eta)) * gaussian.eps_from_x0(sde, x, t, x0)
+        mean = alpha * x0 + sigma * safe_sqrt((1 - eta) * (1 + eta)) * gaussian.eps_from_x0(sde, x, t, x0)
         return state._replace(x=mean + sigma * eta * normal(key, x), mean=mean)

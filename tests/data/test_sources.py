@@ -5,8 +5,8 @@ import pytest
 
 from diffjax.data import ImageData, digits, emoji, faces, fashion_mnist, folder, image_shape, load, sources
 from diffjax.data.image_data import default_data_dir, draw
-from diffjax.experiment import configure
-from diffjax.image_run import ImageRun
+from diffjax.runs.experiment import configure
+from diffjax.runs.image_run import ImageRun
 
 
 def test_digits_are_split_once_and_for_all():

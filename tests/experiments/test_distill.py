@@ -12,7 +12,7 @@ import pytest
 
 from diffjax import losses, train
 from diffjax.data import toys
-from diffjax.student_run import StudentRun
+from diffjax.runs.student_run import StudentRun
 
 
 @pytest.fixture(scope="module")

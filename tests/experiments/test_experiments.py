@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from diffjax import experiment, train
+from diffjax import train
+from diffjax.runs import experiment
 
 
 @pytest.fixture(scope="module")

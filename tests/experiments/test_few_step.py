@@ -14,11 +14,12 @@ import pytest
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import data, evaluate, nn, train
+from diffjax import data, nn, train
 from diffjax.data.image_data import ImageData
+from diffjax.formats import load_params, save_params
 from diffjax.nn import presets
-from diffjax.student_run import evaluations
-from diffjax.weights import load_params, save_params
+from diffjax.runs import judges
+from diffjax.runs.student_run import evaluations
 
 NET = nn.MLP(width=8, depth=1)  # points for images where there is nothing to see
 POINTS = (2,)
@@ -94,12 +95,12 @@ def test_a_small_table(few_step, tmp_path, monkeypatch):
     monkeypatch.setattr(presets, "small", lambda **_: net)
     params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
     monkeypatch.setattr(data, "load", lambda *_, **__: images)
-    monkeypatch.setattr(evaluate, "judge", lambda _: lambda x: {"fd": float(np.abs(x).mean()), "kid": 0.0})
+    monkeypatch.setattr(judges, "judge", lambda _: lambda x: {"fd": float(np.abs(x).mean()), "kid": 0.0})
     monkeypatch.setattr(few_step, "COUNTS", (1,))
     monkeypatch.setattr(few_step, "MORE", ())
     monkeypatch.setattr(few_step, "SOLVERS", dict(list(few_step.SOLVERS.items())[:1]))
     teacher = tmp_path / "teacher.safetensors"
-    save_params(teacher, params, dtype=None)
+    save_params(teacher, params)
     loop = train.LoopConfig(steps=6, log_every=6, checkpoint_every=6, sample_every=0)
     config = few_step.Config(teacher, methods=("PD",), teacher_steps=2, loop=loop)
     config = dataclasses.replace(config, batch_size=4, samples=113, workdir=tmp_path / "run")
@@ -109,7 +110,7 @@ def test_a_small_table(few_step, tmp_path, monkeypatch):
     assert np.isfinite(list(summary.values())).all()
     assert (tmp_path / "run/equal_noise.png").is_file()
     rows = json.loads((tmp_path / "run/rows.json").read_text())
-    monkeypatch.setattr(evaluate, "judge", lambda _: lambda x: pytest.fail("measured twice"))
+    monkeypatch.setattr(judges, "judge", lambda _: lambda x: pytest.fail("measured twice"))
     again = dataclasses.replace(config, loop=dataclasses.replace(loop, resume=True))
     few_step.main(again)
     with pytest.raises(SystemExit, match="holds figures of other settings"):

@@ -12,12 +12,13 @@ from jax.tree_util import Partial
 from PIL import Image
 
 import diffjax as dj
-from diffjax import data, evaluate, experiment, image_run, metrics, nn
+from diffjax import data, metrics, nn, pretrained
 from diffjax.data import folder, packages
+from diffjax.formats import load_params, save_params
 from diffjax.metrics.features import SmallClassifier
-from diffjax.nn import presets, pretrained
-from diffjax.nn.pretrained import face
-from diffjax.weights import load_params, save_params
+from diffjax.nn import presets
+from diffjax.pretrained import face
+from diffjax.runs import experiment, image_run, judges
 
 SIZE = 16
 COLOURS = {"red": (230, 20, 30), "blue": (20, 40, 220)}
@@ -188,7 +189,7 @@ def test_guidance_by_a_folder_s_classes(load, options, model, tmp_path):
         judging.main(judging.Config(**options))
     judging.main(judging.Config(**options, epochs=8, batch_size=32, weights=weights))
     images = image_run.OwnPictures(**options).load("fashion_mnist")
-    see = evaluate.ClassJudge(weights, images)
+    see = judges.ClassJudge(weights, images)
     assert see(data.to_float(images.test_images), images.test_labels)["accuracy"] > 0.9
 
     clean = zeros(nn.Classifier(2), tmp_path / "clean.safetensors", 0.0)
@@ -328,7 +329,7 @@ def test_a_judge_of_styles(networks):
     grams = np.einsum("bijc,bijd->bcd", styles, styles) / styles[0].size
     apart = np.sqrt(3) * np.linalg.norm(grams[0] - grams[1])  # three maps, all alike
     which = np.array([0, 1, 1])
-    see = evaluate.style_judge(styles, which)
+    see = judges.style_judge(styles, which)
     assert see(styles[which]) == {"judged": pytest.approx(0, abs=1e-6), "nearest": 1}
     assert see(styles[[0, 0, 1]]) == {"judged": pytest.approx(apart / 3, rel=1e-5), "nearest": pytest.approx(2 / 3)}
-    assert set(evaluate.style_judge(styles[:1], np.zeros(3, int))(styles[which])) == {"judged"}
+    assert set(judges.style_judge(styles[:1], np.zeros(3, int))(styles[which])) == {"judged"}

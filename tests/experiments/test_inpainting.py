@@ -8,8 +8,8 @@ import pytest
 
 from diffjax import data
 from diffjax.data.image_data import ImageData
+from diffjax.formats import save_params
 from diffjax.nn import presets
-from diffjax.weights import save_params
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from diffjax import data, metrics
+from diffjax import data, metrics, pretrained
 from diffjax.data import packages
 from diffjax.data.image_data import ImageData
-from diffjax.nn import pretrained
-from diffjax.nn.pretrained import face
+from diffjax.pretrained import face
 
 
 def maps(x):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from diffjax.data import fashion_mnist, to_float
+from diffjax.formats import load_params
 from diffjax.metrics import batched, fashion_features, features, report
 from diffjax.metrics.features import FASHION_WEIGHTS, SmallClassifier
-from diffjax.weights import load_params
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(-1, 1, (11, 28, 28, 1)).astype(np.float32)
@@ -32,7 +32,7 @@ def test_independent_of_neighbours_and_of_the_chunks(fn):
 
 def test_committed_weights_are_small_float16():
     assert FASHION_WEIGHTS.stat().st_size < 1e6
-    stored = load_params(FASHION_WEIGHTS, dtype=None)
+    stored = load_params(FASHION_WEIGHTS, dtype="stored")
     assert {x.dtype for x in jax.tree.leaves(stored)} == {np.dtype(np.float16)}
     assert sum(x.size for x in jax.tree.leaves(stored)) < 500_000
 

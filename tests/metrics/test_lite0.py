@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from diffjax import evaluate
 from diffjax.data.image_data import ImageData
 from diffjax.metrics import lite0, lite0_features
+from diffjax.runs import judges
 
 SHAPE = (32, 32, 3)
 
@@ -46,4 +46,4 @@ def test_without_the_package_there_are_no_distances(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="make data"):
         lite0_features(SHAPE)
     x, label = np.zeros((4, *SHAPE), np.uint8), np.zeros(4, np.int32)
-    assert evaluate.features_for(ImageData("emoji", x, label, x, label, ("all",))) is None
+    assert judges.features_for(ImageData("emoji", x, label, x, label, ("all",))) is None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffjax.nn import MLP, RefineNet
-from diffjax.weights import graft
+from diffjax.parameters import graft
 
 
 def test_contract(key):

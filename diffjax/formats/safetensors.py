@@ -1,0 +1,118 @@
+"""Parameters as safetensors files: any nested dict of arrays, its keys joined by "/", and strings as metadata.
+
+The format holds names, shapes, dtypes and raw bytes, and nothing that can run. Storing float16 halves the file and
+keeps 11 significant bits, enough for weights that are only evaluated; a run that goes on is kept by `train.checkpoint`.
+Source: huggingface/safetensors, README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from diffjax.files import replacing
+from diffjax.parameters import compare, flatten, unflatten
+from diffjax.typing import PyTree
+
+
+def save_params(path: str | Path, params: PyTree, metadata: Mapping[str, str] | None = None, dtype: Any = None) -> None:
+    """Write `params`, a nested dict of arrays, and `metadata`, a dict of strings.
+
+    Args:
+      path: of the file; folders are made, and an old file is replaced whole or not at all.
+      params: the arrays.
+      metadata: what `read_metadata` returns.
+      dtype: floating arrays are stored as this type ("float16" halves the file); by default each as it is.
+
+    Raises:
+      TypeError: `params` is no nested dict of arrays of real numbers, `metadata` no dict of strings, or `dtype` is not
+        floating.
+      ValueError: a key is empty or holds a "/", a dict is empty, or a finite number is too large for `dtype`.
+    """
+    metadata = dict(metadata or {})
+    if not all(isinstance(x, str) for pair in metadata.items() for x in pair):
+        raise TypeError(f"metadata must be a dict of strings, got {metadata!r}; write other values as JSON")
+    if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be a floating type, such as 'float16', got {dtype!r}")
+    arrays = {name: _stored(name, value, dtype) for name, value in flatten(params).items()}
+    with replacing(path) as part:
+        part.write_bytes(save(arrays, metadata=metadata))
+
+
+def _stored(name: str, value: Any, dtype: Any) -> np.ndarray:
+    """`value` as an array that the format can hold, floating ones as `dtype`."""
+    if isinstance(value, jax.core.Tracer) or jnp.issubdtype(getattr(value, "dtype", np.float32), jax.dtypes.prng_key):
+        raise TypeError(f"{name!r} is no array of numbers but {value}")
+    array = np.asarray(value)
+    real = jnp.issubdtype(array.dtype, jnp.floating)
+    if not (real or jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool) or array.dtype.itemsize > 8:
+        what = type(value).__name__ if array.dtype == object else array.dtype
+        raise TypeError(f"{name!r} is no array of real numbers but {what}")
+    if real and dtype is not None:
+        with np.errstate(over="ignore"):
+            cast = array.astype(dtype)
+        if (np.isfinite(array) & ~np.isfinite(cast)).any():
+            raise ValueError(f"{name!r} holds numbers too large for {np.dtype(dtype)}; store it with dtype=None")
+        array = cast
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def load_params(path: str | Path, like: PyTree | None = None, dtype: Any = None) -> PyTree:
+    """Read a nested dict of NumPy arrays.
+
+    Args:
+      path: of the file.
+      like: arrays, or the shapes that `jax.eval_shape` gives: names and shapes must be those.
+      dtype: floating arrays become of this type; "stored" leaves them as they are in the file. By default they take
+        the types of `like`; without it what is stored in half precision becomes float32, the rest stays as it is.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is truncated or no safetensors file, or differs from `like` (the first difference is named).
+    """
+    try:
+        flat = load_file(_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or no safetensors file ({error})") from error
+    wanted = {} if like is None else flatten(like)
+    if wanted:
+        compare(path, flat, wanted)
+    return unflatten({name: _loaded(path, name, x, wanted.get(name), dtype) for name, x in sorted(flat.items())})
+
+
+def _loaded(path: str | Path, name: str, x: np.ndarray, like: Any, dtype: Any) -> np.ndarray:
+    real, wanted = jnp.issubdtype(x.dtype, jnp.floating), None if like is None else np.dtype(like.dtype)
+    if wanted is not None and real != jnp.issubdtype(wanted, jnp.floating):
+        raise ValueError(f"{path}: {name!r} holds {x.dtype}, but the network needs {wanted}")
+    if not real or (isinstance(dtype, str) and dtype == "stored"):
+        return x
+    if dtype is None:
+        dtype = wanted if wanted is not None else (np.float32 if x.dtype.itemsize < 4 else x.dtype)
+    return x.astype(dtype)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The strings stored beside the arrays; {} if there are none. The arrays are not read.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is truncated or no safetensors file.
+    """
+    try:
+        with safe_open(_file(path), "numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or no safetensors file ({error})") from error
+
+
+def _file(path: str | Path) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    return Path(path)

@@ -1,0 +1,83 @@
+"""Parameters as nested dicts of arrays: their names, joined by "/", comparison, and a student's from its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax.typing import PyTree
+
+
+def flatten(params: PyTree, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": x}} -> {"a/b": x}.
+
+    Raises:
+      TypeError: `params` is not a nested dict with string keys.
+      ValueError: a key is empty or holds a "/", so that the name could not be split again; or a dict is empty.
+    """
+    if not isinstance(params, Mapping):
+        raise TypeError(f"expected a nested dict of arrays, got {type(params).__name__}")
+    flat = {}
+    for key, value in params.items():
+        if not isinstance(key, str):
+            raise TypeError(f"expected string keys, got {key!r} below {prefix or 'the root'!r}")
+        if not key or "/" in key:
+            raise ValueError(f"a key may neither be empty nor hold a '/': {prefix + key!r}")
+        flat |= flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value}
+    if not flat:
+        raise ValueError(f"nothing to store: the dict {prefix.rstrip('/') or 'given'!r} is empty")
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> PyTree:
+    """{"a/b": x} -> {"a": {"b": x}}.
+
+    Raises:
+      ValueError: a name is the beginning of another, as "a" is of "a/b".
+    """
+    params: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, last = name.split("/")
+        node = params
+        for key in path:
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{name!r} lies below {key!r}, which is an array itself")
+        if last in node:
+            raise ValueError(f"{name!r} is an array, and other arrays lie below it")
+        node[last] = value
+    return params
+
+
+def compare(path: str | Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise a ValueError that names the first entry, in order of names, that differs in name or shape."""
+    for name in sorted(found.keys() | expected.keys()):
+        if name not in found:
+            raise ValueError(f"{path} lacks {name!r}, of shape {tuple(expected[name].shape)}")
+        if name not in expected:
+            raise ValueError(f"{path} holds {name!r}, of shape {found[name].shape}, which the network does not have")
+        if found[name].shape != np.shape(expected[name]):
+            shapes = f"{found[name].shape}, but the network needs {tuple(expected[name].shape)}"
+            raise ValueError(f"{path}: {name!r} has the shape {shapes}")
+
+
+def graft(params: PyTree, teacher: PyTree) -> PyTree:
+    """`params` with every weight that the teacher has taken from it: a student that begins as its teacher.
+
+    Only the matrices "target" and "guidance", the student's further inputs (see `nn.embed`), may be missing in the
+    teacher; they stay. The arrays are copies in the student's types.
+
+    Raises:
+      ValueError: the networks differ in another weight, or in its shape (the first one is named).
+    """
+    flat, taken = flatten(params), flatten(teacher)
+    alone = {name for name in flat if "/target/" in name or "/guidance/" in name}
+    compare("the teacher", taken, {name: x for name, x in flat.items() if name in taken or name not in alone})
+    return unflatten(
+        {name: jnp.array(taken.get(name, x), jax.dtypes.canonicalize_dtype(x.dtype)) for name, x in flat.items()}
+    )

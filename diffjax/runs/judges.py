@@ -1,0 +1,180 @@
+"""Judging an image model: distances beside their floors, bits per dimension, classes, captions, styles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffjax import metrics, operators, pretrained
+from diffjax.arrays import example_keys
+from diffjax.data import ImageData, batches, packages, to_float
+from diffjax.formats import load_params
+from diffjax.likelihoods.ode import bits_per_dim, log_likelihood
+from diffjax.metrics.features import SmallClassifier
+from diffjax.pretrained import face
+from diffjax.samplers import sample
+from diffjax.sde import prior_sample
+from diffjax.typing import SDE, Denoiser, Key, Sampler
+
+
+def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:
+    """What distances are measured in: a classifier's features for Fashion-MNIST, the pixels of images up to 8 x 8.
+
+    RGB images are seen by EfficientNet-Lite0 where it has been fetched.
+    """
+    if images.name == "fashion_mnist":
+        return metrics.fashion_features()
+    if images.shape[-1] == 3:
+        try:
+            return metrics.lite0_features(images.shape)
+        except FileNotFoundError:
+            return None
+    return (lambda x: np.asarray(x).reshape(len(x), -1)) if np.prod(images.shape) <= 64 else None
+
+
+def judge(images: ImageData) -> Callable[[np.ndarray], dict[str, Any]] | None:
+    """A function of samples x: Fréchet distance and KID from the training images, beside those of the test images.
+
+    None where there are no features for this data set. It raises as `metrics.report`.
+    """
+    features = features_for(images)
+    if features is None:
+        return None
+    train, test = (features(to_float(part)) for part in (images.train_images, images.test_images))
+    return lambda x: dataclasses.asdict(metrics.report(train, features(x), test))
+
+
+def distances(images: ImageData, x: np.ndarray) -> dict[str, Any]:
+    """What `judge` says of samples x, or nothing."""
+    of = judge(images)
+    return of(x) if of is not None else {}
+
+
+def bits(key: Key, denoise: Denoiser, sde: SDE, images: ImageData, n: int, **options: Any) -> dict[str, float]:
+    """Bits per dimension of n test images, dequantised, by the probability-flow ODE, and the error of their mean.
+
+    The options are those of `likelihood.estimate`. Nothing is returned for n < 2.
+    """
+    n = min(n, len(images.test_images))
+    if n < 2:
+        return {}
+    x = next(batches(images.test_images, images.test_labels, n, seed=0, dequantise=True))["image"]
+    bpd = np.asarray(bits_per_dim(log_likelihood(key, denoise, sde, jnp.asarray(x), **options), x[0].size))
+    return {"bits_per_dim": float(bpd.mean()), "bits_per_dim_stderr": float(bpd.std(ddof=1) / np.sqrt(n))}
+
+
+def compare(originals: Array) -> Callable[[Array], dict[str, float]]:
+    """A function of images [B, H, W, C] in [-1, 1]: {"psnr" in dB, "ssim", "features"}, means over the images.
+
+    The features are those of the committed classifier at 28 x 28 x 1, else EfficientNet-Lite0's (see `metrics.image`).
+    """
+    fashion = originals.shape[1:] == (28, 28, 1)
+    layers = metrics.fashion_layers() if fashion else metrics.lite0_layers()
+    metric = {"psnr": metrics.psnr, "ssim": metrics.ssim, "features": partial(metrics.feature_distance, layers)}
+    figures = jax.jit(lambda x, y: {name: fn(x, y).mean() for name, fn in metric.items()})
+    return lambda x: {name: float(value) for name, value in figures(x, originals).items()}
+
+
+def caption_judge(weights: Path, shape: tuple[int, int, int], vectors: np.ndarray, want: Any) -> Callable:
+    """A function of samples x [n, H, W, 3] of `shape`: how they meet their captions in the eyes of a linear CLIP.
+
+    Args:
+      weights: of the CLIP, whose tower maps EfficientNet-Lite0's features (`experiments/emoji_clip.py --preset judge`).
+      vectors: MiniLM's of the captions [K, 384].
+      want: the numbers of the samples' captions [n].
+
+    Returns {"accuracy": how often the nearest caption is the wanted one, "cosine": of the wanted ones, their mean}.
+
+    Raises:
+      FileNotFoundError: the weights, or EfficientNet-Lite0, are missing.
+      ValueError: the weights are of another network.
+    """
+    see, clip = metrics.lite0_features(shape, parts=3), load_params(weights).get("params", {})
+    if set(clip.get("tower", ())) != {"Dense_0"}:
+        raise ValueError(f"{weights} holds no linear CLIP: `emoji_clip.py --preset judge` makes one")
+    tower, words = clip["tower"]["Dense_0"], unit(vectors @ clip["text"]["kernel"])
+
+    def judge(x: np.ndarray) -> dict[str, float]:
+        cosines = unit(see(x) @ tower["kernel"] + tower["bias"]) @ words.T
+        own = cosines[np.arange(len(x)), want]
+        return {"accuracy": float(np.mean(cosines.argmax(-1) == want)), "cosine": float(own.mean())}
+
+    return judge
+
+
+def style_judge(styles: np.ndarray, which: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:
+    """A function of samples x [n, H, W, 3]: how near they are to their styles in the eyes of a face network.
+
+    The distance is that of Gram matrices of the network's first layers. They have learnt from other pictures and for
+    another task than EfficientNet-Lite0's, so that what is guided by the one need not please the other.
+
+    Args:
+      styles: pictures [K, H, W, 3] in [-1, 1].
+      which: the number of each sample's [n].
+
+    Returns {"judged": the mean distance, "nearest": how often, of two styles or more, a sample's own is the nearest}.
+
+    Raises:
+      FileNotFoundError: the network is missing; the message names the command that fetches it.
+    """
+    net = pretrained.load_face_net(packages.find(*pretrained.FACE_NET))
+
+    def maps(x: Array) -> Sequence[Array]:
+        found = face.stages(net.args[0], x)
+        return [found[i] for i in (0, 3, 7)]  # behind the first convolution, and before maps are halved: twice
+
+    see = jax.jit(operators.Gram(maps))
+    wanted = np.asarray(see(jnp.asarray(styles)))
+
+    def judge(x: np.ndarray) -> dict[str, float]:
+        apart = np.linalg.norm(np.asarray(see(x))[:, None] - wanted, axis=-1)  # [n, K]
+        nearest = {"nearest": float(np.mean(apart.argmin(-1) == which))} if len(styles) > 1 else {}
+        return {"judged": float(apart[np.arange(len(x)), which].mean()), **nearest}
+
+    return judge
+
+
+class ClassJudge:
+    """{"accuracy", "diversity"} of samples x [n, H, W, C] of classes `labels` [n], in the eyes of a classifier.
+
+    The diversity is the root mean square distance of two samples of one class in its features; of real images it is 1.
+
+    Args:
+      weights: of a `SmallClassifier` (`experiments/fashion_classifier.py`).
+      images: the set that it knows.
+
+    Raises:
+      ValueError: the weights are of other classes or images.
+    """
+
+    def __init__(self, weights: Path, images: ImageData):
+        net = SmallClassifier(images.n_classes)
+        params = load_params(weights, jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *images.shape))))
+        self.apply = jax.jit(lambda x: net.apply(params, x))
+        x, labels = images.test_images, images.test_labels
+        if images.name == "folder":  # too few are held out
+            x, labels = np.concatenate([x, images.train_images]), np.concatenate([labels, images.train_labels])
+        self.unit = self.spread(np.asarray(self.apply(to_float(x[:2000]))[1]), labels[:2000])
+
+    def spread(self, features: np.ndarray, labels: np.ndarray) -> float:
+        """The root mean square distance of two images of one class, of all classes that have two."""
+        several = [k for k in np.unique(labels) if np.sum(labels == k) > 1]
+        return float(np.sqrt(np.mean([2 * features[labels == k].var(0, ddof=1).sum() for k in several])))
+
+    def __call__(self, x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        logits, features = map(np.asarray, self.apply(x))
+        hit = logits.argmax(-1) == labels
+        return {"accuracy": float(hit.mean()), "diversity": self.spread(features, labels) / self.unit}
+
+
+def unit(y: np.ndarray) -> np.ndarray:
+    """[N, D] -> [N, D], of length one."""
+    return y / np.linalg.norm(y, axis=-1, keepdims=True)

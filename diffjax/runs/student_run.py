@@ -1,0 +1,151 @@
+"""The run that all distillation experiments share: a student, alone or against a rival, trained, resumed and counted.
+
+An experiment names its methods as `Method`s; a `StudentRun` trains them, each in a folder of its own; on images an
+`EqualNoise` draws from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.tree_util import Partial
+
+from diffjax import train
+from diffjax.samplers import generate
+from diffjax.runs.experiment import Table
+from diffjax.losses.distillation import halvings
+from diffjax.samplers import Jump, Renoise
+from diffjax.train.state import EmaDecay
+from diffjax.typing import SDE, Denoiser, Key, PyTree, Sampler
+
+
+class Method(NamedTuple):
+    """What a few-step model is made of; the loss is the student's."""
+
+    sde: SDE
+    loss: Any
+    model: Callable  # (sde, network) -> Denoiser or FlowMap
+    sampler: Sampler = Renoise(1.0)
+    ema: tuple[EmaDecay, ...] = (0.999,)  # the last one is sampled
+    rival: Any = None  # the loss of a second player, if there is one
+    turns: int = 1  # its steps for each of the student's
+
+    @property
+    def two_times(self) -> bool:
+        """Whether the network is a flow map's, which is told a pair of levels."""
+        return isinstance(self.sampler, Jump)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentRun:
+    """How students are trained. All numbers are of the student's steps: with a rival, of rounds (`train.alternate`)."""
+
+    optimiser: Callable[[int], optax.GradientTransformation]  # of the number of steps
+    batches: Callable[[int], Iterator[PyTree]]  # see `train.fit`
+    loop: train.LoopConfig
+    workdir: Path
+    key: Key
+    rival_optimiser: Callable[[int], optax.GradientTransformation] | None = None  # of a rival's steps; None: the same
+
+    def fit(self, name: str, method: Method, params: PyTree, rival: PyTree = None) -> PyTree:
+        """The last average of the student's parameters, trained from `params` (against a rival, that from `rival`).
+
+        Raises as `train.fit`.
+        """
+        folder, tx = self.workdir / name, self.optimiser(self.loop.steps)
+        if method.rival is None:
+            steps = train.jit_train_steps(method.loss, tx, method.ema)
+            student = train.TrainState.create(self.key, params, tx, method.ema)
+            return train.fit(steps, student, self.batches, folder, self.loop)[0].ema[-1]
+        k_student, k_rival = jax.random.split(self.key)
+        tx_rival = (self.rival_optimiser or self.optimiser)(self.loop.steps * method.turns)
+        players = train.Players(
+            train.TrainState.create(k_rival, rival, tx_rival),
+            train.TrainState.create(k_student, params, tx, method.ema),
+        )
+        turns = partial(train.against, method.rival, tx_rival, ()), partial(train.against, method.loss, tx, method.ema)
+        steps = train.jit_steps(partial(train.alternate, *turns, n_d=method.turns))
+        loop = in_rounds(self.loop, method.turns + 1)
+        return train.fit(steps, players, self.batches, folder, loop)[0].g.ema[-1]
+
+    def progressive(self, method: Method, params: PyTree, ts: Array) -> dict[int, Denoiser]:
+        """Progressive distillation down to one step: the students by their numbers of steps, on parts of the grid ts.
+
+        Each is the next one's teacher and first parameters, and they share the steps evenly. The method's loss, a
+        `Progressive`, is the first one's, but for its grid.
+
+        Raises:
+          ValueError: the number of steps of ts is no power of two.
+        """
+        grids, students, loss = halvings(ts), {}, method.loss
+        call = self.loop.steps_per_call
+        steps = max(self.loop.steps // len(grids) // call, 1) * call
+        share = dataclasses.replace(self, loop=dataclasses.replace(self.loop, steps=steps))
+        for grid in grids:
+            n = len(grid) // 2
+            loss = dataclasses.replace(loss, ts=grid)
+            params = share.fit(f"PD{n}", method._replace(loss=loss), params)
+            students[n] = method.model(method.sde, Partial(loss.network, params))
+            loss = dataclasses.replace(loss, teacher=students[n])
+        return students
+
+
+class EqualNoise(NamedTuple):
+    """Samples of many models from one noise: judged, and seen side by side."""
+
+    key: Key
+    shape: tuple[int, ...]  # of an image
+    samples: int
+    judge: Callable[[np.ndarray], dict[str, Any]]
+    table: Table
+    pictures: dict[str, np.ndarray]  # ten samples by model
+
+    def measure(self, name: str, *how: Any) -> None:
+        """Judge samples of `how`, (sde, model, sampler, ts), in a row of the table."""
+        self.table.measure(name, lambda: self.judge(self._draw(self.samples, *how)))
+
+    def look(self, name: str, *how: Any) -> None:
+        """Keep the first ten of them."""
+        self.pictures[name] = self._draw(10, *how)
+
+    def _draw(self, n: int, sde: SDE, model: Any, sampler: Sampler, ts: Array) -> np.ndarray:
+        return generate(self.key, model, sde, sampler, ts, (n, *self.shape))
+
+
+def in_rounds(loop: train.LoopConfig, k: int) -> train.LoopConfig:
+    """The same loop, where each of its steps has become a round of k."""
+    counts = ("steps", "steps_per_call", "log_every", "checkpoint_every", "sample_every", "keep_every")
+    return dataclasses.replace(loop, **{name: k * getattr(loop, name) for name in counts})
+
+
+def evaluations(method: Method, network: Callable, params: PyTree, rival: PyTree, batch: PyTree) -> float:
+    """What a step of the student (with a rival, a round) costs an example, in evaluations of its network.
+
+    Multiplications (`train.products`) in the losses and their gradients are divided by those in the network: a backward
+    pass counts two, and a teacher that steps along a grid as often as it is asked.
+    """
+    levels = jnp.zeros(len(batch["image"]))
+
+    def cost(loss: Any, own: PyTree, other: PyTree) -> float:
+        def step(state: train.TrainState, batches: PyTree) -> Any:
+            if method.rival is None:
+                return train.train_steps(loss, optax.identity(), method.ema, state, batches)
+            return train.against(loss, optax.identity(), method.ema, state, other, batches)
+
+        create = partial(train.TrainState.create, jax.random.key(0), tx=optax.identity(), ema_decays=method.ema)
+        state = jax.eval_shape(lambda: create(params=own))
+        return train.products(step, state, jax.tree.map(lambda x: x[None], batch))
+
+    total = cost(method.loss, params, rival)
+    if method.rival is not None:
+        total += method.turns * cost(method.rival, rival, params)
+    return total / train.products(network, params, batch["image"], (levels, levels) if method.two_times else levels)

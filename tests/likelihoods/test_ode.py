@@ -1,0 +1,89 @@
+"""Likelihoods against the exact densities of Gaussian mixtures, and the noise of the estimate against its formula."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffjax as dj
+from diffjax.likelihoods import Exact, Gaussian, Rademacher
+
+PROCESSES = (dj.EDM(), dj.VP(), dj.SubVP(), dj.Flow())
+
+
+@pytest.mark.parametrize("kind", range(4), ids=[type(sde).__name__ for sde in PROCESSES])
+def test_mixture_within_1e_3_nats(four_modes, kind, one_of):
+    sde = one_of(kind, PROCESSES, PROCESSES[kind].T)
+    x = np.float32([[1.0, 1.0], [0.8, 1.1], [0.0, 0.0], [-1.3, -0.9]])
+    options = [dict(t_min=0.002), *[dict(tol=1e-6)] * 3][kind]
+    logp = dj.log_likelihood(jax.random.key(0), four_modes.denoiser(sde), sde, x, probes=Exact(), **options)
+    if kind == 0:  # at sigma = 0.002
+        np.testing.assert_allclose(logp, [-0.00539560, -0.63033310, -23.6166015, -1.25527061], atol=1e-3)
+    else:
+        near = np.array([0, 1, 3])
+        np.testing.assert_allclose(logp[near], four_modes.log_prob(x)[near], atol=1e-3)
+
+
+def test_the_prior_s_bias_is_what_a_small_sigma_max_costs(x64, four_modes):
+    sde, x = dj.EDM(T=5.0), jnp.array([[1.0, 1.0], [0.8, 1.1], [0.0, 0.0], [-1.3, -0.9]])
+    logp = dj.log_likelihood(jax.random.key(0), four_modes.denoiser(sde), sde, x, probes=Exact(), t_min=0.002, tol=1e-8)
+    np.testing.assert_allclose(abs(logp - four_modes.log_prob_at(sde, x, 0.002)).max(), 0.0416, atol=1e-4)
+
+
+def test_hutchinson_is_unbiased_and_knows_its_error(four_modes):
+    sde, x = dj.VP(), jnp.array([[0.8, 1.1], [-1.3, -0.9]])
+    for probes in (Rademacher(32), Gaussian(32)):
+        estimate = dj.likelihoods.estimate(jax.random.key(1), four_modes.denoiser(sde), sde, x, probes=probes)
+        off = np.abs(estimate.logp - four_modes.log_prob(x))
+        assert np.all(off < 4 * estimate.std_error + 1e-3)  # 4 sigma
+        assert np.all(estimate.std_error < 0.5) and np.all(estimate.std_error > 0)
+
+
+def test_variance_of_the_probes_on_a_linear_field(key):
+    A = jax.random.normal(key, (5, 5))
+    n = 40000
+    off_diagonal = A - jnp.diag(jnp.diag(A))
+    expected = {
+        Rademacher(n): (off_diagonal**2 + off_diagonal * off_diagonal.T).sum(),
+        Gaussian(n): (A**2).sum() + jnp.trace(A @ A),
+    }
+    for probes, variance in expected.items():
+        e = probes.draw(jax.random.key(2), jnp.zeros(5))
+        values = jnp.einsum("pi,ij,pj->p", e, A, e)
+        assert abs(values.mean() - jnp.trace(A)) < 4 * jnp.sqrt(variance / n)
+        kurtosis = ((values - values.mean()) ** 4).mean()
+        assert abs(values.var() - variance) < 4 * jnp.sqrt(kurtosis / n)  # 4 sigma of a variance
+    diagonal = jnp.einsum("pi,i,pi->p", e := Rademacher(3).draw(key, jnp.zeros(5)), jnp.arange(5.0), e)
+    np.testing.assert_allclose(diagonal, 10)  # exact for a diagonal field
+
+
+def test_each_example_is_independent_of_its_batch(four_modes, key):
+    sde, x = dj.VP(), jnp.array([[0.8, 1.1], [-1.3, -0.9], [0.0, 3.0]])
+    keys = jax.random.split(key, 3)
+    together = dj.likelihoods.estimate(keys, four_modes.denoiser(sde), sde, x)
+    alone = [dj.likelihoods.estimate(keys[i : i + 1], four_modes.denoiser(sde), sde, x[i : i + 1]) for i in range(3)]
+    np.testing.assert_allclose(together.logp, [a.logp[0] for a in alone], rtol=1e-5)
+    np.testing.assert_array_equal(together.nfe, [a.nfe[0] for a in alone])
+    assert together.latent.shape == x.shape and np.isnan(together.std_error).all()  # one probe knows no error
+
+
+def test_bits_per_dim():
+    d = 7
+    uniform = -d * math.log(2.0)  # log density on [-1, 1]^d
+    assert dj.bits_per_dim(uniform, d) == pytest.approx(8)
+    assert dj.bits_per_dim(0.0, d, low=0, high=1) == pytest.approx(8)
+    assert dj.bits_per_dim(-d * math.log(256), d, bits=5, low=0, high=256) == pytest.approx(5)
+
+
+def test_bad_arguments(four_modes, key):
+    sde = dj.VP()
+    with pytest.raises(ValueError, match="at least one probe"):
+        dj.log_likelihood(key, four_modes.denoiser(sde), sde, jnp.zeros((1, 2)), probes=Rademacher(0))
+    with pytest.raises(ValueError, match="float array"):
+        dj.log_likelihood(key, four_modes.denoiser(sde), sde, jnp.zeros((1, 2), jnp.uint8))
+    with pytest.raises(ValueError, match=r"times must lie in \[0, T = 1.0\]"):
+        dj.log_likelihood(key, four_modes.denoiser(sde), sde, jnp.zeros((1, 2)), t_min=-0.1)
+    with pytest.raises(FloatingPointError, match="look for NaN"):
+        dj.log_likelihood(key, four_modes.denoiser(sde), sde, jnp.full((1, 2), jnp.nan))
