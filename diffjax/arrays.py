@@ -19,6 +19,11 @@ def bcast(t: Time, x: Array) -> Array:
     return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
 
+def as_time(t: Time) -> Array:
+    """t as an array of floats of 32 bits or more: in bfloat16 neighbouring times would coincide."""
+    return jnp.asarray(t, jnp.promote_types(jnp.result_type(float, t), jnp.float32))
+
+
 def scheduled(c: Any, t: Time) -> Any:
     """c(t) where a hyper-parameter c, such as a guidance scale, is a function of time, else c: [] or [B]."""
     return c(t) if callable(c) else c

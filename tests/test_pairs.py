@@ -106,17 +106,17 @@ def test_each_example_draws_by_its_own_key(key):
 
 def test_laws_without_a_step_to_take():
     for n in (1.0, 96.0, np.nan):
-        with pytest.raises(ValueError, match="power of two, 2 or more; got n"):
+        with pytest.raises(ValueError, match="power of two, 2 or more"):
             times.Dyadic(n)
-    with pytest.raises(ValueError, match="one step or more, got most = 0"):
+    with pytest.raises(ValueError, match=r"most must be .* got 0: the teacher takes one step or more"):
         times.Stops(np.array([1.0, 0.0]), 0)
     for law in (times.Doubling, times.Rising):
         for s0, s1, K in ((80.0, 10.0, 100.0), (0.0, 1.0, 100.0), (2.0, 4.0, 0.0)):
             with pytest.raises(ValueError, match="1 <= s0 <= s1 and K > 0, got"):
                 law(s0, s1, K)
-    with pytest.raises(ValueError, match="more than 0; got every = 0"):
+    with pytest.raises(ValueError, match=r"every must be .* got 0"):
         times.Tightening(dj.EDM(), times.LogNormal(dj.EDM()), 0)
-    with pytest.raises(ValueError, match="is a probability, got 75"):
+    with pytest.raises(ValueError, match=r"same must be .* got 75"):
         times.Sorted(times.Uniform(), 75)
     levels = times.Doubling(10.0, 80.0, 3.0)  # fewer training steps than stages: it doubles at each
     np.testing.assert_array_equal([levels(k) for k in range(4)], [11, 21, 41, 81])
