@@ -25,7 +25,8 @@ from diffjax.arrays import fold, normal
 from diffjax.checks import check_count, check_number
 from diffjax.samplers.arguments import check_scalars
 from diffjax.samplers.drive import State
-from diffjax.typing import pytree, static
+from diffjax.times.grids import geometric
+from diffjax.typing import SDE, pytree, static
 
 
 @pytree
@@ -67,6 +68,10 @@ class AnnealedLangevin:
         For images in [-1, 1] double the levels, EDM(T=100.0, t_min=0.02); eps/sigma_L^2, and so the sampler, stays.
         """
         return cls(6.2e-6, 0.01, 5)
+
+    def grid(self, sde: SDE, n: int) -> Array:
+        """The grid that it takes by default: n levels in geometric progression, then 0."""
+        return geometric(sde, n)
 
     def init(self, x: Array) -> State:
         check_scalars(self, "eps", "sigma_L")
