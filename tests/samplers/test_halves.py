@@ -106,7 +106,7 @@ def test_complete_runs_and_traced_grids(key, x):
     """To t_min or below the mean is returned, above it x; the same in one program for all grids."""
     x = x[:50]
     run = jax.jit(lambda sampler, ts: dj.sample(key, DENOISE, SDE, sampler, ts, x))
-    for end, noisy in ((0.0, False), (5e-4, False), (1e-3, False), (2e-3, True)):
+    for end, noisy in ((5e-4, False), (1e-3, False), (2e-3, True)):
         ts = np.array([1.0, 0.3, end], np.float32)
         moved = np.abs(run(dj.Ancestral(), ts) - run(dj.KeepNoise(dj.Ancestral()), ts)).max()
         assert (moved < 1e-5) == noisy

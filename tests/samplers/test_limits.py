@@ -36,13 +36,10 @@ def grids():
 
 DETERMINISTIC = (
     dj.DDIM(),
-    dj.Euler(),
     dj.Heun(),
     dj.DPMSolver(3),
-    dj.DPMpp2S(),
     dj.DPMpp2M(),
     dj.DPMpp3M(),
-    dj.DPMpp3M(warm=True),
     dj.UniPC(4),
     dj.LMS(4),
     dj.DEIS(4),
@@ -118,6 +115,11 @@ def test_times_twice_and_both_ends(name, one_of, key):
         out = end(*args)
         return out.sum(), out
 
+    if "warm" in name:  # without gradients, whose programs are large
+        assert np.isfinite(
+            jax.jit(jax.vmap(end, (0, None, None, None)))(np.arange(4), 1.0, np.repeat(once, 2), 1.0)
+        ).all()
+        return
     run = jax.jit(jax.vmap(jax.value_and_grad(total, (1, 2, 3), has_aux=True), (0, None, None, None)))
     (_, out), grads = run(np.arange(4), 1.0, np.repeat(once, 2), 1.0)
     assert np.isfinite(out).all()
