@@ -46,8 +46,13 @@ def like(x: Array, F: Array, who: str = "network") -> Array:
     """What a network or a denoiser has made of x, in the dtype of x.
 
     Raises:
+      TypeError: it is no array of real numbers: a tuple, say.
       ValueError: it has not the shape of x.
     """
+    if not hasattr(F, "shape") or not hasattr(F, "dtype"):
+        raise TypeError(f"the {who} must return one array shaped like x {x.shape}, got {type(F).__name__}")
+    if jnp.issubdtype(F.dtype, jnp.complexfloating):
+        raise TypeError(f"the {who} must return real numbers, got {F.dtype}")
     if F.shape != x.shape:
         raise ValueError(f"the {who} maps x of shape {x.shape} to {F.shape}; it must keep the shape")
     return F.astype(x.dtype)

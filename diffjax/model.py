@@ -11,6 +11,7 @@ A `Model` is a thin pytree over the pure functions of this package. `model.denoi
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,12 +29,13 @@ from diffjax.files import replacing
 from diffjax.formats import load_params, read_metadata, save_params
 from diffjax.likelihoods.ode import log_likelihood
 from diffjax.parameters import compare, flatten
+from diffjax.posterior import Posterior
 from diffjax.samplers import DPMpp2M, Jump, default_grid, generate, invert, sample
 from diffjax.sde.gaussian import prior_sample
-from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, PyTree, Sampler, pytree, static
+from diffjax.typing import SDE, Cond, Key, PyTree, Sampler, pytree, static
 
 SHIPPED = Path(__file__).with_name("weights")
-IN_A_RUN = "model.safetensors"  # the file's name in the folder of a run
+IN_A_RUN = "ema.safetensors"  # the averaged parameters in the folder of a run
 
 
 @pytree
@@ -83,7 +85,7 @@ class Model:
         return cls(network, params, sde, prediction, tuple(x.shape[1:]), **fields)
 
     @property
-    def denoise(self) -> Denoiser | FlowMap:
+    def denoise(self) -> Any:
         """`(x, t, cond) -> E[x_0 | x_t]`; of a few-step model the flow map `(x, t, s, cond) -> x_s`."""
         return self.prediction(self.sde, Partial(apply_of(self.network), self.params))
 
@@ -130,6 +132,25 @@ class Model:
             raise ValueError(f"start must have the shape {(n, *self.shape)}, got {x.shape}")
         return sample(k_steps, denoise, self.sde, sampler, ts, x, cond)
 
+    def sample_posterior(
+        self, key: Key, n: int, method: Posterior, *, steps: int | None = None, cond: Cond = None
+    ) -> Array:
+        """n samples [n, *shape] of p(x_0 | y) by a paper's method: `dj.posterior.ddrm(measurement)` and others.
+
+        Args:
+          key: one key.
+          method: holds the measurement, of n examples or of one for all.
+          steps: by default the paper's.
+
+        Raises:
+          ValueError, TypeError: as `Posterior.sample`.
+        """
+        check_key(key)
+        check_count("n", n)
+        k_prior, k_steps = jax.random.split(key)
+        x = prior_sample(k_prior, self.sde, (n, *self.shape))
+        return method.sample(k_steps, self.denoise, self.sde, x, cond, steps=steps)
+
     def log_likelihood(self, key: Key, x: Array, cond: Cond = None, **options: Any) -> Array:
         """log p(x) in nats of data x [B, *shape] in [-1, 1], [B]; the options are those of `likelihoods.estimate`."""
         return log_likelihood(key, self.denoise, self.sde, self._checked(x), cond, **options)
@@ -143,13 +164,13 @@ class Model:
         return invert(self.denoise, self.sde, sampler, self._grid(sampler, steps), self._checked(x), cond)
 
     def _grid(self, sampler: Sampler, steps: int | Array | None) -> Array:
-        if steps is None or np.ndim(steps) == 0:
-            n = self.steps if steps is None else steps
-            check_count("steps", n)
-            return default_grid(sampler, self.sde, n)
-        return jnp.asarray(steps)
+        if steps is not None and np.ndim(steps):
+            return jnp.asarray(steps)
+        n: Any = self.steps if steps is None else steps
+        check_count("steps", n)
+        return default_grid(sampler, self.sde, n)
 
-    def _guided(self, sampler: Sampler, cond: Cond, scale: Any) -> Denoiser | FlowMap:
+    def _guided(self, sampler: Sampler, cond: Cond, scale: Any) -> Any:
         if scale is None:
             return self.denoise
         if cond is None:
@@ -178,7 +199,7 @@ class Trained:
     params: PyTree = dataclasses.field(metadata={"parameters": True})
     inputs: tuple[tuple[int, ...], ...] = static()
 
-    def __call__(self, *inputs: Array, **options: Any) -> Any:
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self.network.apply(self.params, *inputs, **options)
 
 
@@ -282,6 +303,4 @@ def _shapes(model: Model | Trained) -> PyTree:
 
 
 def _version() -> str:
-    from diffjax import __version__
-
-    return __version__
+    return importlib.metadata.version("diffjax")

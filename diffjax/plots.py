@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from diffjax.data.pipeline import to_uint8
+from diffjax.data.units import to_uint8
 
 
 def image_grid(x: Any, rows: int | None = None) -> np.ndarray:

@@ -52,6 +52,16 @@ def test_inversion_is_the_way_back(model, key):
     assert jnp.abs(back - x).mean() < 0.02 < jnp.abs(z - x).mean()
 
 
+def test_posterior_samples_are_those_of_the_method(model, key):
+    m = dj.measure(key, dj.operators.average_pool(SHAPE, 2), 0.3 * jnp.ones((2, *SHAPE)), 0.1)
+    x = model.sample_posterior(key, 2, dj.posterior.ddrm(m), steps=3)
+    k_prior, k_steps = jax.random.split(key)
+    start = dj.prior_sample(k_prior, model.sde, (2, *SHAPE))
+    np.testing.assert_allclose(
+        x, dj.posterior.ddrm(m).sample(k_steps, model.denoise, model.sde, start, steps=3), atol=1e-5
+    )
+
+
 def test_likelihood_is_that_of_its_denoiser(model, key):
     x = jax.random.normal(key, (2, *SHAPE))
     logp = model.log_likelihood(key, x, tol=1e-2)
@@ -81,7 +91,7 @@ def test_a_file_gives_back_the_model(model, key, tmp_path, dtype):
     assert jax.tree.structure(found) == jax.tree.structure(model) and dj.read_card(path)["about"] == {"data": "made up"}
     x, y = (m.sample(key, 2, dj.DDIM(), steps=2) for m in (model, found))
     np.testing.assert_allclose(x, y, atol=1e-6 if dtype is None else 2e-2)
-    shutil.copy(path, tmp_path / "model.safetensors")
+    shutil.copy(path, tmp_path / "ema.safetensors")
     assert jax.tree.structure(dj.load(tmp_path)) == jax.tree.structure(model)  # the folder of a run
     np.testing.assert_allclose(dj.load(path, like=model).sample(key, 2, dj.DDIM(), steps=2), y, atol=1e-6)
 
@@ -89,7 +99,7 @@ def test_a_file_gives_back_the_model(model, key, tmp_path, dtype):
 def test_files_that_are_refused(model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no fashion-vq.*fashion-vp"):
         dj.load("fashion-vq")
-    with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"holds no ema\.safetensors"):
         dj.load(tmp_path)
     save_params(tmp_path / "bare.safetensors", model.params)
     with pytest.raises(ValueError, match=r"no model card.*like=model"):
@@ -112,7 +122,13 @@ def test_files_that_are_refused(model, tmp_path):
         dj.load(rewritten(lambda c: None, extra))
     with pytest.raises(ValueError, match="does not have"):
         dj.load(rewritten(lambda c: c["object"]["fields"]["sde"].update({"class": "VQ"})))
-    path.write_bytes(path.read_bytes()[:-7])
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-20] ^= 4
+    path.write_bytes(flipped)
+    with pytest.raises(ValueError, match="damaged"):
+        dj.load(path)
+    path.write_bytes(whole[:-7])
     with pytest.raises(ValueError, match="truncated"):
         dj.load(path)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from jax import Array
 from jax.tree_util import Partial
 
-from diffjax.typing import Cond, Denoiser, Time, as_partial
+from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
 
 
 def corrected(denoise: Denoiser, *corrections: Callable) -> Denoiser:
@@ -16,6 +16,13 @@ def corrected(denoise: Denoiser, *corrections: Callable) -> Denoiser:
     `constraints.KeepEps`.
     """
     return Partial(_corrected, as_partial(denoise), tuple(as_partial(c) for c in corrections))
+
+
+def corrected_prediction(
+    prediction: Callable, corrections: tuple[Callable, ...], sde: SDE, network: Callable
+) -> Denoiser:
+    """`corrected(prediction(sde, network), *corrections)`: a `Model`'s prediction, if the first two are bound."""
+    return corrected(prediction(sde, network), *corrections)
 
 
 def _corrected(denoise, corrections, x: Array, t: Time, cond: Cond = None) -> Array:

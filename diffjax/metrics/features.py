@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 from diffjax.formats import load_params
 
 FeatureFn = Callable[[Any], np.ndarray]
-FASHION_WEIGHTS = Path(__file__).with_name("fashion_features.safetensors")
+FASHION_WEIGHTS = Path(__file__).parents[1] / "weights" / "fashion-classifier.safetensors"
 
 
 class SmallClassifier(nn.Module):

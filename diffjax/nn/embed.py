@@ -33,10 +33,10 @@ class Sinusoidal:
     """Sines and cosines of c_noise at `dim // 2` frequencies falling geometrically from 1 to 1 / max_period.
 
     Meant for c_noise that counts steps, 0..999: frequencies exp(-ln(max_period) i / (dim // 2 - 1)) (Ho et al. 2020);
-    of one frequency, dim = 2, it is 1.
+    of one frequency, at dim = 2 or 3, it is 1. An odd dim ends with a feature that is 0, as in their code.
 
     Raises:
-      ValueError: dim is odd or below 2, or max_period below 1.
+      ValueError: dim is below 2, or max_period below 1.
     """
 
     dim: int = 128
@@ -44,14 +44,12 @@ class Sinusoidal:
 
     def __post_init__(self):
         check_count("dim", self.dim, 2, why="a sine and a cosine for each frequency")
-        if self.dim % 2:
-            raise ValueError(f"dim must be even, a sine and a cosine for each frequency, got {self.dim}")
         check_number("max_period", self.max_period, 1)
 
     def __call__(self, c_noise: Array) -> Array:  # [B] -> [B, dim]
         half = self.dim // 2
         w = np.exp(-np.log(self.max_period) * np.arange(half) / max(half - 1, 1)).astype(np.float32)
-        return sin_cos(c_noise[:, None] * w)
+        return jnp.pad(sin_cos(c_noise[:, None] * w), ((0, 0), (0, self.dim % 2)))
 
 
 @dataclasses.dataclass(frozen=True)

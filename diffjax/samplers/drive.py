@@ -19,7 +19,8 @@ from jax.core import Tracer
 
 from diffjax.arrays import example_keys, fold, like
 from diffjax.checks import check_key
-from diffjax.flow_maps import check_map
+from diffjax.flow_maps import check_map, check_no_map
+from diffjax.precondition import check_start, evaluate
 from diffjax.samplers.arguments import as_grid, as_state, check_model, check_sampler, held
 from diffjax.samplers.arguments import check_grid as check_grid
 from diffjax.sde import gaussian
@@ -81,6 +82,7 @@ def sample(
     x = as_state(x)
     check_model(denoise, sde, cond, x.shape[0])
     ts = as_grid(ts, sde, getattr(sampler, "climbs", False))
+    check_start(denoise, ts)
     keys = example_keys(key, x.shape[0])
     return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory)
 
@@ -129,13 +131,6 @@ def is_invertible(sampler: Any) -> bool:
     return all(is_invertible(part) for part in held(sampler))
 
 
-def shaped(x: Array, x0: Any) -> Array:
-    """What a denoiser has made of x, in the dtype of x, once it is found to be an array of that shape."""
-    if not isinstance(x0, jax.Array | np.ndarray):
-        raise TypeError(f"the denoiser must return an array shaped like x {x.shape}, got {type(x0).__name__}")
-    return like(x, x0, "denoiser")
-
-
 @partial(jax.jit, static_argnames="trajectory")
 def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
     keys = _keys_from(keys, sde, ts[0])
@@ -143,11 +138,13 @@ def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
     def checked(x, *times_and_cond):
         if len(times_and_cond) > 2:
             check_map(denoise)
-            return shaped(x, denoise(x, *times_and_cond))
+            return like(x, evaluate(denoise, "flow map", x, *times_and_cond), "flow map")
+        check_no_map(denoise)
         t, *rest = times_and_cond
         alpha, sigma = gaussian.curves(sde, t, x)
         clean = sigma == 0  # there x is alpha x_0, and a network's noise level may be infinite
-        x0 = shaped(x, denoise(x, jnp.where(jnp.reshape(clean, jnp.shape(t)), sde.T, t), *rest))
+        u = jnp.where(jnp.reshape(clean, jnp.shape(t)), sde.T / 2, t)
+        x0 = like(x, evaluate(denoise, "denoiser", x, u, *rest), "denoiser")
         return jnp.where(clean, x / jnp.where(clean, alpha, 1), x0)
 
     def step(state: Any, interval):

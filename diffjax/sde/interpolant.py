@@ -63,7 +63,7 @@ class Interpolant:
     def _check_traceable(self) -> None:
         for name in ("alpha_fn", "sigma_fn"):
             try:
-                shape = jax.eval_shape(getattr(self, name), jax.ShapeDtypeStruct((3,), jnp.float32))
+                shape = jax.eval_shape(lambda t, fn=getattr(self, name): fn(t), jax.ShapeDtypeStruct((3,), jnp.float32))
                 shape = jnp.shape(shape)
             except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
                 raise TypeError(f"{name} must be made of jax.numpy: NumPy's functions cannot be compiled") from None

@@ -118,7 +118,7 @@ class OneOf:
 
     def __post_init__(self):
         check_number("ts", self.ts, 0)
-        if known(self.ts) and (jnp.ndim(self.ts) != 1 or len(self.ts) == 0):
+        if known(self.ts) and (np.ndim(self.ts) != 1 or len(self.ts) == 0):
             raise ValueError(f"OneOf needs a vector of one time or more, got ts = {self.ts}")
 
     def on(self, sde: SDE) -> "OneOf":
@@ -243,8 +243,8 @@ class UniformLogSNR:
         return high - low
 
     def _logsnrs(self) -> Array:
-        t_min, _ = _ends(self, self.sde)
-        noisy, clean = level_ends(self.sde, self.t_max, t_min)
+        t_min, t_max = _ends(self, self.sde)
+        noisy, clean = level_ends(self.sde, t_max, t_min)
         return -2 * jnp.log(jnp.stack([clean, noisy]))
 
 

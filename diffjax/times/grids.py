@@ -49,7 +49,7 @@ def check_times(ts: Any, sde: SDE) -> None:
         raise ValueError(f"times must lie in [0, T = {T}], got {ts.min()} to {ts.max()}")
 
 
-def uniform(sde: SDE, n: int, t_min: Time | None = None) -> Array:
+def uniform(sde: SDE, n: int, t_min: Any = None) -> Array:
     """n equal steps from T to t_min (default: the SDE's).
 
     Raises:
@@ -60,7 +60,7 @@ def uniform(sde: SDE, n: int, t_min: Time | None = None) -> Array:
     return jnp.linspace(t_max, t_min, n + 1)
 
 
-def quadratic(sde: SDE, n: int, t_min: Time | None = None) -> Array:
+def quadratic(sde: SDE, n: int, t_min: Any = None) -> Array:
     """n steps from T to t_min, equal in sqrt(t): finer near the data (Song et al. 2021, DDIM, App. D)."""
     t_max, t_min = _ends(sde, n, None, t_min)
     return _pinned(jnp.linspace(jnp.sqrt(t_max), jnp.sqrt(t_min), n + 1) ** 2, t_max, t_min)
@@ -182,7 +182,7 @@ def level_ends(sde: SDE, t_max: Time | None, t_min: Time) -> tuple[Array, Array]
     """sigma/alpha at t_max (None: T) and t_min, with finite ones for ends that have no level; see above."""
     T = sde.T if t_max is None else t_max
     high, low = noise_to_signal(sde, T), noise_to_signal(sde, t_min)
-    noise_only = sde.alpha(T) <= (1e-3 if t_max is None else 1e-7) * sde.alpha(t_min)
+    noise_only = sde.alpha(T) <= (1e-3 if t_max is None else 1e-12) * sde.alpha(t_min)
     data_only = sde.sigma(t_min) <= 1e-9 * sde.sigma(T)
     return (
         jnp.where(noise_only, jnp.maximum(NOISIEST, 10 * low), high),
@@ -198,7 +198,7 @@ def _by_levels(sde: SDE, n: int, t_max: Any, t_min: Any, power: Any, back: Any, 
     has_level = noise_to_signal(sde, t_min) == ends[1]
 
     def nodes(count: int) -> Array:
-        return time_of_logsnr(sde, -2 * jnp.log(back(jnp.linspace(*map(power, ends), count))), t_min, T)
+        return time_of_logsnr(sde, -2 * jnp.log(back(jnp.linspace(power(ends[0]), power(ends[1]), count))), t_min, T)
 
     ts = _pinned(nodes(n + 1), T, t_min)
     if to_zero:
@@ -215,7 +215,7 @@ def _distinct(ts: Array) -> Array:
     return ts
 
 
-def _ends(sde: SDE, n: int, t_max: Time | None, t_min: Time | None) -> tuple[Time, Time]:
+def _ends(sde: SDE, n: int, t_max: Any, t_min: Any) -> tuple[Any, Any]:
     """t_max and t_min, by default the SDE's; the arguments that all grids share are checked."""
     check_has(sde, "an SDE, such as dj.VP(),", "alpha", "sigma", "T", *(["t_min"] if t_min is None else []))
     check_count("the number of steps n", n)
@@ -239,7 +239,7 @@ def _integer_steps(sde: SDE, n: int) -> int:
 
 
 def _to_zero(times: np.ndarray) -> Array:
-    return jnp.append(jnp.asarray(times, float), 0.0)
+    return jnp.asarray(np.append(times, 0.0))
 
 
 def _pinned(ts: Array, t_max: Any, t_min: Any) -> Array:

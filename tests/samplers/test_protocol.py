@@ -134,7 +134,7 @@ def test_vmap_over_a_stacked_sde_equals_the_loop(key):
     np.testing.assert_allclose(
         jax.vmap(run)(stack), np.stack([run(dj.VP(beta_max=b)) for b in betas]), rtol=1e-5, atol=1e-6
     )
-    axes = dj.VP(None, 0, None, None)  # type: ignore[arg-type]
+    axes = jax.tree.unflatten(jax.tree.structure(dj.VP()), [None, 0, None, None])
     over_one = jax.vmap(run, in_axes=(axes,))(dj.VP(beta_max=jnp.array(betas)))
     np.testing.assert_allclose(over_one[1], run(dj.VP(beta_max=15.0)), rtol=1e-5, atol=1e-6)
 
@@ -204,7 +204,7 @@ def test_bad_states_keys_and_denoisers(key):
 
 
 def test_default_grids(key):
-    """The solver's own, also where it is wrapped; n steps from T to the data, whose first and last are none too long."""
+    """The solver's own, also where it is wrapped; n steps from T to the data."""
     for sde in (dj.VP(), dj.EDM(), dj.Flow(), dj.Cosine(), dj.BetaTable.linear(100)):
         for sampler in (dj.DPMpp2M(), dj.KeepNoise(dj.Euler()), dj.PC(dj.EulerMaruyama(), dj.Langevin())):
             ts = grid(sampler, sde, 10)
@@ -248,7 +248,7 @@ class Plain:
         ({"sampler": dj.Renoise(jnp.ones(3))}, "one for each of 2 examples"),
         ({"denoise": dj.VP(), "sde": DENOISE}, "expected an SDE"),
         ({"denoise": "model"}, "expected a denoiser"),
-        ({"denoise": lambda x, t, cond: (x, x)}, "must return an array"),
+        ({"denoise": lambda x, t, cond: (x, x)}, "must return one array"),
         ({"denoise": dj.Empirical(jnp.ones((3, 2))).denoiser(dj.EDM())}, "was made for"),
         ({"cond": {"label": jnp.zeros(3)}}, "for 2 examples"),
         ({"ts": 10}, "must be .n . 1. times"),
