@@ -41,7 +41,7 @@ FLOORS = {
     "runs": 7,
 }
 # what the files of one folder of solvers may share
-SHARED = {"arguments", "drive", "ddim", "ode", "multistep", "remember"}
+SHARED = {"arguments", "drive", "ddim", "dpm_solver", "ode", "multistep", "remember"}
 FILES = sorted(ROOT.glob("diffjax/**/*.py"))
 EVERY_FILE = FILES + sorted(ROOT.glob("experiments/**/*.py"))
 name = lambda path: str(path.relative_to(ROOT))  # noqa: E731

@@ -137,9 +137,7 @@ def keep(path: Path, trained: Model, about: dict[str, Any]) -> None:
         save(path, trained, about, "float16")
     except TypeError:
         save_params(path, trained.params, dtype="float16")
-        print(
-            f"{path.name} has no model card, as the network is your own: dj.load(PATH, like=model) reads it."
-        )
+        print(f"{path.name} has no model card, as the network is your own: dj.load(PATH, like=model) reads it.")
 
 
 def watched(config: ImageRun, recipe: Recipe, images: data.ImageData) -> Callable[[train.TrainState], dict[str, float]]:
