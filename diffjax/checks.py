@@ -16,8 +16,10 @@ from jax.core import Tracer
 
 
 def known(value: Any) -> bool:
-    """Whether `value` is a number or an array (or a list of numbers) whose entries can be looked at now."""
-    return isinstance(value, numbers.Number | np.ndarray | list | tuple) or (
+    """Whether `value` is a number or an array (or a list of them) whose entries can be looked at now."""
+    if isinstance(value, list | tuple):
+        return all(map(known, value))
+    return isinstance(value, numbers.Number | np.ndarray) or (
         isinstance(value, jax.Array) and not isinstance(value, Tracer)
     )
 

@@ -114,7 +114,7 @@ def test_no_steps(grid):
     [(dj.VP(), 1e-5, 23.86447237), (dj.VP(), 1e-3, 19.16538668), (dj.SubVP(), 1e-5, 37.67894573)],
 )
 def test_importance_sampling(x64, sde, t_min, z):
-    law = times.ImportanceSampled(sde, t_min)
+    law = times.UniformLogSNR(sde, t_min)
     np.testing.assert_allclose(law.z(), z, rtol=1e-9)
     # the drawn t has the closed-form cdf u: log((e^B - 1)/(e^B0 - 1)) for VP, of 2 log(e^B - 1) - B for sub-VP
     t = law(jax.random.key(1), 200)
@@ -169,7 +169,7 @@ def test_a_law_with_keys_draws_each_example_from_its_own(key):
     keys = jax.random.split(key, 8)
     for law in (
         times.Uniform(),
-        times.ImportanceSampled(dj.VP()),
+        times.UniformLogSNR(dj.VP()),
         times.LogNormal(dj.EDM()),
         times.LogitNormal(),
         times.OneOf(jnp.arange(9.0)),

@@ -16,11 +16,30 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.arrays import bcast, example_keys, flat_sum, log, root
+from diffjax.checks import check_has, known
 from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
+
+
+def check_sde(sde: SDE) -> None:
+    """Raise a TypeError unless `sde` is an object with alpha, sigma and T."""
+    check_has(sde, "an SDE, such as dj.VP(),", "alpha", "sigma", "T")
+
+
+def same_process(a: SDE, b: SDE) -> bool:
+    """Whether two SDEs have the same class and fields, but for t_min; numbers that are traced are not compared."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        return False
+    fields = zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True)
+    return all(
+        not (known(u) and known(v)) or (np.shape(u) == np.shape(v) and np.allclose(u, v, rtol=1e-6, atol=0))
+        for (path, u), v in fields
+        if getattr(path[-1], "name", "") != "t_min"
+    )
 
 
 def curves(sde: SDE, t: Time, x: Array) -> tuple[Array, Array]:

@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 
+from diffjax.checks import known
 from diffjax.sde.gaussian import logsnr, time_of_logsnr
 from diffjax.typing import SDE, Time
 
@@ -21,9 +21,9 @@ def falling(ts: Any, sde: SDE | None = None, strictly: bool = True) -> Array:
     Raises:
       ValueError: it has no step, does not fall, or has times that the SDE has not. A traced grid passes.
     """
-    known = np.array([1.0, 0.0]) if isinstance(ts, Tracer) else np.asarray(ts)
+    nodes = np.asarray(ts) if known(ts) else np.array([1.0, 0.0])
     order = np.less if strictly else np.less_equal
-    if known.ndim != 1 or len(known) < 2 or not order(known[1:], known[:-1]).all():
+    if nodes.ndim != 1 or len(nodes) < 2 or not order(nodes[1:], nodes[:-1]).all():
         raise ValueError(f"a grid falls from noise to data, in one step or more; got ts = {ts}")
     if sde is not None:
         check_times(ts, sde)
@@ -32,10 +32,10 @@ def falling(ts: Any, sde: SDE | None = None, strictly: bool = True) -> Array:
 
 def check_times(ts: Any, sde: SDE) -> None:
     """Raise a ValueError unless all times are numbers in [0, sde.T]; traced ones pass."""
-    if any(isinstance(leaf, Tracer) for leaf in (ts, sde.T)):
+    if not (known(ts) and known(sde.T)):
         return
-    ts, T = np.asarray(ts), np.asarray(sde.T)
-    if not (ts.min() >= 0 and np.all(ts.max() <= T * (1 + 1e-6))):
+    ts, T = np.asarray(ts, np.float64), np.asarray(sde.T, np.float64)
+    if ts.size and not (ts.min() >= 0 and np.all(ts.max() <= T * (1 + 1e-6))):
         raise ValueError(f"times must lie in [0, T = {T}], got {ts.min()} to {ts.max()}")
 
 
