@@ -2,24 +2,28 @@
 
 A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network -> Denoiser), `flow_maps` (Network ->
 FlowMap), `samplers` (one solver a file and one driver), `operators` (what a measurement sees), `corrections` (x_0 ->
-x_0), `guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `losses`, `likelihood`, `annealing`
-(NCSNv2's choice of levels and steps), `oracle` (exact worlds), `train`, `data`, `metrics`.
+x_0), `guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `losses`, `likelihoods` (Denoiser -> log
+p), `oracle` (exact denoisers), and, imported when they are first used, `train`, `data`, `metrics`, `plots`.
 """
 
-from diffjax import annealing as annealing
+import importlib
+import importlib.metadata
+
 from diffjax import arrays as arrays
 from diffjax import constraints as constraints
 from diffjax import corrections as corrections
 from diffjax import flow_maps as flow_maps
 from diffjax import formats as formats
 from diffjax import guidance as guidance
-from diffjax import likelihood as likelihood
+from diffjax import likelihoods as likelihoods
 from diffjax import losses as losses
 from diffjax import nn as nn
 from diffjax import operators as operators
+from diffjax import oracle as oracle
 from diffjax import parameters as parameters
 from diffjax import precondition as precondition
-from diffjax import probes as probes
+from diffjax import samplers as samplers
+from diffjax import sde as sde
 from diffjax import times as times
 from diffjax.constraints import DDRM as DDRM
 from diffjax.constraints import DPS as DPS
@@ -31,10 +35,10 @@ from diffjax.constraints import TimeTravel as TimeTravel
 from diffjax.constraints import colorize as colorize
 from diffjax.constraints import ddnm as ddnm
 from diffjax.constraints import inpaint as inpaint
-from diffjax.elbo import ELBO as ELBO
-from diffjax.elbo import elbo as elbo
-from diffjax.likelihood import bits_per_dim as bits_per_dim
-from diffjax.likelihood import log_likelihood as log_likelihood
+from diffjax.likelihoods.elbo import ELBO as ELBO
+from diffjax.likelihoods.elbo import elbo as elbo
+from diffjax.likelihoods.ode import bits_per_dim as bits_per_dim
+from diffjax.likelihoods.ode import log_likelihood as log_likelihood
 from diffjax.operators import Measurement as Measurement
 from diffjax.operators import measure as measure
 from diffjax.oracle import Boxes as Boxes
@@ -62,9 +66,10 @@ from diffjax.samplers import ODESolution as ODESolution
 from diffjax.samplers import Renoise as Renoise
 from diffjax.samplers import ReverseDiffusion as ReverseDiffusion
 from diffjax.samplers import UniPC as UniPC
-from diffjax.samplers import encode as encode
+from diffjax.samplers import invert as invert
 from diffjax.samplers import sample as sample
 from diffjax.samplers import sample_ode as sample_ode
+from diffjax.samplers.sdedit import sdedit as sdedit
 from diffjax.sde import EDM as EDM
 from diffjax.sde import VE as VE
 from diffjax.sde import VP as VP
@@ -78,4 +83,19 @@ from diffjax.sde import gaussian as gaussian
 from diffjax.sde import prior_logp as prior_logp
 from diffjax.sde import prior_sample as prior_sample
 from diffjax.sde import rescale as rescale
-from diffjax.sdedit import sdedit as sdedit
+from diffjax.typing import pytree as pytree
+from diffjax.typing import static as static
+
+LAZY = ("data", "metrics", "plots", "train")  # they take a second to import, and samplers do without them
+
+
+def __getattr__(name: str):
+    if name in LAZY:
+        return importlib.import_module(f"diffjax.{name}")
+    if name == "__version__":
+        return importlib.metadata.version("diffjax")
+    raise AttributeError(f"module 'diffjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LAZY, "__version__"})

@@ -24,12 +24,15 @@ def scheduled(c: Any, t: Time) -> Any:
     return c(t) if callable(c) else c
 
 
-def root(x: Array) -> Array:
-    """sqrt, with the slope 0 at 0, so that a schedule's gradient stays finite where there is no noise."""
+def safe_sqrt(x: Array) -> Array:
+    """sqrt, with the slope 0 at 0 in place of infinity: gradients stay finite where there is no noise, or no misfit.
+
+    The slope of |v| at v = 0 may be anything from -1 to 1; 0 is the one in the middle, and that of a schedule at rest.
+    """
     return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0 * x)
 
 
-def log(x: Array) -> Array:
+def safe_log(x: Array) -> Array:
     """log, with the slope 0 at 0, where it is -inf."""
     return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), jnp.where(x == 0, -jnp.inf, jnp.nan))
 
@@ -56,8 +59,8 @@ def flat_mean(x: Array) -> Array:
 
 
 def flat_norm(x: Array) -> Array:
-    """Euclidean norm of each example: [B, ...] -> [B]."""
-    return jnp.sqrt(flat_sum(x * x))
+    """Euclidean norm of each example: [B, ...] -> [B]; of slope 0 at 0."""
+    return safe_sqrt(flat_sum(x * x))
 
 
 def example_keys(key: Key, n: int, start: int | Array = 0) -> Key:

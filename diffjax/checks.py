@@ -7,6 +7,7 @@ Tracers, shapes (`jax.ShapeDtypeStruct`) and the placeholder objects that JAX pu
 from __future__ import annotations
 
 import numbers
+import warnings
 from typing import Any
 
 import jax
@@ -89,6 +90,46 @@ def check_pytree(value: Any, what: str) -> None:
             if leaf is value:
                 raise TypeError(f"{what} {type(value).__name__} is a plain class: decorate it with @dj.pytree")
             raise TypeError(f"{what} {type(value).__name__} holds {leaf!r}, which is neither a number nor an array")
+
+
+def check_pictures(x: Any, what: str = "pictures", *, channels: tuple[int, ...] | None = None) -> None:
+    """Raise unless `x` are pictures: finite floats [B, H, W, C], B, H, W, C >= 1, meant to lie in [-1, 1].
+
+    Samples of a poor model overshoot, so that values up to 20 pass; levels 0 ... 255 do not. A UserWarning says where
+    floats look like [0, 1]: they spread over it, from below 0.1 to above 0.6, and none is negative.
+
+    Args:
+      what: what the pictures are, for the messages: "the image", say.
+      channels: the numbers of channels that are possible, such as (1, 3); any by default.
+
+    Raises:
+      TypeError: they are integers (uint8, say), booleans, or complex.
+      ValueError: their shape is another, a value is not finite, or lies beyond 20.
+    """
+    array = np.asarray(x) if isinstance(x, list | tuple) else x
+    shape, dtype = tuple(getattr(array, "shape", ())), getattr(array, "dtype", None)
+    if len(shape) != 4 or 0 in shape or (channels is not None and shape[-1] not in channels):
+        last = "C" if channels is None else " or ".join(map(str, channels))
+        raise ValueError(f"{what}: expected images [B, H, W, {last}], not empty, got the shape {list(shape)}")
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{what} must be floats in [-1, 1], got {dtype}: diffjax.data.to_float makes them of uint8")
+    if known(array):
+        _check_range(np.asarray(array, np.float32), what)
+
+
+def _check_range(x: np.ndarray, what: str) -> None:
+    bad = int((~np.isfinite(x)).sum())
+    if bad:
+        raise ValueError(f"{what}: {bad} of {x.size} values are NaN or infinite")
+    low, high = float(x.min()), float(x.max())
+    if max(-low, high) > 20:
+        raise ValueError(
+            f"{what} must lie in [-1, 1], got values from {low:g} to {high:g}: if they are levels 0 ... 255, "
+            "take x / 127.5 - 1"
+        )
+    if 0 <= low < 0.1 and 0.6 < high <= 1 and x.size >= 64 and x.std() > 0.05:
+        message = f"{what}: values from {low:g} to {high:g}, none negative; if they are meant in [0, 1], take 2 x - 1"
+        warnings.warn(message, stacklevel=4)
 
 
 def _because(why: str) -> str:

@@ -44,8 +44,8 @@ from jax.tree_util import Partial
 import diffjax as dj
 from diffjax import data, precondition, times
 from diffjax.arrays import flat_mean
-from diffjax.elbo import Decoder, discretised_gaussian, gaussian_density, level_softmax, prior_kl
 from diffjax.formats import load_params
+from diffjax.likelihoods.elbo import Decoder, discretised_gaussian, gaussian_density, level_softmax, prior_kl
 from diffjax.losses import DSM, weightings
 from diffjax.nn import presets
 from diffjax.runs import experiment, judges
@@ -117,7 +117,7 @@ def there_and_back(config: Config, sde: SDE, denoise: Denoiser, x: Array) -> dic
     for name, sampler, grid in ("DDIM", dj.DDIM(), times.uniform), ("DPM++ 2M", dj.DPMpp2M(), times.uniform_logsnr):
         for n in config.encode:
             ts = grid(sde, n)
-            latent = dj.encode(denoise, sde, sampler, ts, x)
+            latent = dj.invert(denoise, sde, sampler, ts, x)
             error = flat_mean((dj.sample(jax.random.key(0), denoise, sde, sampler, ts, latent) - x) ** 2)
             result[f"{name}, encode {n}"] = float(error.mean())
             result[f"{name}, encode {n}, median"] = float(jnp.median(error))

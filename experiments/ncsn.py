@@ -4,7 +4,7 @@
     python experiments/ncsn.py --preset ncsnv2              # the paper's CIFAR-10 settings, for accelerators
     python experiments/ncsn.py --preset ncsnv2 --dry-run    # parameters, FLOPs and memory of a step, no training
 
-What an option leaves at 0 the data choose, by the techniques of the 2020 paper (`diffjax.annealing`), and the run
+What an option leaves at 0 the data choose, by the techniques of the 2020 paper (`samplers.annealing`), and the run
 prints it: sigma_1, the largest distance between two training images (1); the number of levels (2); the step size (4).
 Any field is an option: `--sigma-1 10 --levels 80 --steps 2000`. A stopped run goes on with `--resume`.
 
@@ -33,10 +33,11 @@ from jax.tree_util import Partial
 from tyro.conf import Suppress
 
 import diffjax as dj
-from diffjax import annealing, data, precondition, times, train
+from diffjax import data, precondition, times, train
 from diffjax.losses import DSM, weightings
 from diffjax.nn import presets
 from diffjax.runs import experiment, image_run
+from diffjax.samplers import annealing
 from diffjax.typing import SDE, Denoiser
 
 PAIRED = 10_000  # images among which technique 1 looks: seconds; Fashion-MNIST's 60,000 take a minute more

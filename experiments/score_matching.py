@@ -34,8 +34,8 @@ import diffjax as dj
 from diffjax import nn, precondition, times, train
 from diffjax.arrays import flat_sum
 from diffjax.data import toys
+from diffjax.likelihoods.probes import Exact, Gaussian, Rademacher
 from diffjax.losses import DSM, ScoreMatching, weightings
-from diffjax.probes import Exact, Gaussian, Rademacher
 from diffjax.runs import experiment
 from diffjax.typing import Loss, PyTree
 

@@ -19,7 +19,6 @@ FLOORS = {
     "nn": 1,
     "formats": 1,
     "text": 1,
-    "probes": 1,
     "precondition": 2,
     "oracle": 2,
     "flow_maps": 2,
@@ -28,20 +27,19 @@ FLOORS = {
     "samplers": 3,
     "corrections": 3,
     "guidance": 3,
-    "annealing": 3,
     "constraints": 4,
     "losses": 4,
-    "likelihood": 4,
-    "elbo": 4,
     "pretrained": 4,
-    "sdedit": 5,
+    "likelihoods": 4,
+    "posterior": 5,
     "train": 5,
     "data": 5,
     "metrics": 5,
     "plots": 5,
     "runs": 7,
 }
-SHARED = {"drive", "ddim", "ode", "multistep", "remember"}  # what the files of one folder of solvers may share
+# what the files of one folder of solvers may share
+SHARED = {"arguments", "drive", "ddim", "ode", "multistep", "remember"}
 FILES = sorted(ROOT.glob("diffjax/**/*.py"))
 EVERY_FILE = FILES + sorted(ROOT.glob("experiments/**/*.py"))
 name = lambda path: str(path.relative_to(ROOT))  # noqa: E731

@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import normal, root
+from diffjax.arrays import normal, safe_sqrt
 from diffjax.operators.linear import divide, require_svd
 from diffjax.operators.measurement import Measurement
 from diffjax.samplers.drive import State
@@ -46,13 +46,13 @@ class DDRM:
         x, A, tau = state.x, self.measurement.operator, self.measurement.noise_std
         x0 = denoise(x, t, cond)
         alpha, sigma = gaussian.curves(sde, s, x)
-        kappa, keep = sigma / alpha, root((1 - self.eta) * (1 + self.eta))
+        kappa, keep = sigma / alpha, safe_sqrt((1 - self.eta) * (1 + self.eta))
         z, e = A.Vt(x0), A.Vt(gaussian.eps_from_x0(sde, x, t, x0))
         miss = A.Ut(self.measurement.residual(x0))  # u - S z, 0 beyond the measurement
         blind, loud = A.s == 0, (A.s > 0) & (A.s * kappa < tau)
         quiet = z + self.eta_b * divide(miss, A.s)
         mean = jnp.where(blind, z + keep * kappa * e, jnp.where(loud, z + keep * kappa * miss / _one(tau), quiet))
-        left = root(jnp.maximum(kappa**2 - (self.eta_b * divide(jnp.asarray(tau), A.s)) ** 2, 0))
+        left = safe_sqrt(jnp.maximum(kappa**2 - (self.eta_b * divide(jnp.asarray(tau), A.s)) ** 2, 0))
         std = jnp.where(blind | loud, self.eta * kappa, left)
         noise = std * A.Vt(normal(key, x))
         mean = alpha * A.V(mean)

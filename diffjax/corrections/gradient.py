@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import bcast, flat_mean, root, scheduled
+from diffjax.arrays import bcast, flat_mean, safe_sqrt, scheduled
 from diffjax.typing import Cond, Time, pytree, static
 
 
@@ -83,7 +83,7 @@ def step(loss: Callable, scale: Any, normalised: bool, x: Array, t: Time, cond: 
     """
     grad = jax.grad(lambda x: per_example(loss(x, cond), x).sum())(x)
     if normalised:
-        size = bcast(root(flat_mean(grad**2)), x)
+        size = bcast(safe_sqrt(flat_mean(grad**2)), x)
         grad = grad / jnp.where(size > 0, size, 1)
     return bcast(scheduled(scale, t), x) * grad
 

@@ -31,7 +31,7 @@ from diffjax.conditions import cond_keys
 from diffjax.losses import weightings
 from diffjax.losses.draws import Draw, read, time, weighted
 from diffjax.losses.networks import bind, check_functions
-from diffjax.probes import Probes, Rademacher, check_probes
+from diffjax.likelihoods.probes import Probes, Rademacher, check_probes
 from diffjax.sde import gaussian
 from diffjax.times.distributions import check_distribution
 from diffjax.typing import NO_CONTEXT, SDE, Context, Key, PyTree, pytree, static

@@ -25,7 +25,7 @@ from jax import Array
 from diffjax.arrays import flat_mean, fold, normal
 from diffjax.checks import check_count
 from diffjax.conditions import cond_keys
-from diffjax.elbo import level_softmax, prior_kl
+from diffjax.likelihoods.elbo import level_softmax, prior_kl
 from diffjax.losses import weightings
 from diffjax.losses.draws import bound, read, time
 from diffjax.losses.networks import check_functions

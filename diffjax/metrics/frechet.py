@@ -54,7 +54,7 @@ def frechet_distance(a: Any, b: Any) -> float:
     (mean_a, cov_a), (mean_b, cov_b) = (check_moments(x) if isinstance(x, tuple) else moments(x) for x in (a, b))
     if mean_a.shape != mean_b.shape:
         raise ValueError(f"the sets have different dimensions: {len(mean_a)} and {len(mean_b)}")
-    overlap = np.linalg.svd(root(cov_a) @ root(cov_b), compute_uv=False).sum()
+    overlap = np.linalg.svd(symmetric_sqrt(cov_a) @ symmetric_sqrt(cov_b), compute_uv=False).sum()
     distance = np.square(mean_a - mean_b).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * overlap
     return max(float(distance), 0.0)  # rounding may leave -1e-12 between equal sets
 
@@ -71,7 +71,7 @@ def check_moments(given: tuple[Any, Any]) -> Moments:
     return mean, cov
 
 
-def root(cov: np.ndarray) -> np.ndarray:
+def symmetric_sqrt(cov: np.ndarray) -> np.ndarray:
     """The symmetric square root of a covariance; eigenvalues that rounding made negative count as zero."""
     values, vectors = np.linalg.eigh(cov)
     if values[0] < -1e-6 * max(values[-1], 0):

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from diffjax.arrays import flat_sum, normal, root
+from diffjax.arrays import flat_sum, normal, safe_sqrt
 from diffjax.typing import Cond, Key, pytree, static
 
 
@@ -61,7 +61,7 @@ class Misfit:
 
     def __call__(self, x0: Array, cond: Cond = None) -> Array:
         square = flat_sum(self.measurement.residual(x0) ** 2)
-        return square if self.squared else root(square)
+        return square if self.squared else safe_sqrt(square)
 
 
 def relative_residual(measurement: Measurement, x: Array) -> Array:
@@ -72,7 +72,7 @@ def relative_residual(measurement: Measurement, x: Array) -> Array:
     require_noise(measurement, "a relative residual")
     residual, A = measurement.residual(x), measurement.operator
     seen = jnp.broadcast_to(A.s > 0, A.Ut(residual).shape).sum() if hasattr(A, "Ut") else residual.size
-    return root(jnp.sum(residual**2) / seen) / measurement.noise_std
+    return safe_sqrt(jnp.sum(residual**2) / seen) / measurement.noise_std
 
 
 def require_noise(measurement: Measurement, method: str) -> None:

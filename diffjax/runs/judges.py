@@ -17,7 +17,7 @@ from diffjax import metrics, operators, pretrained
 from diffjax.arrays import example_keys
 from diffjax.data import ImageData, batches, packages, to_float
 from diffjax.formats import load_params
-from diffjax.likelihood import bits_per_dim, log_likelihood
+from diffjax.likelihoods.ode import bits_per_dim, log_likelihood
 from diffjax.metrics.features import SmallClassifier
 from diffjax.pretrained import face
 from diffjax.samplers import sample

@@ -8,11 +8,12 @@ from diffjax.samplers.annealed_langevin import AnnealedLangevin as AnnealedLange
 from diffjax.samplers.batches import generate as generate
 from diffjax.samplers.batches import reflow_pairs as reflow_pairs
 from diffjax.samplers.ddim import DDIM as DDIM
+from diffjax.samplers.default_grids import default_grid as default_grid
 from diffjax.samplers.dpm_solver import DPMSolver as DPMSolver
 from diffjax.samplers.dpm_solver_pp import DPMpp2M as DPMpp2M
 from diffjax.samplers.dpm_solver_pp import DPMpp2S as DPMpp2S
 from diffjax.samplers.dpm_solver_pp import DPMpp3M as DPMpp3M
-from diffjax.samplers.drive import encode as encode
+from diffjax.samplers.drive import invert as invert
 from diffjax.samplers.drive import sample as sample
 from diffjax.samplers.euler import Euler as Euler
 from diffjax.samplers.euler_maruyama import EulerMaruyama as EulerMaruyama

@@ -28,7 +28,7 @@ class AnnealedLangevin:
 
     A step into t = 0 ends with (3), one evaluation more. The grid is `times.geometric(sde, L)`. To end as the 2019
     paper does, with noise, repeat sigma_L's time in place of 0 and take `KeepNoise(AnnealedLangevin(...))`. Start below
-    T where alpha(T) = 0. The default is NCSNv2's choice for CIFAR-10; `diffjax.annealing` finds your data's.
+    T where alpha(T) = 0. The default is NCSNv2's choice for CIFAR-10; `diffjax.samplers.annealing` finds your data's.
     """
 
     eps: float = 6.2e-6  # the step at level sigma_L

@@ -8,7 +8,7 @@ the probability-flow ODE: Euler's method for x/alpha as a function of sigma/alph
 
 from jax import Array
 
-from diffjax.arrays import normal, root
+from diffjax.arrays import normal, safe_sqrt
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Time, pytree
@@ -38,4 +38,4 @@ def split_noise(sde: SDE, t: Time, s: Time, eta: Time) -> tuple[Array, Array]:
     sigma_s, sigma_t = sde.sigma(s), sde.sigma(t)
     # b^2/sigma_t^2 = 1 - c^2; written in c, which is small at high noise, 1 - eta^2 b^2/sigma_t^2 keeps its digits
     c = a * sigma_s / sigma_t
-    return sigma_s * root((1 - eta) * (1 + eta) + (eta * c) ** 2), sigma_s * eta * b / sigma_t
+    return sigma_s * safe_sqrt((1 - eta) * (1 + eta) + (eta * c) ** 2), sigma_s * eta * b / sigma_t

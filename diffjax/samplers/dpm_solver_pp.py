@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import log, normal, root
+from diffjax.arrays import normal, safe_log, safe_sqrt
 from diffjax.samplers.ddim import split_noise
 from diffjax.samplers.drive import State
 from diffjax.samplers.multistep import History, differences, exponential_moments, half_logsnr, nodes, weights
@@ -77,7 +77,7 @@ def _advance(eta, key, sde, state: History, t, s, x0) -> History:
     decay = ratio**eta  # e^(-eta h)
     shrink = sde.sigma(s) / sde.sigma(t) * decay
     mean = shrink * x + (sde.alpha(s) - shrink * sde.alpha(t)) * x0
-    return state._replace(x=mean + sde.sigma(s) * root((1 - decay) * (1 + decay)) * normal(key, x), mean=mean)
+    return state._replace(x=mean + sde.sigma(s) * safe_sqrt((1 - decay) * (1 + decay)) * normal(key, x), mean=mean)
 
 
 def _ratio(sde, t, s) -> Array:
@@ -102,7 +102,7 @@ class DPMpp2S:
         x0 = denoise(x, t, cond)
         sigma_down, up = split_noise(sde, t, s, self.eta)
         alpha_s, start = sde.alpha(s), half_logsnr(sde, t)
-        h = log(alpha_s) - log(sigma_down) - start
+        h = safe_log(alpha_s) - safe_log(sigma_down) - start
 
         def to_down(x0):
             shrink = sigma_down / sde.sigma(t)

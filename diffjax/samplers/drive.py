@@ -1,8 +1,11 @@
 """The one driver of all samplers: a `lax.scan` over the steps of a time grid.
 
-A sampler is a noun with `init(x) -> state` and `step(key, denoise, sde, state, t, s, cond) -> state`. The step gets the
-denoiser as a function, so that a solver may evaluate it where it likes; `Jump` wants a flow map in its place. The state
-is a NamedTuple with a field `x`, and of stochastic samplers also `mean`: x before the step's noise was added.
+A sampler is an object with `init(x) -> state` and `step(key, denoise, sde, state, t, s, cond) -> state`. The step gets
+the denoiser as a function, so that a solver may evaluate it where it likes; `Jump` takes a flow map in its place. The
+state is a NamedTuple with a field `x`, and of stochastic samplers also `mean`: x before the step's noise was added.
+
+Where a run ends there may be more to come. At the SDE's t_min or below the mean is returned, which is the denoised
+image. Above t_min it is x itself, so that a run in two halves has the law of one run.
 """
 
 from functools import partial
@@ -15,8 +18,10 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.arrays import example_keys, fold, like
+from diffjax.checks import check_key
 from diffjax.flow_maps import check_map
-from diffjax.times.grids import check_times
+from diffjax.samplers.arguments import as_grid, as_state, check_model, check_sampler, held
+from diffjax.samplers.arguments import check_grid as check_grid
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Sampler, as_partial
 
 
@@ -48,27 +53,38 @@ def sample(
     denoiser (its parameters, if it is a `Partial`) are arguments. A plain function is accepted as a denoiser too: what
     it closes over becomes a constant, and each fresh lambda compiles anew.
 
+    A run from T to t and a second one from t to the end have the law of one run, with the same key too: into the keys
+    of a run that does not start at T its first time is folded. Two runs that start at the same time below T, with the
+    same key, draw the same noise.
+
     Args:
       key: one key, or one key for each example [B]; example i of a single key uses it folded with i, so that seeds
         give the same samples however they are batched.
       denoise: `(x, t, cond) -> x_0`; for `Jump` a flow map `(x, t, s, cond) -> x_s`.
-      ts: times [n + 1] that do not increase, within [0, sde.T]; see `diffjax.times`. Under `TimeTravel` they may.
+      ts: times [n + 1] that do not increase, within [0, sde.T]; see `diffjax.times`, and `samplers.default_grid` for
+        each solver's own. Under `TimeTravel` they may increase.
       x: the state at ts[0], [B, ...]; `prior_sample` draws it.
       trajectory: return the states at all times of ts, [n + 1, B, ...].
 
     Returns:
-      x at ts[-1], [B, ...], or the trajectory. It ends, as in Score-SDE, with the last step's mean, without its noise;
-      `KeepNoise(sampler)` keeps that.
+      x at ts[-1], [B, ...], or the trajectory. Where the grid ends at sde.t_min or below, it is, as in Score-SDE, the
+      last step's mean, without its noise; `KeepNoise(sampler)` keeps that. Any other end has the law of x_t.
 
     Raises:
-      ValueError: the grid, the shape of x or the number of keys is unfit, or the denoiser changes the shape.
+      ValueError: the grid, the shape of x, the condition or the number of keys is unfit, the denoiser was made for
+        another SDE, or changes the shape.
+      TypeError: the sampler or the denoiser is none.
     """
-    x = _checked(ts, sde, x, getattr(sampler, "climbs", False))
+    check_key(key)
+    check_sampler(sampler)
+    x = as_state(x)
+    check_model(denoise, sde, cond, x.shape[0])
+    ts = as_grid(ts, sde, getattr(sampler, "climbs", False))
     keys = example_keys(key, x.shape[0])
     return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory)
 
 
-def encode(
+def invert(
     denoise: Denoiser,
     sde: SDE,
     sampler: Sampler,
@@ -91,30 +107,38 @@ def encode(
       x at ts[0], [B, ...], or the trajectory.
 
     Raises:
-      ValueError: as `sample`, or the grid ends at 0.
+      ValueError: as `sample`, the sampler draws noise, or the grid ends at 0.
     """
-    x = _checked(ts, sde, x)
+    check_sampler(sampler)
+    if not is_invertible(sampler):
+        raise ValueError(f"to invert, take a deterministic sampler, such as DDIM(); {sampler} draws noise or jumps")
+    x = as_state(x)
+    check_model(denoise, sde, cond, x.shape[0])
+    ts = as_grid(ts, sde)
     if not isinstance(ts, Tracer) and np.asarray(ts)[-1] <= 0:
-        raise ValueError("to encode, the grid must end above t = 0: give it a t_min, or leave out its last step")
+        raise ValueError("to invert, the grid must end above t = 0: give it a t_min, or leave out its last step")
     keys = example_keys(jax.random.key(0), x.shape[0])  # a deterministic sampler draws nothing
     return _sample(keys, as_partial(denoise), sde, sampler, ts[::-1], x, cond, trajectory)
 
 
-def _checked(ts: Array, sde: SDE, x: Array, climbs: bool = False) -> Array:
-    """x in the precision of the steps' arithmetic, never below float32, once it and the grid are found fit."""
-    x = jnp.asarray(x)
-    if x.ndim < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
-    check_grid(ts, sde, climbs)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+def is_invertible(sampler: Any) -> bool:
+    """Whether `sampler` may go up a grid: it says so by its `invertible`, else the samplers that it holds do."""
+    if hasattr(sampler, "invertible"):
+        return bool(sampler.invertible)
+    return all(is_invertible(part) for part in held(sampler))
 
 
 @partial(jax.jit, static_argnames="trajectory")
 def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
+    keys = _keys_from(keys, sde, ts[0])
+
     def checked(x, *times_and_cond):
         if len(times_and_cond) > 2:
             check_map(denoise)
-        return like(x, denoise(x, *times_and_cond), "denoiser")
+        x0 = denoise(x, *times_and_cond)
+        if not isinstance(x0, jax.Array | np.ndarray):
+            raise TypeError(f"the denoiser must return an array shaped like x {x.shape}, got {type(x0).__name__}")
+        return like(x, x0, "denoiser")
 
     def step(state: Any, interval):
         i, t, s = interval
@@ -124,22 +148,17 @@ def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
 
     intervals = (jnp.arange(len(ts) - 1), ts[:-1], ts[1:])
     state, xs = jax.lax.scan(step, sampler.init(x), intervals)
-    last = getattr(state, "mean", state.x)
+    last = jnp.where(is_end(sde, ts[-1]), getattr(state, "mean", state.x), state.x)
     return last if xs is None else jnp.concatenate([x[None], xs[:-1], last[None]])
 
 
-def check_grid(ts: Array, sde: SDE, climbs: bool = False) -> None:
-    """Raise a ValueError unless ts is a grid for the SDE. What is traced cannot be looked at, and passes.
+def is_end(sde: SDE, t: Array) -> Array:
+    """Whether a run that stops at time t is over, []: t is the SDE's t_min (up to rounding) or below."""
+    return t <= getattr(sde, "t_min", 0.0) * (1 + 1e-6)
 
-    A grid that `climbs` may rise on its way, but not as a whole.
-    """
-    if np.ndim(ts) != 1 or len(ts) < 2:
-        raise ValueError(f"ts must be [n + 1] times for n >= 1 steps, got shape {np.shape(ts)}")
-    if not isinstance(ts, Tracer):
-        nodes = np.asarray(ts)
-        if not np.all(np.diff(nodes[[0, -1]] if climbs else nodes) <= 0):
-            raise ValueError(
-                "ts must fall from noise (ts[0]) to data (ts[-1]); reverse the grid if it rises. "
-                "Only TimeTravel(sampler), outside of all other constraints, goes up and down"
-            )
-    check_times(ts, sde)
+
+def _keys_from(keys: Key, sde: SDE, t: Array) -> Key:
+    """The keys [B] of a run that starts at time t: themselves at T, below it folded with the bits of t."""
+    bits = jax.lax.bitcast_convert_type(jnp.asarray(t, jnp.float32), jnp.uint32)
+    from_t = jax.vmap(jax.random.fold_in, (0, None))(keys, bits)
+    return jnp.where(t >= sde.T * (1 - 1e-6), keys, from_t)

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import diffrax
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from diffjax.checks import check_number
+from diffjax.conditions import batch_axes, one_example
+from diffjax.samplers.arguments import as_state, check_model
 from diffjax.sde import gaussian
 from diffjax.times.grids import check_times
 from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
@@ -36,26 +38,30 @@ def sample_ode(
     rtol: float = 1e-5,
     atol: float = 1e-5,
 ) -> ODESolution:
-    """Solve the probability-flow ODE from t_start (default T) to t_end (default t_min); t_end > t_start encodes.
+    """Solve the probability-flow ODE from t_start (default T) to t_end (default t_min); t_end > t_start inverts.
 
     The method is Dormand-Prince 5(4). Compiled once for each combination of types and shapes.
 
     Args:
       x: the state at t_start, [B, ...].
-      cond: a pytree whose arrays have the examples as first axis, or are scalars shared by all.
+      cond: a condition whose arrays have the examples as first axis; scalars and shared entries are for all.
       rtol, atol: tolerances of each step, on the root mean square over an example's entries.
 
     Raises:
-      ValueError: a time lies outside [0, sde.T], or x is no float array.
+      ValueError: a time lies outside [0, sde.T], a tolerance is not above 0, x is no float array, or the denoiser was
+        made for another SDE.
+      TypeError: a time or a tolerance is no number, or the denoiser no function.
       FloatingPointError: an example was not solved in 4096 steps, as when the denoiser returns NaN.
     """
+    x = as_state(x)
+    check_model(denoise, sde, cond, x.shape[0])
     t_start = sde.T if t_start is None else t_start
     t_end = sde.t_min if t_end is None else t_end
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim < 1:
-        raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
-    for t in (t_start, t_end):
+    for name, t in (("t_start", t_start), ("t_end", t_end)):
+        check_number(name, t)
         check_times(t, sde)
+    for name, tolerance in (("rtol", rtol), ("atol", atol)):
+        check_number(name, tolerance, 0, above=True)
     x, nfe, arrived = _solve(as_partial(denoise), sde, x, cond, t_start, t_end, rtol, atol)
     check_arrival(arrived)
     return ODESolution(x, nfe)
@@ -65,21 +71,11 @@ def sample_ode(
 def _solve(denoise, sde, x, cond, t_start, t_end, rtol, atol):
     def one(x, cond):
         def velocity(t, y, _):
-            return gaussian.velocity_from_x0(sde, y[None], t, denoise(y[None], t, one_cond(cond)))[0]
+            return gaussian.velocity_from_x0(sde, y[None], t, denoise(y[None], t, one_example(cond)))[0]
 
         return integrate(velocity, x, t_start, t_end, rtol, atol)
 
-    return jax.vmap(one, in_axes=(0, cond_axes(cond)))(x, cond)
-
-
-def cond_axes(cond: Cond) -> Cond:
-    """The vmap axes of a condition: 0 for its arrays, None for scalars."""
-    return jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, cond)
-
-
-def one_cond(cond: Cond) -> Cond:
-    """The condition of one example, as a batch of one."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], cond)
+    return jax.vmap(one, in_axes=(0, batch_axes(cond)))(x, cond)
 
 
 def integrate(slope, y, t_start: Time, t_end: Time, rtol, atol):

@@ -9,7 +9,7 @@ from typing import Any
 
 from jax import Array
 
-from diffjax.arrays import normal, root
+from diffjax.arrays import normal, safe_sqrt
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
 from diffjax.typing import pytree
@@ -28,5 +28,5 @@ class Renoise:
         x = state.x
         x0 = denoise(x, t, cond)
         alpha, sigma = gaussian.curves(sde, s, x)
-        mean = alpha * x0 + sigma * root((1 - self.eta) * (1 + self.eta)) * gaussian.eps_from_x0(sde, x, t, x0)
+        mean = alpha * x0 + sigma * safe_sqrt((1 - self.eta) * (1 + self.eta)) * gaussian.eps_from_x0(sde, x, t, x0)
         return state._replace(x=mean + sigma * self.eta * normal(key, x), mean=mean)

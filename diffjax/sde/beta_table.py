@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from diffjax.arrays import root
+from diffjax.arrays import safe_sqrt
 from diffjax.typing import Time, pytree
 
 
@@ -62,7 +62,7 @@ class BetaTable:
         return jnp.exp(0.5 * self._interpolate(t))
 
     def sigma(self, t: Time) -> Array:
-        return root(-jnp.expm1(self._interpolate(t)))
+        return safe_sqrt(-jnp.expm1(self._interpolate(t)))
 
     def _interpolate(self, t: Time) -> Array:
         t = jnp.asarray(t, self.log_abar.dtype)

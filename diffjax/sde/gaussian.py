@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from diffjax.arrays import bcast, example_keys, flat_sum, log, root
+from diffjax.arrays import bcast, example_keys, flat_sum, safe_log, safe_sqrt
 from diffjax.checks import check_has, known
 from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
 
@@ -67,7 +67,7 @@ def diffusion(sde: SDE, t: Time) -> Array:
 
 def logsnr(sde: SDE, t: Time) -> Array:
     """log(alpha^2 / sigma^2), shaped like t (Eq. 2)."""
-    return 2 * (log(sde.alpha(t)) - log(sde.sigma(t)))
+    return 2 * (safe_log(sde.alpha(t)) - safe_log(sde.sigma(t)))
 
 
 @jax.jit  # grids are made eagerly, and an eager loop would compile anew at every call
@@ -124,7 +124,7 @@ def transition(sde: SDE, t: Time, s: Time) -> tuple[Array, Array]:
     """(a, b) of x_t | x_s ~ N(a x_s, b^2) for s <= t (Eq. 3), shaped like t."""
     a, sigma_t, sigma_s = sde.alpha(t) / sde.alpha(s), sde.sigma(t), sde.sigma(s)
     # as a product, so that neither square overflows nor the difference of near-equal squares loses its digits
-    return a, root(jnp.maximum((sigma_t - a * sigma_s) * (sigma_t + a * sigma_s), 0))
+    return a, safe_sqrt(jnp.maximum((sigma_t - a * sigma_s) * (sigma_t + a * sigma_s), 0))
 
 
 def posterior_mean(sde: SDE, x: Array, t: Time, s: Time, x0: Array) -> Array:

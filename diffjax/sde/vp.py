@@ -7,7 +7,7 @@ log alpha(t) = -t^2 (beta_max - beta_min)/4 - t beta_min/2,   sigma(t)^2 = 1 - a
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import root
+from diffjax.arrays import safe_sqrt
 from diffjax.typing import Time, pytree
 
 
@@ -25,7 +25,7 @@ class VP:
 
     def sigma(self, t: Time) -> Array:
         # 1 - exp(.) in float32 is 2.4 % wrong at t = 1e-5
-        return root(-jnp.expm1(2 * log_alpha(self, t)))
+        return safe_sqrt(-jnp.expm1(2 * log_alpha(self, t)))
 
 
 def log_alpha(sde, t: Time) -> Array:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax import annealing, data, train
+from diffjax import data, train
 from diffjax.runs import experiment
+from diffjax.samplers import annealing
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 
 import diffjax as dj
 from diffjax import times
+from diffjax.likelihoods.probes import Exact, Gaussian, Rademacher
 from diffjax.losses import DSM, ScoreMatching, weightings
-from diffjax.probes import Exact, Gaussian, Rademacher
 
 N, D, S2 = 20000, 4, 0.25
 LOSSES = {

@@ -10,7 +10,7 @@ import pytest
 import diffjax as dj
 from diffjax import precondition, times
 from diffjax.arrays import example_keys, fold, normal
-from diffjax.elbo import decoder_log_std, discretised_gaussian, step_kl
+from diffjax.likelihoods.elbo import decoder_log_std, discretised_gaussian, step_kl
 from diffjax.losses import DSM, VLB, Hybrid, weightings
 
 BETAS = np.linspace(1e-3, 0.4, 20)

@@ -143,13 +143,13 @@ def test_encode_and_decode(key, four_modes, x64):
     @jax.jit
     @jax.vmap
     def there_and_back(ts):
-        return dj.sample(key, denoise, sde, dj.DDIM(), ts, dj.encode(denoise, sde, dj.DDIM(), ts, x))
+        return dj.sample(key, denoise, sde, dj.DDIM(), ts, dj.invert(denoise, sde, dj.DDIM(), ts, x))
 
     errors = ((there_and_back(grids) - x) ** 2).mean((1, 2))
     assert errors[1] < 1e-3 and 3 < errors[0] / errors[1] < 5 and 3 < errors[1] / errors[2] < 5
-    assert dj.encode(denoise, sde, dj.DDIM(), ts, x, trajectory=True).shape == (201, 50, 2)
+    assert dj.invert(denoise, sde, dj.DDIM(), ts, x, trajectory=True).shape == (201, 50, 2)
     with pytest.raises(ValueError, match="must end above t = 0"):
-        dj.encode(denoise, sde, dj.DDIM(), times.uniform(sde, 5, 0.0), x)
+        dj.invert(denoise, sde, dj.DDIM(), times.uniform(sde, 5, 0.0), x)
 
 
 def test_inverted_times_carry_the_derivative_of_the_schedule(x64):

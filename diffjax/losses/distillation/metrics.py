@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import flat_mean, flat_sum, root
+from diffjax.arrays import flat_mean, flat_sum, safe_sqrt
 from diffjax.typing import pytree
 
 
@@ -30,4 +30,4 @@ class PseudoHuber:
         c = self.scale * jnp.sqrt(a[0].size)
         square = flat_sum((a - b) ** 2)
         # c + (sqrt(square + c^2) - c) would lose small distances
-        return square / jnp.where(square > 0, root(square + c**2) + c, 1)
+        return square / jnp.where(square > 0, safe_sqrt(square + c**2) + c, 1)

@@ -17,12 +17,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import example_keys
-from diffjax.probes import Exact as Exact
-from diffjax.probes import Gaussian as Gaussian
-from diffjax.probes import Probes as Probes
-from diffjax.probes import Rademacher as Rademacher
-from diffjax.probes import check_probes
-from diffjax.samplers.ode import check_arrival, cond_axes, integrate, one_cond
+from diffjax.conditions import batch_axes, one_example
+from diffjax.likelihoods.probes import Probes, Rademacher, check_probes
+from diffjax.samplers.ode import check_arrival, integrate
 from diffjax.sde import gaussian
 from diffjax.times.grids import check_times
 from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
@@ -82,7 +79,7 @@ def _estimate(keys, denoise, sde, x, cond, probes, t_min, tol) -> tuple[Estimate
 
         def slope(t, y, _):
             def velocity(x):
-                return gaussian.velocity_from_x0(sde, x[None], t, denoise(x[None], t, one_cond(cond)))[0]
+                return gaussian.velocity_from_x0(sde, x[None], t, denoise(x[None], t, one_example(cond)))[0]
 
             v, vjp = jax.vjp(velocity, y[0])
             return v, jax.vmap(lambda e: jnp.vdot(vjp(e)[0], e))(vectors)
@@ -92,7 +89,7 @@ def _estimate(keys, denoise, sde, x, cond, probes, t_min, tol) -> tuple[Estimate
         integral, error = probes.trace(products)
         return Estimate(gaussian.prior_logp(sde, latent[None])[0] + integral, error, latent, nfe), arrived
 
-    return jax.vmap(one, in_axes=(0, 0, cond_axes(cond)))(keys, x, cond)
+    return jax.vmap(one, in_axes=(0, 0, batch_axes(cond)))(keys, x, cond)
 
 
 def bits_per_dim(logp: Array, n_dims: int, bits: int = 8, low: float = -1.0, high: float = 1.0) -> Array:

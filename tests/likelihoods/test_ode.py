@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import diffjax as dj
-from diffjax.likelihood import Exact, Gaussian, Rademacher
+from diffjax.likelihoods import Exact, Gaussian, Rademacher
 
 PROCESSES = (dj.EDM(), dj.VP(), dj.SubVP(), dj.Flow())
 
@@ -35,7 +35,7 @@ def test_the_prior_s_bias_is_what_a_small_sigma_max_costs(x64, four_modes):
 def test_hutchinson_is_unbiased_and_knows_its_error(four_modes):
     sde, x = dj.VP(), jnp.array([[0.8, 1.1], [-1.3, -0.9]])
     for probes in (Rademacher(32), Gaussian(32)):
-        estimate = dj.likelihood.estimate(jax.random.key(1), four_modes.denoiser(sde), sde, x, probes=probes)
+        estimate = dj.likelihoods.estimate(jax.random.key(1), four_modes.denoiser(sde), sde, x, probes=probes)
         off = np.abs(estimate.logp - four_modes.log_prob(x))
         assert np.all(off < 4 * estimate.std_error + 1e-3)  # 4 sigma
         assert np.all(estimate.std_error < 0.5) and np.all(estimate.std_error > 0)
@@ -62,8 +62,8 @@ def test_variance_of_the_probes_on_a_linear_field(key):
 def test_each_example_is_independent_of_its_batch(four_modes, key):
     sde, x = dj.VP(), jnp.array([[0.8, 1.1], [-1.3, -0.9], [0.0, 3.0]])
     keys = jax.random.split(key, 3)
-    together = dj.likelihood.estimate(keys, four_modes.denoiser(sde), sde, x)
-    alone = [dj.likelihood.estimate(keys[i : i + 1], four_modes.denoiser(sde), sde, x[i : i + 1]) for i in range(3)]
+    together = dj.likelihoods.estimate(keys, four_modes.denoiser(sde), sde, x)
+    alone = [dj.likelihoods.estimate(keys[i : i + 1], four_modes.denoiser(sde), sde, x[i : i + 1]) for i in range(3)]
     np.testing.assert_allclose(together.logp, [a.logp[0] for a in alone], rtol=1e-5)
     np.testing.assert_array_equal(together.nfe, [a.nfe[0] for a in alone])
     assert together.latent.shape == x.shape and np.isnan(together.std_error).all()  # one probe knows no error

@@ -8,7 +8,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.spatial.distance import pdist
 from scipy.stats import norm
 
-from diffjax import annealing
+from diffjax.samplers import annealing
 
 GAMMA_232 = 5000 ** (1 / 231)  # 232 levels from 50 to 0.01
 

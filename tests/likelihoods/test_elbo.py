@@ -12,7 +12,7 @@ from scipy.stats import norm
 import diffjax as dj
 from diffjax import times
 from diffjax.arrays import example_keys, fold, normal
-from diffjax.elbo import discretised_gaussian, gaussian_density, level_softmax, prior_kl, step_kl
+from diffjax.likelihoods.elbo import discretised_gaussian, gaussian_density, level_softmax, prior_kl, step_kl
 
 LEVELS = np.arange(256) / 127.5 - 1
 SDES = {"vp": dj.VP(), "ve": dj.VE(), "subvp": dj.SubVP(), "edm": dj.EDM(), "flow": dj.Flow()}
