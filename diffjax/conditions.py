@@ -28,7 +28,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.checks import known
-from diffjax.typing import Cond, PyTree, pytree
+from diffjax.typing import Cond, pytree
 
 NO_CONDITIONS = frozenset({"image", "noise", "cond"})  # the fields of a batch that are no entries of the condition
 

@@ -37,7 +37,7 @@ from diffjax.runs import experiment, image_run
 
 @dataclasses.dataclass(frozen=True)
 class Config(image_run.OwnPictures):
-    law: Suppress[Callable] = times.Uniform()
+    time_distribution: Suppress[Callable] = times.Uniform()
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
         lr=2e-3, lr_end=2e-5, warmup=50, ema=(0.99,)
     )
@@ -59,7 +59,7 @@ def main(config: Config) -> dict[str, Any]:
     images, key = config.load("fashion_mnist", classes=True), jax.random.key(config.seed)
     net, tx = nn.Classifier(images.n_classes), config.optim.build(config.loop.steps)
     args = key, jnp.zeros((1, *images.shape)), jnp.zeros(1)
-    loss = CrossEntropy(dj.VP(), config.law, net.apply)
+    loss = CrossEntropy(dj.VP(), config.time_distribution, net.apply)
     if config.weights is not None:
         summary = accuracy(config, loss, load_params(config.weights, jax.eval_shape(net.init, *args)), images)
         experiment.finish(config.workdir, summary)
@@ -86,7 +86,7 @@ def accuracy(config: Config, loss: CrossEntropy, params: Any, images: data.Image
 
     @jax.jit
     def hits(t):
-        at_t = dataclasses.replace(loss, law=times.Fixed(t), train=False)
+        at_t = dataclasses.replace(loss, time_distribution=times.Fixed(t), train=False)
         return at_t(params, jax.random.key(1), batch)[1]["hit"]
 
     for t in config.test_times:
@@ -95,7 +95,7 @@ def accuracy(config: Config, loss: CrossEntropy, params: Any, images: data.Image
 
 
 def clean() -> Config:
-    return Config(law=times.Fixed(0.0), seed=11, workdir=Path("runs/clean_classifier"))
+    return Config(time_distribution=times.Fixed(0.0), seed=11, workdir=Path("runs/clean_classifier"))
 
 
 if __name__ == "__main__":

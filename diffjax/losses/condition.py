@@ -24,8 +24,8 @@ class DropCondition:
     """`loss` on batches whose conditions are dropped at random.
 
     A batch is a dict with "cond", any pytree of arrays [B, ...], or with the fields that `null` names. `null` is one
-    example's null condition, of the same structure, its leaves broadcasting against one row: {"label": 10} for a network
-    of ten classes and batches with a "label". Fields that it does not name are not dropped.
+    example's null condition, of the same structure, its leaves broadcasting against one row: {"label": 10} for batches
+    with a "label" and a network of ten classes. Fields that it does not name are not dropped.
 
     Raises:
       ValueError: p is no probability, the batch has no condition, or `null` another structure.

@@ -18,8 +18,8 @@ class InfoNCE:
     """Cross-entropies along the rows and the columns of all cosines in a batch, times the scale; half their sum.
 
     A batch is {"image": [B, ...], "text": [B, E], "label": [B]}; images and texts of one label belong together, so that
-    two pictures of one caption are not pushed apart. The images are noised by `sde` and `time_distribution`: a guide trained
-    on noise has smoother gradients. An example's value depends on its whole batch, also where devices share that.
+    two pictures of one caption are not pushed apart. The images are noised by `sde` and `time_distribution`: a guide
+    trained on noise has smoother gradients. An example's value depends on the whole batch, also where devices share it.
     "hit" is 1 where the nearest text has the image's label.
     """
 

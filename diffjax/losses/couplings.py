@@ -1,8 +1,8 @@
 """Couplings of data and noise: functions (x_0 [B, ...], eps [B, ...]) -> eps [B, ...] that permute a batch's noise.
 
-The joint distribution of (x_0, eps) is free as long as its marginals are the data and N(0, I): any coupling gives a probability path
-from noise to data, and the minimum of the loss is E[x_0 | x_t] under that coupling (Albergo & Vanden-Eijnden 2023).
-Minibatch optimal transport takes the permutation pi of each batch that solves
+The joint distribution of (x_0, eps) is free as long as its marginals are the data and N(0, I): any coupling gives a
+probability path from noise to data, and the minimum of the loss is E[x_0 | x_t] under that coupling (Albergo &
+Vanden-Eijnden 2023). Minibatch optimal transport takes the permutation pi of each batch that solves
 
     min_pi sum_i |x_0^i - eps^pi(i)|^2 = const - 2 max_pi sum_i <x_0^i, eps^pi(i)>                              (1)
 

@@ -3,8 +3,8 @@
     E_{t, x_0, eps} w(t) |x_0 - D(alpha x_0 + sigma eps, t)|^2 / D
 
 The minimum over D is the posterior mean E[x_0 | x_t], whatever the weight w. The distribution of t and the weight
-together are the objective: (Uniform, simple) is DDPM's, (Uniform, likelihood) bounds the likelihood, (UniformLogSNR, simple) is
-the same bound with less variance, (LogNormal, edm) is EDM's.
+together are the objective: (Uniform, simple) is DDPM's, (Uniform, likelihood) bounds the likelihood, (UniformLogSNR,
+simple) is the same bound with less variance, (LogNormal, edm) is EDM's.
 
 Conditional flow matching, E |dx/dt(network) - (eps - x_0)|^2, is the same loss (Lipman et al. 2023; Liu et al. 2023):
 
@@ -32,13 +32,13 @@ from diffjax.typing import NO_CONTEXT, SDE, Context, Key, PyTree, pytree, static
 class DSM:
     """Denoising score matching; `loss(params, key, batch) -> ([B], {"t": [B]})`, the mean over an example's entries.
 
-    A batch is x_0 [B, ...] itself, or a dict with "image" [B, ...] and any further fields (`diffjax.conditions` says
-    which of them the network gets), such as "label", or "noise" [B, ...], the eps that belongs to each image; without it
-    eps is drawn from N(0, I). The coupling then permutes the batch's eps, wherever it came from.
+    A batch is x_0 [B, ...] itself, or a dict with "image" [B, ...] and any further fields: "label" and others that the
+    network takes (see `diffjax.conditions`), and "noise" [B, ...], the eps that belongs to each image; without it eps
+    is drawn from N(0, I). The coupling then permutes the batch's eps, wherever it came from.
 
     Raises:
       TypeError: a field is no function, the module itself is given for `net.apply`, or the parameters are None.
-      ValueError: the batch is none (see `losses.draws.read`), the times are none of the SDE's, or the weight is not [B].
+      ValueError: the batch is none (see `losses.draws.read`), a time is not in [0, T], or the weight is not [B].
     """
 
     sde: SDE

@@ -2,8 +2,8 @@
 
     values [B], aux = evaluate(loss, params, key, batch, context)
 
-A loss with a parameter `context` is given the `Context`; a function of three arguments is called without it. What losses
-share that look at the whole batch, where `Context.axis` spreads it over devices, is here too.
+A loss with a parameter `context` is given the `Context`; a function of three arguments is called without it. Here is
+also what the losses need that look at the whole batch where `Context.axis` spreads it over devices.
 """
 
 import inspect

@@ -28,10 +28,10 @@ from jax import Array
 
 from diffjax.arrays import example_keys, flat_sum, fold, like
 from diffjax.conditions import cond_keys
+from diffjax.likelihoods.probes import Probes, Rademacher, check_probes
 from diffjax.losses import weightings
 from diffjax.losses.draws import Draw, read, time, weighted
 from diffjax.losses.networks import bind, check_functions
-from diffjax.likelihoods.probes import Probes, Rademacher, check_probes
 from diffjax.sde import gaussian
 from diffjax.times.distributions import check_distribution
 from diffjax.typing import NO_CONTEXT, SDE, Context, Key, PyTree, pytree, static
@@ -41,16 +41,16 @@ from diffjax.typing import NO_CONTEXT, SDE, Context, Key, PyTree, pytree, static
 class ScoreMatching:
     """Implicit score matching; `loss(params, key, batch) -> ([B], {"t": [B]})`, the sum over an example's entries.
 
-    A batch is as in `DSM`.     The score network must treat the examples of a batch independently (no batch normalisation). Without `sde` and
-    `time_distribution` the data are taken as they are, and t is 0.
+    A batch is as in `DSM`. The score network must treat the examples of a batch independently (no batch
+    normalisation). Without `sde` and `time_distribution` the data are taken as they are, and t is 0.
 
         ScoreMatching(score, Exact())                    ISM (1)
         ScoreMatching(score, Rademacher(n))              SSM-VR (3), ISM with Hutchinson's trace
         ScoreMatching(score, Gaussian(n), sliced=True)   SSM (2); with `Exact()` it is ISM again
 
     Raises:
-      ValueError: there are no probes, only one of `sde` and `time_distribution` is given, x is no float array [B, ...] of at least
-        two axes, or the score is not shaped like x.
+      ValueError: there are no probes, only one of `sde` and `time_distribution` is given, x is no float array [B, ...]
+        of at least two axes, or the score is not shaped like x.
     """
 
     score: Callable = static()  # (params, x, t [B], cond) -> s [B, ...]

@@ -55,7 +55,8 @@ class Sum:
 class Balanced:
     """Eq. 2: every other loss weighed so that it moves the last layer as far as the first; aux "part0", "balance1", ...
 
-    Weights are those of the whole batch, so an example's loss depends on its neighbours. `last(params)` picks the layer's part of the parameters. VQGAN clips to [0, 1e4], CTM to [0.01, 10].
+    Weights are those of the whole batch, so an example's loss depends on its neighbours. `last(params)` picks the
+    layer's part of the parameters. VQGAN clips to [0, 1e4], CTM to [0.01, 10].
 
     Raises:
       ValueError: there are not two losses or more.

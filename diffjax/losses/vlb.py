@@ -4,9 +4,9 @@
     (2) L_hybrid = L_simple + lambda L_vlb, with the mean of p detached in L_vlb            (N & D Eq. 16)
     (3) L_simple = E |eps - eps_hat|^2, the mean over an example's entries                  (Ho et al. Eq. 14)
 
-L_t is that of `likelihoods.elbo`, in bits per dimension. The value of `VLB` is T L_t: its expectation is the bound without
-the constant L_T. lambda multiplies that sum, so the paper's 0.001 is a weight of T/1000 on a single term. Times are
-integers with s = t - 1, as on a `BetaTable`; under a distribution that is not uniform, such as
+L_t is that of `likelihoods.elbo`, in bits per dimension. The value of `VLB` is T L_t: its expectation is the bound
+without the constant L_T. lambda multiplies that sum, so the paper's 0.001 is a weight of T/1000 on a single term. Times
+are integers with s = t - 1, as on a `BetaTable`; under a distribution that is not uniform, such as
 `times.LossSecondMoment`, each term is multiplied by its `weight(t)`.
 """
 

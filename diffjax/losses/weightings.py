@@ -7,7 +7,7 @@ All objectives of one Gaussian process are this loss with another weight (Kingma
     |score error|^2 = (alpha/sigma^2)^2 |x_0 error|^2
 
 At sigma = 0 the factors of eps, score and v are infinite, while an exact denoiser's error in x_0 is 0 there, x_t being
-alpha x_0: the weight is 0, so that an example at t = 0 adds nothing, and no NaN. At alpha = 0 the weight of `edm` is its
+alpha x_0: the weight is 0, so that an example at t = 0 adds nothing, and no NaN. At alpha = 0 that of `edm` is its
 limit 1/sigma_data^2.
 """
 

@@ -74,8 +74,10 @@ def jit_train_steps(
 def jit_train_step(
     loss: Loss, tx: optax.GradientTransformation, ema_decays: Sequence[EmaDecay] = (), mesh: Mesh | None = None
 ) -> TrainSteps:
-    """One step compiled for the devices of `mesh` (all by default): `(state, batch [B, ...]) -> (state, metrics [])`."""
-    steps = jit_train_steps(loss, tx, ema_decays, mesh)
+    """One step compiled for the devices of `mesh` (all by default): `(state, batch [B, ...]) -> (state, metrics)`."""
+    check_loss(loss)
+    check_decays(ema_decays)
+    steps = jit_steps(partial(train_steps, loss, tx, tuple(ema_decays)), mesh)
 
     def run(state: Any, batch: PyTree) -> tuple[Any, Metrics]:
         batch_size(batch)
@@ -161,8 +163,8 @@ def check_step_axis(batches: PyTree) -> None:
     images = [s for s in shapes if len(s) == 4 and s[1] == s[2] and s[3] in (1, 3, 4)]
     if images or max(map(len, shapes)) < 3:
         raise ValueError(
-            f"batches have an axis of steps before that of the examples, [k, B, ...]; got {(images or shapes)[0]}, which "
-            "looks like one batch: use `jit_train_step`, or give `batch[None]`"
+            f"batches have an axis of steps before that of the examples, [k, B, ...]; got {(images or shapes)[0]}, "
+            "which looks like one batch: use `jit_train_step`, or give `batch[None]`"
         )
 
 

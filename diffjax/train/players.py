@@ -48,7 +48,9 @@ def against(
       ValueError: the loss has no parameter `context`, by which it could use them.
     """
     if not takes_context(loss):
-        raise ValueError(f"the players train against each other, but {loss} has no parameter `context` with the opponent")
+        raise ValueError(
+            f"the players train against each other, but {loss} has no parameter `context` with the opponent"
+        )
     return train_steps(loss, tx, ema_decays, state, batches, axis=axis, opponent=opponent)
 
 

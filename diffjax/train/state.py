@@ -20,7 +20,6 @@ from diffjax.train.optim import EmaDecay, check_decays
 from diffjax.typing import Key, PyTree, pytree
 
 
-
 @pytree
 class TrainState:
     """Parameters, optimiser and averages after `step` steps.
@@ -31,7 +30,8 @@ class TrainState:
       opt_state: the state of the optax optimiser.
       ema: one average of `params` for each decay, in float32 at least: in bfloat16 it would not move.
       key: the constant base key, [].
-      time_distribution: one that learns from the losses (`times.LossSecondMoment`), in place of the loss's own; or None.
+      time_distribution: one that learns from the losses (`times.LossSecondMoment`), in place of the loss's own, or
+        None.
     """
 
     step: Array

@@ -139,8 +139,8 @@ def _evaluate(loss: Loss, context: Context, params: PyTree, keys: Array, batch: 
         raise
     if context.time_distribution is not None and not (takes_context(loss) and "t" in aux):
         raise ValueError(
-            f"the state holds a time distribution, but {loss} cannot use it: a loss that can has a parameter `context`, "
-            'and its times under "t" in aux'
+            f"the state holds a time distribution, but {loss} cannot use it: a loss that can has a parameter "
+            '`context`, and its times under "t" in aux'
         )
     return values, aux
 

@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -75,20 +74,18 @@ def learn(steps):
     from_eps = partial(precondition.from_eps, c_noise=precondition.label)
     law = times.LossSecondMoment.create(4, 10)
     bound = VLB(dj.BetaTable.from_betas([0.1, 0.2, 0.3, 0.4]), law, network, from_eps, 0.0)
-    run, state = steps(bound, tx), TrainState.create(jax.random.key(1), jnp.ones(()), tx, law=law)
+    run, state = steps(bound, tx), TrainState.create(jax.random.key(1), jnp.ones(()), tx, time_distribution=law)
     for i in range(12):
         state, _ = run(state, data[i : i + 1])
-    return [np.asarray(state.law.probabilities()), np.asarray(state.law.count)]
+    return [np.asarray(state.time_distribution.probabilities()), np.asarray(state.time_distribution.count)]
 
 
 @pytree
 class Chase:
     """One number runs after the other's, times the examples."""
 
-    rival: Any = None
-
-    def __call__(self, params, keys, batch):
-        return (params - self.rival - normal(keys, batch[:, 0, 0, 0])) ** 2 * jnp.abs(batch[:, 0, 0, 0]), {}
+    def __call__(self, params, keys, batch, context):
+        return (params - context.opponent - normal(keys, batch[:, 0, 0, 0])) ** 2 * jnp.abs(batch[:, 0, 0, 0]), {}
 
 
 def play(way, axis=None):

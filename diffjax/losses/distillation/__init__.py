@@ -10,8 +10,8 @@ from diffjax.losses.distillation.adversarial import GeneratorLoss as GeneratorLo
 from diffjax.losses.distillation.adversarial import Noised as Noised
 from diffjax.losses.distillation.adversarial import clean as clean
 from diffjax.losses.distillation.adversarial import hinge as hinge
-from diffjax.losses.distillation.adversarial import r1 as r1
 from diffjax.losses.distillation.adversarial import non_saturating as non_saturating
+from diffjax.losses.distillation.adversarial import r1 as r1
 from diffjax.losses.distillation.adversarial import stepwise as stepwise
 from diffjax.losses.distillation.consistency import Consistency as Consistency
 from diffjax.losses.distillation.consistency import error_in_v as error_in_v

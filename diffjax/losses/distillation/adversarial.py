@@ -10,10 +10,10 @@ The best D of (1) is sign(p - q), that of (2) log p/q, for p the data's density 
 the gradient of E -D is that of KL(q | p). A `Discriminator` is D, its input, and (1) or (2). D may have
 several heads: logits are an array [B, ...] or a tree of them, of which (1) to (5) sum the means. The methods are
 
-            student                      inputs          loss            r1    terms, weights
-    ADD     Student                      Features(F)     hinge           1e-5  AdversarialTerm, 1; ScoreDistillation, 2.5
-    DMD2    Student(..., simulate=True)  Noised(sde, p)  non_saturating  None  DistributionMatching, 1; AdversarialTerm
-    DDGAN   PairStudent                  stepwise        non_saturating  0.01  AdversarialTerm, 1
+            student                     inputs          loss            r1    terms, weights
+    ADD     Student                     Features(F)     hinge           1e-5  AdversarialTerm, 1; ScoreDistillation, 2.5
+    DMD2    Student(..., simulate=True) Noised(sde, p)  non_saturating  None  DistributionMatching, 1; AdversarialTerm
+    DDGAN   PairStudent                 stepwise        non_saturating  0.01  AdversarialTerm, 1
 
 For a sampler's grid ts a `Student` draws its times from `OneOf(ts[:-1])`; a `PairStudent` is given ts.
 ADD (Sauer et al. 2023) gives D the features of a frozen network, and R1 is taken in them. DMD2 (Yin et al. 2024) adds
@@ -196,9 +196,7 @@ class AdversarialTerm:
 
     discriminator: Discriminator
 
-    def __call__(
-        self, opponent: PyTree, key: Key, sample: PyTree, cond: Cond, context: Context = NO_CONTEXT
-    ) -> Array:
+    def __call__(self, opponent: PyTree, key: Key, sample: PyTree, cond: Cond, context: Context = NO_CONTEXT) -> Array:
         h, c = self.discriminator.inputs(key, sample, context)
         return each(self.discriminator(opponent, h, c, cond), self.discriminator.loss.generator)
 

@@ -7,9 +7,10 @@ From (t - s) u = the integral of v from s to t, differentiated along the flow:
     (3) improved MeanFlow:  |u + (t - s) sg(du/dt) - v|^2,       the tangent being the student's u(x, t, t)
     (4) |error|^2 / sg(|error|^2 + c)^p                          adaptive weight
 
-At s = t both are flow matching. Without a weight the minimum over data and noise is the average velocity, since (1) is linear in v and E[v | x_t] is the flow's velocity. In (3) (Geng et al. 2025b) the target v does not depend
-on the network. The variance of the pair's v stays in the value of both losses: it does not fall to 0. With a teacher v
-is its velocity, and the minimum 0.
+At s = t both are flow matching. Without a weight the minimum over data and noise is the average velocity, since (1) is
+linear in v and E[v | x_t] is the flow's velocity. In (3) (Geng et al. 2025b) the target v does not depend on the
+network. The variance of the pair's v stays in the value of both losses: it does not fall to 0. With a teacher v is its
+velocity, and the minimum 0.
 
 The weight (4) with p = 1, c = 0.01 is the paper's for ImageNet; p = 0 is none. Its gradient is that of E log(|error|^2
 + c) for p = 1, which is least where errors are often small rather than small on average: u is drawn from the mean of v

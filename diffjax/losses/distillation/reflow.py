@@ -46,4 +46,6 @@ class Reflow:
         n = len(draw.x0)
         ends = self.teacher(start, jnp.full(n, self.sde.T), jnp.zeros(n), draw.cond)
         fields = batch if isinstance(batch, dict) else {}
-        return evaluate(self.loss, params, key, fields | {"image": jax.lax.stop_gradient(ends), "noise": draw.eps}, context)
+        return evaluate(
+            self.loss, params, key, fields | {"image": jax.lax.stop_gradient(ends), "noise": draw.eps}, context
+        )

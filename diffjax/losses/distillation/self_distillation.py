@@ -113,7 +113,9 @@ class SelfDistillation:
         draw = read(key, batch, cond_keys(self.network), context)
         t, s = times(self.pairs, self.sde, draw, 2)
         x = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
-        student, frozen = (self.flow_map(self.sde, bound(self, p, draw)) for p in (params, target_params(self, params, context)))
+        student, frozen = (
+            self.flow_map(self.sde, bound(self, p, draw)) for p in (params, target_params(self, params, context))
+        )
         check_map(student)
         maps = Maps(student, frozen, velocity(frozen) if self.teacher is None else self._teachers_velocity)
         residual = self.residual(maps, fold(key, 3), x, t, s, draw.cond)

@@ -55,7 +55,7 @@ class Student:
         if not self.simulate:
             return
         if not isinstance(self.time_distribution, OneOf):
-            raise ValueError(f"a simulated student needs its sampler's times, `OneOf(ts)`, got {self.time_distribution}")
+            raise ValueError(f"a simulated student needs its sampler's times `OneOf(ts)`, got {self.time_distribution}")
         ts = self.time_distribution.ts
         falling(ts if isinstance(ts, Tracer) else np.append(ts, 0.0), self.sde)
 

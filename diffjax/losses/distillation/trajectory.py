@@ -18,8 +18,8 @@ each scaled to (3) by the gradients of the last layer (`Balanced`):
     Balanced(terms, last_layer, (0.01, 10.0))
 
 The paper limits the weight of (4) to [0, 1e4] and that of the adversarial loss to [0.01, 10]; `Balanced` has one pair
-of limits. The authors' code draws half of (4)'s times from a log-normal and half from a uniform distribution, and may let the
-adversarial loss begin later; here it begins at once, and there is one distribution.
+of limits. The authors' code draws half of (4)'s times from a log-normal and half from a uniform distribution, and may
+let the adversarial loss begin later; here it begins at once, and there is one distribution.
 """
 
 from collections.abc import Callable
