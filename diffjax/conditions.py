@@ -102,13 +102,14 @@ def check_labels(label: Any, n: int, classes: int, null: bool = False) -> Array:
       TypeError: they are no integers.
       ValueError: they are one-hot or of another length, or out of range.
     """
-    label, last = jnp.asarray(label), classes if null else classes - 1
+    values, last = np.asarray(label) if known(label) else None, classes if null else classes - 1
+    label = jnp.asarray(label)
     if not jnp.issubdtype(label.dtype, jnp.integer):
         raise TypeError(f"labels are integers, got {label.dtype}{list(label.shape)}")
     if label.shape not in ((), (n,)):
         hint = ": of one-hot labels take the argmax" if label.ndim == 2 else ""
         raise ValueError(f"labels must have the shape [{n}], one for each example, got {list(label.shape)}{hint}")
-    if known(label) and label.size and not (np.min(label) >= 0 and np.max(label) <= last):
+    if values is not None and values.size and not (values.min() >= 0 and values.max() <= last):
         no_label = f" ({classes} is the null label)" if null else ""
-        raise ValueError(f"labels go from 0 to {last}{no_label}, got {np.min(label)} to {np.max(label)}")
+        raise ValueError(f"labels go from 0 to {last}{no_label}, got {values.min()} to {values.max()}")
     return jnp.broadcast_to(jnp.where((label >= 0) & (label <= last), label, classes + 1), (n,))

@@ -68,7 +68,8 @@ class Balanced:
 
     def __post_init__(self):
         if not isinstance(self.losses, tuple | list) or len(self.losses) < 2:
-            raise ValueError(f"losses are balanced against the first of them: give two or more, got {self.losses}")
+            got = len(self.losses) if isinstance(self.losses, tuple | list) else self.losses
+            raise ValueError(f"losses are balanced against the first of them: give two or more, got {got}")
         for loss in self.losses:
             check_loss(loss)
         check_functions(self, last="(params) -> the last layer's parameters")

@@ -91,4 +91,5 @@ def _one(value: Any) -> Any:
     """Zeros like one example of an array [B, ...]; what is no array as it is."""
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         return value
-    return jnp.zeros((1, *value.shape[1:]) if value.shape else (), value.dtype)
+    dtype = jax.dtypes.canonicalize_dtype(value.dtype)
+    return jnp.zeros((1, *value.shape[1:]) if value.shape else (), dtype)

@@ -83,7 +83,7 @@ def test_a_student_starts_where_its_own_sampler_would():
     np.testing.assert_allclose(slope["tau"], (x.mean() - mu) / tau, rtol=1e-3)
     first = np.flatnonzero(s == 1.0)  # begins with noise itself
     np.testing.assert_allclose(run(law(0.0, 1.0), first), draw.eps[first, 0], rtol=1e-6)
-    for bad, message in ((times.Fixed(0.3), "times, `OneOf"), (times.OneOf(jnp.array([1.0, 0.0])), "a grid falls")):
+    for bad, message in ((times.Fixed(0.3), "times `OneOf"), (times.OneOf(jnp.array([1.0, 0.0])), "a grid falls")):
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(dataclasses.replace(student, time_distribution=bad).__call__, end, draw)
 

@@ -84,9 +84,8 @@ def test_halving():
             d.halvings(grid, steps)
     with pytest.raises(ValueError, match="even number of them, got 7"):
         d.halve(ts[:8])
-    loss = d.Progressive(dj.VP(), ts[:8], lambda x, t, cond: x, x_student, precondition.from_v)
     with pytest.raises(ValueError, match="even number"):
-        loss(0.4, jax.random.key(0), BATCH)
+        d.Progressive(dj.VP(), ts[:8], lambda x, t, cond: x, x_student, precondition.from_v)
 
 
 def test_consistency_with_heuns_step_and_an_average_as_the_target(world):
@@ -380,7 +379,7 @@ def test_errors(world):
         (lambda: d.Consistency(FLOW, at, *net, target_ema=-1), "the target network has average -1"),
         (lambda: d.Consistency(FLOW, at, *net, target_ema=0), "average 0 of the parameters, of 0 that there are"),
         (
-            lambda: d.Consistency(FLOW, times.KarrasNeighbours(dj.EDM(), times.Rising()), *net),
+            lambda: d.Consistency(dj.EDM(), times.KarrasNeighbours(dj.EDM(), times.Rising()), *net),
             "needs the training step",
         ),
         (
