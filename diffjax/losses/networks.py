@@ -50,6 +50,7 @@ def is_apply(network: Any) -> bool:
 def _call(network, params, *args: Any, **options: Any) -> Array:
     if is_apply(network) and not (isinstance(params, Mapping) and isinstance(params.get("params", {}), Mapping)):
         raise ValueError(f"expected the parameters that `net.init` returned, got {type(params).__name__}")
+    _check_call(network, args, options)
     try:
         return network(params, *args, **options)
     except (
@@ -60,6 +61,18 @@ def _call(network, params, *args: Any, **options: Any) -> Array:
         errors.ScopeCollectionNotFound,
     ) as error:
         raise ValueError(f"the parameters are not those of this network: {str(error).split(' (https')[0]}") from error
+
+
+def _check_call(network: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Raise a TypeError unless a Flax module can be called with these arguments; other functions say so themselves."""
+    if not is_apply(network) or isinstance(network, functools.partial):
+        return
+    call = inspect.signature(_inner(network).__self__.__call__)
+    try:
+        call.bind(*args, **{name: value for name, value in options.items() if name != "rngs"})
+    except TypeError as error:
+        name = type(_inner(network).__self__).__name__
+        raise TypeError(f"a network is called (x, c_noise, cond), but {name} takes {call}: {error}") from None
 
 
 def _inner(network: Any) -> Any:
