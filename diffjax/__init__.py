@@ -2,8 +2,9 @@
 
 A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network -> Denoiser), `flow_maps` (Network ->
 FlowMap), `samplers` (one solver a file and one driver), `operators` (what a measurement sees), `corrections` (x_0 ->
-x_0), `guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `losses`, `likelihoods` (Denoiser -> log
-p), `oracle` (exact denoisers), and, imported when they are first used, `train`, `data`, `metrics`, `plots`.
+x_0), `guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `posterior` (one call a paper), `losses`,
+`likelihoods` (Denoiser -> log p), `oracle` (exact denoisers), and, imported when they are first used, `train`, `data`,
+`metrics`, `plots`.
 """
 
 import importlib
@@ -21,6 +22,7 @@ from diffjax import nn as nn
 from diffjax import operators as operators
 from diffjax import oracle as oracle
 from diffjax import parameters as parameters
+from diffjax import posterior as posterior
 from diffjax import precondition as precondition
 from diffjax import samplers as samplers
 from diffjax import sde as sde
@@ -39,6 +41,11 @@ from diffjax.likelihoods.elbo import ELBO as ELBO
 from diffjax.likelihoods.elbo import elbo as elbo
 from diffjax.likelihoods.ode import bits_per_dim as bits_per_dim
 from diffjax.likelihoods.ode import log_likelihood as log_likelihood
+from diffjax.model import Model as Model
+from diffjax.model import Trained as Trained
+from diffjax.model import load as load
+from diffjax.model import read_card as read_card
+from diffjax.model import save as save
 from diffjax.operators import Measurement as Measurement
 from diffjax.operators import measure as measure
 from diffjax.oracle import Boxes as Boxes

@@ -14,9 +14,20 @@ from diffjax.typing import Key, Time
 
 
 def bcast(t: Time, x: Array) -> Array:
-    """Shape t, [] or [B], to broadcast against x [B, ...]."""
+    """Shape t, [] or [B], to broadcast against x [B, ...].
+
+    Raises:
+      ValueError: t holds values for another number of examples.
+    """
     t = jnp.asarray(t)
+    if any(n != m and 1 not in (n, m) for n, m in zip(t.shape, x.shape, strict=False)) or t.ndim > x.ndim:
+        raise ValueError(f"values of shape {t.shape} do not fit x {x.shape}: give one number, or one for each example")
     return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
+
+
+def as_time(t: Time) -> Array:
+    """t as an array of floats of 32 bits or more: in bfloat16 neighbouring times would coincide."""
+    return jnp.asarray(t, jnp.promote_types(jnp.result_type(float, t), jnp.float32))
 
 
 def scheduled(c: Any, t: Time) -> Any:
@@ -41,8 +52,13 @@ def like(x: Array, F: Array, who: str = "network") -> Array:
     """What a network or a denoiser has made of x, in the dtype of x.
 
     Raises:
+      TypeError: it is no array of real numbers: a tuple, say.
       ValueError: it has not the shape of x.
     """
+    if not hasattr(F, "shape") or not hasattr(F, "dtype"):
+        raise TypeError(f"the {who} must return one array shaped like x {x.shape}, got {type(F).__name__}")
+    if jnp.issubdtype(F.dtype, jnp.complexfloating):
+        raise TypeError(f"the {who} must return real numbers, got {F.dtype}")
     if F.shape != x.shape:
         raise ValueError(f"the {who} maps x of shape {x.shape} to {F.shape}; it must keep the shape")
     return F.astype(x.dtype)

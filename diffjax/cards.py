@@ -58,7 +58,7 @@ def to_json(value: Any, where: str = "object") -> Any:
         return _array(np.asarray(value), where)
     if isinstance(value, functools.partial):  # jax.tree_util.Partial is one
         inner = {"args": to_json(value.args, where), "kwargs": to_json(value.keywords, where)["dict"]}
-        return {"function": _public_name(value.func, where), **inner}
+        return {"function": _public_name(value.func, where), **(inner if value.args or value.keywords else {})}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"class": _public_name(type(value), where), "fields": _fields(value, where)}
     if (dtype := _dtype(value)) is not None:

@@ -113,3 +113,17 @@ def check_labels(label: Any, n: int, classes: int, null: bool = False) -> Array:
         no_label = f" ({classes} is the null label)" if null else ""
         raise ValueError(f"labels go from 0 to {last}{no_label}, got {values.min()} to {values.max()}")
     return jnp.broadcast_to(jnp.where((label >= 0) & (label <= last), label, classes + 1), (n,))
+
+
+def check_values(denoise: Any, x: Any, t: Any, cond: Cond) -> None:
+    """Let what a denoiser is made of look at a condition whose values are known: each part with a `check_cond`.
+
+    Inside a compiled function a label out of range can only become NaN; here, before it, it raises.
+    """
+    if hasattr(denoise, "check_cond"):
+        denoise.check_cond(x, t, cond)
+    if isinstance(denoise, functools.partial):
+        denoise = (*denoise.args, *denoise.keywords.values())
+    if isinstance(denoise, tuple | list):
+        for part in denoise:
+            check_values(part, x, t, cond)

@@ -16,15 +16,16 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffjax.runs.own_pictures import OwnPictures
 from tyro.conf import OmitArgPrefixes
 
+import diffjax as dj
 from diffjax import data, losses, metrics, nn, plots, train
-from diffjax.formats import save_params
 from diffjax.runs import experiment, image_run
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     latent: int = 4
     """Numbers for each 4 x 4 pixels."""
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
@@ -52,7 +53,8 @@ def main(config: Config) -> dict[str, Any]:
 
     step = train.jit_train_steps(losses.Reconstruction(net.apply), tx, config.optim.ema)
     state, summary = train.fit(step, state, batches, config.workdir, config.loop)
-    save_params(config.workdir / "ae.safetensors", state.ema[0], dtype="float16")
+    about = image_run.about(images, {})
+    dj.save(config.workdir / "ae.safetensors", dj.Trained(net, state.ema[0], (images.shape,)), about, "float16")
     x = jnp.asarray(data.to_float(images.test_images[:1000]))
     y = jnp.clip(jax.jit(net.apply)(state.ema[0], x), -1, 1)
     summary |= {"parameters": train.count(params), "psnr": float(metrics.psnr(y, x).mean())}

@@ -33,9 +33,8 @@ from diffjax import corrections, data, guidance, precondition, times, train
 from diffjax.losses import DSM, Hybrid, weightings
 from diffjax.nn import presets
 from diffjax.runs import experiment, image_run
-from diffjax.typing import PyTree
 
-from_eps = partial(precondition.from_eps, c_noise=precondition.label)  # eps, and the labels 0, ..., T - 1
+from_eps = partial(precondition.from_eps, c_noise=precondition.time_index)  # eps, and the labels 0, ..., T - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,26 +54,27 @@ def main(config: Config) -> dict[str, Any]:
     sde, law = config.betas(config.steps_of_chain), times.Integers(config.steps_of_chain)
     apply = config.net.apply
 
-    def parts(params: PyTree) -> tuple[Any, Any]:
-        """The denoiser, its x_0 clipped to [-1, 1] as in both papers, and the variance's c: learned, or 0 (small)."""
-        network, large = Partial(apply, params), 0.0
-        if config.learned:
-            network, large = precondition.learned_range(sde, network, precondition.label)
-        # without clipping the cosine chain diverges: x_0 = (x - sigma eps)/alpha, and alpha_T = 5e-5
-        return guidance.corrected(from_eps(sde, network), corrections.Clip()), large
+    # x_0 is clipped to [-1, 1], as in both papers: without it the cosine chain diverges, where alpha_T = 5e-5
+    mean = Partial(precondition.of_mean, from_eps) if config.learned else from_eps
+    prediction = Partial(guidance.corrected_prediction, mean, (corrections.Clip(),))
+
+    def large(model: dj.Model) -> Any:
+        """The variance's c: learned, or 0 (small)."""
+        network = Partial(apply, model.params)
+        return precondition.learned_range(sde, network, precondition.time_index)[1] if config.learned else 0.0
 
     if config.learned:
         loss = Hybrid(sde, law, apply, from_eps, weight=config.steps_of_chain / 1e6)  # (T/1000) of the terms' mean
     else:
         loss = DSM(sde, law, apply, from_eps, weightings.simple)
 
-    def bound(images: data.ImageData, params: PyTree) -> dict[str, float]:
+    def bound(images: data.ImageData, model: dj.Model) -> dict[str, float]:
         """The variational bound of test images, term by term."""
         if not config.bound:
             return {}
         x = jnp.asarray(data.to_float(images.test_images[: config.bound]))
-        (denoise, large), ts = parts(params), times.trailing(sde, config.steps_of_chain)
-        terms = dj.elbo(jax.random.key(config.seed), denoise, sde, ts, x, large=large).bits_per_dim(x[0].size)
+        ts, key = times.trailing(sde, config.steps_of_chain), jax.random.key(config.seed)
+        terms = dj.elbo(key, model.denoise, sde, ts, x, large=large(model)).bits_per_dim(x[0].size)
         np.save(config.workdir / "elbo_steps.npy", terms.steps.mean(axis=1))
         total = np.asarray(terms.total)
         return {
@@ -84,11 +84,10 @@ def main(config: Config) -> dict[str, Any]:
             "elbo_decoder": float(terms.decoder.mean()),
         }
 
-    def sampler(params: PyTree) -> dj.Ancestral:
-        return dj.Ancestral(parts(params)[1])
+    def sampler(model: dj.Model) -> dj.Ancestral:
+        return dj.Ancestral(large(model))
 
-    model = image_run.Model(sde, loss, lambda params: parts(params)[0], sampler)
-    return image_run.run(config, model, bound)
+    return image_run.run(config, image_run.Recipe(sde, loss, prediction, sampler), bound)
 
 
 def cpu(**changes: Any) -> Config:

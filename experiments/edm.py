@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jax.tree_util import Partial
-
 import diffjax as dj
 from diffjax import precondition, times, train
 from diffjax.losses import DSM, weightings
@@ -51,13 +49,10 @@ def main(config: Config) -> dict[str, Any]:
     law = times.LogNormal(config.sde, config.p_mean, config.p_std)
     loss = DSM(config.sde, law, config.net.apply, to_denoiser, weight)
 
-    def denoiser(params):
-        return to_denoiser(config.sde, Partial(config.net.apply, params))
-
-    def sampler(params):
+    def sampler(model: dj.Model) -> Any:
         return dj.Churn(config.sampler, config.s_churn, config.sampling_steps) if config.s_churn else config.sampler
 
-    return image_run.run(config, image_run.Model(config.sde, loss, denoiser, sampler))
+    return image_run.run(config, image_run.Recipe(config.sde, loss, to_denoiser, sampler))
 
 
 def cpu() -> Config:

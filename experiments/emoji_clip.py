@@ -28,10 +28,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import flax.linen as flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
@@ -39,30 +39,17 @@ from tyro.conf import OmitArgPrefixes, Suppress
 import diffjax as dj
 from diffjax import data, metrics, nn, precondition, pretrained, times, train
 from diffjax.data import packages
-from diffjax.formats import save_params
 from diffjax.losses import InfoNCE
 from diffjax.runs import experiment, image_run
 from diffjax.typing import Denoiser
 
-
-class Linear(flax.Module):
-    """A linear map of features [B, 1, 1, D], with dropout: the judge's tower."""
-
-    dim: int = 128
-
-    @flax.compact
-    def __call__(self, x: Array, c_noise: Any, train: bool = False) -> Array:
-        x = flax.Dropout(0.5, deterministic=not train)(x.reshape(len(x), -1))
-        return flax.Dense(self.dim)(x)
-
-
-SDE, EMOJI = dj.VP(), Path(__file__).parents[1] / "notebooks" / "emoji.safetensors"
+SDE, EMOJI = dj.VP(), Path(__file__).with_name("weights") / "emoji.safetensors"
 GUIDE = nn.CLIP(nn.Classifier(128, multipliers=(1, 2, 4), dropout=0.1))
-JUDGE = nn.CLIP(Linear())
+JUDGE = nn.CLIP(nn.LinearHead())
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     net: Suppress[nn.CLIP] = GUIDE
     see: Suppress[Callable] = data.to_float  # uint8 images -> what the network sees
     estimates: bool = True
@@ -90,8 +77,8 @@ def main(config: Config) -> dict[str, Any]:
     tx = config.optim.build(config.loop.steps)
     loss = InfoNCE(SDE, times.Fixed(0.0), config.net.apply)
     if config.estimates:
-        weights = config.weights(config.model, EMOJI, "--model", "score_sde.py --preset cpu-emoji")
-        loss = estimated(config.net, image_run.denoiser(weights, images.shape))
+        asked = config.model, EMOJI, "--model", "score_sde.py --preset cpu-emoji"
+        loss = estimated(config.net, config.model_of(*asked, sde=SDE, shape=images.shape).denoise)
     state = train.TrainState.create(key, params, tx, config.optim.ema)
 
     def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
@@ -100,7 +87,8 @@ def main(config: Config) -> dict[str, Any]:
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
     state, summary = train.fit(step, state, batches, config.workdir, config.loop)
-    save_params(config.workdir / "ema.safetensors", state.ema[0], dtype="float16")
+    trained = dj.Trained(config.net, state.ema[0], (x.shape[1:], (), text.shape[1:]))
+    dj.save(config.workdir / "ema.safetensors", trained, image_run.about(images, {}), "float16")
     towers = Partial(config.net.apply, state.ema[0])
     summary |= {"parameters": train.count(params), **judge(config, towers, images, text[ids[n:]])}
     experiment.finish(config.workdir, summary)

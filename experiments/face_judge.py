@@ -33,8 +33,8 @@ import optax
 from jax import Array
 from tyro.conf import OmitArgPrefixes
 
+import diffjax as dj
 from diffjax import data, metrics, train
-from diffjax.formats import save_params
 from diffjax.runs import experiment
 from diffjax.typing import Key, PyTree, pytree, static
 
@@ -113,7 +113,9 @@ def main(config: Config) -> dict[str, Any]:
     step = train.jit_train_steps(ArcFace(net.apply), tx, config.optim.ema)
     state, summary = train.fit(step, state, batches, config.workdir, config.loop)
     judge = {"params": {"embed": state.ema[0]["params"]["embed"]}}
-    save_params(config.workdir / "ema.safetensors", judge, dtype="float16")
+    head = dj.Trained(dj.nn.LinearHead(), {"params": {"Dense_0": judge["params"]["embed"]}}, (features.shape[1:],))
+    about = {"data": "CelebA's first faces and Olivetti", "inputs": "features of EfficientNet-Lite0"}
+    dj.save(config.workdir / "ema.safetensors", head, about, "float16")
     summary |= verify(key, judge, data.to_float(faces.test_images), people[~known], who[~known])
     experiment.finish(config.workdir, summary)
     return summary

@@ -36,19 +36,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from tqdm import tqdm
 
+import diffjax as dj
 from diffjax.data import batches, to_float
 from diffjax.data.image_data import ImageData
-from diffjax.formats import load_params, save_params
 from diffjax.metrics.features import FASHION_WEIGHTS, SmallClassifier
 from diffjax.runs import image_run
 from diffjax.typing import Key, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     epochs: int = 7  # passes over the training images
     batch_size: int = 128
     lr: float = 3e-3  # peak learning rate
@@ -112,8 +113,8 @@ def main(config: Config) -> None:
     start = time.perf_counter()
     params = train(config, data)
     seconds = time.perf_counter() - start
-    save_params(config.weights, params, {"network": "diffjax.metrics.features.SmallClassifier"}, dtype="float16")
-    stored = load_params(config.weights, like=params)
+    trained = dj.Trained(SmallClassifier(data.n_classes), params, (data.shape,))
+    stored = dj.load(dj.save(config.weights, trained, image_run.about(data, {}), "float16")).params
     print(
         f"test accuracy {accuracy(stored, data):.4f} with the stored float16 weights, {seconds:.0f} s, {config.weights}"
     )

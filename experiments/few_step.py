@@ -29,6 +29,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from diffjax.runs.own_pictures import model_of
 from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
@@ -36,14 +37,15 @@ from tyro.conf import OmitArgPrefixes
 import diffjax as dj
 from diffjax import data, flow_maps, losses, nn, plots, precondition, pretrained, times, train
 from diffjax.data import packages
-from diffjax.formats import load_params, save_params
+from diffjax.formats import load_params
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
-from diffjax.runs import experiment, image_run, judges
+from diffjax.model import SHIPPED
+from diffjax.runs import experiment, judges
 from diffjax.runs.student_run import EqualNoise, Method, StudentRun, evaluations
 from diffjax.typing import Denoiser, PyTree, Sampler
 
-WEIGHTS = Path(__file__).parents[1] / "notebooks"
+WEIGHTS = Path(__file__).with_name("weights")
 VP, COSINE = dj.VP(), dj.Cosine()
 COUNTS, MORE = (1, 2, 4, 8), (16, 50, 100)  # of the students and the teacher, and of the teacher alone
 SOLVERS: dict[str, tuple[Sampler, Callable]] = {
@@ -83,13 +85,13 @@ def progressive(world: World) -> Method:
 
 
 def consistency_distillation(world: World) -> Method:
-    pairs, teacher = times.Neighbours(GRID), flow_maps.heun(COSINE, world.teacher)
+    pairs, teacher = times.Neighbours(GRID), flow_maps.heun_step(COSINE, world.teacher)
     loss = d.Consistency(COSINE, pairs, world.net.apply, consistent, teacher, weight=d.error_in_v)
     return Method(COSINE, loss, consistent)
 
 
 def consistency_trajectory(world: World) -> Method:
-    teacher = flow_maps.heun(COSINE, world.teacher)  # one interval of the grid is one step
+    teacher = flow_maps.heun_step(COSINE, world.teacher)  # one interval of the grid is one step
     soft = d.Trajectory(COSINE, times.Stops(GRID, 1), teacher, world.net.apply, trajectory, weight=d.error_in_v)
     loss = losses.Sum((soft, world.dsm(DIAGONAL)), (1.0, 0.2))
     return Method(COSINE, loss, trajectory, dj.Jump())
@@ -144,7 +146,7 @@ METHODS: dict[str, Callable[[World], Method]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    teacher: Path = WEIGHTS / "fashion_vp.safetensors"
+    teacher: Path = SHIPPED / "fashion-vp.safetensors"
     """Weights of `score_sde.py`."""
     data: str = "fashion_mnist"
     methods: tuple[str, ...] = tuple(METHODS)[:-1]
@@ -177,9 +179,8 @@ def main(config: Config) -> dict[str, Any]:
         raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(METHODS)}")
     experiment.start(config.workdir, config)
     images = data.load(config.data, config.data_dir)
-    network = image_run.network(config.teacher, images.shape)
-    world = World(network.func.__self__, network.args[0], config.add)
-    native = precondition.from_v(VP, network)
+    teacher = model_of(config.teacher, VP, images.shape)
+    world, native = World(teacher.network, teacher.params, config.add), teacher.denoise
     methods = {name: METHODS[name](world) for name in config.methods}
     judge = judges.judge(images)
     if judge is None or config.samples <= 112:
@@ -230,8 +231,9 @@ def students(
         halved = run.progressive(method, params, steps(config.teacher_steps))
         return {n: model for n, model in halved.items() if n in COUNTS}
     params = run.fit(name, method, params, opponent)
-    save_params(config.workdir / f"{name}.safetensors", params, dtype="float16")
-    return dict.fromkeys(COUNTS, method.model(COSINE, Partial(world.net.apply, params)))
+    student = dj.Model(world.net, params, COSINE, method.model, images.shape, sampler=method.sampler, steps=2)
+    dj.save(config.workdir / f"{name}.safetensors", student, {"data": images.name, "method": name}, "float16")
+    return dict.fromkeys(COUNTS, student.denoise)
 
 
 def initial(world: World, shape: tuple[int, ...], method: Method) -> tuple[PyTree, PyTree]:

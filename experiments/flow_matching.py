@@ -20,12 +20,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import Partial
+from diffjax.runs.own_pictures import model_of
 from tyro.conf import Suppress
 
 import diffjax as dj
 from diffjax import data, metrics, precondition, samplers, times, train
-from diffjax.formats import load_params
 from diffjax.losses import DSM, couplings, weightings
 from diffjax.nn import presets
 from diffjax.runs import experiment, image_run
@@ -51,29 +50,27 @@ def main(config: Config) -> dict[str, Any]:
     times_of, weight = config.time_distribution, weightings.velocity
     loss = DSM(sde, times_of, config.net.apply, from_velocity, weight, coupling=config.coupling)
 
-    def denoiser(params: PyTree):
-        return from_velocity(sde, Partial(config.net.apply, params))
-
-    model = image_run.Model(sde, loss, denoiser)
+    recipe = image_run.Recipe(sde, loss, from_velocity)
     if config.teacher and not config.dry_run:
-        model = model._replace(batches=reflow(config, model, config.teacher))
+        recipe = recipe._replace(batches=reflow(config, config.teacher))
 
-    def straightness(images: data.ImageData, params: PyTree) -> dict[str, float]:
+    def straightness(images: data.ImageData, model: dj.Model) -> dict[str, float]:
         """Of 64 sampled paths."""
         key, ts = jax.random.key(config.seed + 1), times.uniform(sde, 50)
         x = dj.prior_sample(key, sde, (64, *images.shape))
-        paths = dj.sample(key, denoiser(params), sde, dj.Euler(), ts, x, trajectory=True)
+        paths = dj.sample(key, model.denoise, sde, dj.Euler(), ts, x, trajectory=True)
         return {"straightness": float(metrics.straightness(ts, paths).mean() / x[0].size)}
 
-    return image_run.run(config, model, straightness)
+    return image_run.run(config, recipe, straightness)
 
 
-def reflow(config: Config, model: image_run.Model, weights: Path) -> Callable[[int], Iterator[PyTree]]:
+def reflow(config: Config, weights: Path) -> Callable[[int], Iterator[PyTree]]:
     """Batches of pairs drawn from the teacher, in an order that follows from the step."""
-    teacher = model.denoiser(load_params(weights))
-    shape = (config.pairs, *data.load(config.data, config.data_dir, size=config.data_size, path=config.data_path).shape)
-    ts, key = times.uniform(model.sde, config.sampling_steps), jax.random.key(config.seed + 2)
-    pairs = samplers.reflow_pairs(key, teacher, model.sde, config.sampler, ts, shape)
+    images = data.load(config.data, config.data_dir, size=config.data_size, path=config.data_path)
+    teacher = model_of(weights, dj.Flow(), images.shape)
+    ts, key = times.uniform(teacher.sde, config.sampling_steps), jax.random.key(config.seed + 2)
+    shape = (config.pairs, *images.shape)
+    pairs = samplers.reflow_pairs(key, teacher.denoise, teacher.sde, config.sampler, ts, shape)
 
     def batches(start: int) -> Iterator[PyTree]:
         for n in range(start, config.loop.steps):

@@ -55,23 +55,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import corrections, guidance, nn, plots, precondition, times
+from diffjax import corrections, guidance, plots, precondition, times
 from diffjax.data.image_data import ImageData
-from diffjax.formats import load_params
 from diffjax.metrics.features import FASHION_WEIGHTS
-from diffjax.runs import experiment, image_run, judges
+from diffjax.runs import experiment, judges
 from diffjax.typing import Denoiser, Sampler
 
-WEIGHTS = Path(__file__).parents[1] / "notebooks"
+WEIGHTS = Path(__file__).with_name("weights")
 SDE = dj.VP()
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     samples: int = 200
     """Images for each way and scale, equally many of each class."""
     steps: int = 50
@@ -99,7 +99,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.samples < 2 * images.n_classes:
         raise SystemExit(f"--samples must be two of each class or more, {2 * images.n_classes}, for their diversity")
     labels = jnp.arange(config.samples) % images.n_classes
-    parts, judge = models(config, images), judges.ClassJudge(judging(config), images)
+    parts, judge = models(config, images), judges.ClassJudge(judging(config, images), images)
     summary, pictures = {}, {}
     for name, (scales, build) in ways(config, parts).items():
         for scale in scales:
@@ -120,26 +120,24 @@ def models(config: Config, images: ImageData) -> tuple[Denoiser, Any, Any]:
     Raises:
       SystemExit, ValueError: weights are missing, or belong to other classes or images.
     """
-    own, recipe = WEIGHTS / "fashion_classes.safetensors", "score_sde.py --preset cpu-classes"
-    path, classifier = config.weights(config.model, own, "--model", recipe), nn.Classifier(images.n_classes)
-    denoise = image_run.denoiser(path, images.shape, images.n_classes)
-    like = jax.eval_shape(classifier.init, jax.random.key(0), jnp.zeros((1, *images.shape)), jnp.zeros(1))
+    asked = config.model, WEIGHTS / "fashion-classes.safetensors", "--model", "score_sde.py --preset cpu-classes"
+    denoise = config.model_of(*asked, sde=SDE, shape=images.shape, classes=images.n_classes).denoise
 
-    def logits(params, x, t):
-        return classifier.apply(params, x, precondition.scaled_time(SDE, t))
+    def logits(classifier, x, t):
+        return classifier(x, precondition.scaled_time(SDE, t))
 
     def guide(name: str, given: Path | None):
-        own, recipe = WEIGHTS / f"{name}_classifier.safetensors", f"noisy_classifier.py --preset {name}"
-        return Partial(Partial(logits), load_params(config.weights(given, own, f"--{name}", recipe), like))
+        own, recipe = WEIGHTS / f"{name}-classifier.safetensors", f"noisy_classifier.py --preset {name}"
+        return Partial(logits, config.trained(given, own, f"--{name}", recipe, inputs=(images.shape, ())))
 
     noisy = guide("noisy", config.noisy) if config.classifier else None
     return denoise, noisy, guide("clean", config.clean) if config.ordinary + config.dps + config.mpgd else None
 
 
-def judging(config: Config) -> Path:
-    """The weights of the judge."""
+def judging(config: Config, images: ImageData) -> dj.Trained:
+    """The classifier that judges."""
     recipe = "fashion_classifier.py --epochs 100 --weights PATH"
-    return config.weights(config.judge, FASHION_WEIGHTS, "--judge", recipe)
+    return config.trained(config.judge, FASHION_WEIGHTS, "--judge", recipe, inputs=(images.shape,))
 
 
 def unconditional(denoise: Denoiser, x: Array, t: Any, cond: Any = None) -> Array:

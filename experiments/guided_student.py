@@ -34,21 +34,21 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
 from diffjax import data, flow_maps, guidance, losses, plots, precondition, times, train
-from diffjax.formats import save_params
 from diffjax.losses import distillation as d
 from diffjax.metrics.features import FASHION_WEIGHTS
 from diffjax.parameters import graft
-from diffjax.runs import experiment, image_run, judges
+from diffjax.runs import experiment, judges
 from diffjax.runs.student_run import Method, StudentRun
 from diffjax.typing import Denoiser, PyTree
 
-MODEL = Path(__file__).parents[1] / "notebooks" / "fashion_classes.safetensors"
+MODEL = Path(__file__).with_name("weights") / "fashion-classes.safetensors"
 VP, COSINE = dj.VP(), dj.Cosine()
 consistent = partial(precondition.from_v, c_noise=precondition.clock(VP))  # the teacher's network in the students' time
 steps = partial(times.uniform, COSINE, t_min=0.0)
@@ -56,7 +56,7 @@ GRIDS = {1: steps(1), 2: jnp.array([1.0, 0.7, 0.0]), 4: steps(4)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     scales: tuple[float, ...] = (1.0, 2.0, 4.0)
     """Where the student is judged; it is trained from the least of them to the greatest."""
     model: Path | None = None
@@ -81,10 +81,13 @@ def main(config: Config) -> dict[str, Any]:
     images = config.load("fashion_mnist", classes=True)
     if config.samples < 2 * images.n_classes:
         raise SystemExit(f"--samples must be two of each class or more, {2 * images.n_classes}, for their diversity")
-    path = config.weights(config.model, MODEL, "--model", "score_sde.py --preset cpu-classes")
+    asked = config.model, MODEL, "--model", "score_sde.py --preset cpu-classes"
     recipe = "fashion_classifier.py --epochs 100 --weights PATH"
-    judge = judges.ClassJudge(config.weights(config.judge, FASHION_WEIGHTS, "--judge", recipe), images)
-    network = image_run.network(path, images.shape, images.n_classes)
+    judge = judges.ClassJudge(
+        config.trained(config.judge, FASHION_WEIGHTS, "--judge", recipe, inputs=(images.shape,)), images
+    )
+    model = config.model_of(*asked, sde=VP, shape=images.shape, classes=images.n_classes)
+    network = Partial(model.network.apply, model.params)
     student, teacher = distil(config, images, network), guidance.cfg_of_scale(precondition.from_v(VP, network))
     ways = {f"teacher, {n}": (teacher, VP, dj.DDIM(), times.uniform(VP, n)) for n in (50, *GRIDS)}
     ways |= {f"student, {n}": (student, COSINE, dj.Renoise(1.0), grid) for n, grid in GRIDS.items()}
@@ -107,7 +110,7 @@ def main(config: Config) -> dict[str, Any]:
 def distil(config: Config, images: data.ImageData, network: Partial) -> Denoiser:
     """The student of `Partial(net.apply, params)`, told {"label": [B], "scale": [B]}."""
     apply, (params,) = network.func, network.args
-    teacher = flow_maps.heun(COSINE, guidance.cfg_of_scale(consistent(COSINE, network)))
+    teacher = flow_maps.heun_step(COSINE, guidance.cfg_of_scale(consistent(COSINE, network)))
     loss = d.Consistency(COSINE, times.Neighbours(steps(16)), apply, consistent, teacher, weight=d.error_in_v)
     loss = losses.DrawScale(loss, min(config.scales), max(config.scales))
 
@@ -120,8 +123,9 @@ def distil(config: Config, images: data.ImageData, network: Partial) -> Denoiser
     method = Method(COSINE, loss, consistent, ema=config.optim.ema)
     run = StudentRun(config.optim.build, batches, config.loop, config.workdir, jax.random.key(config.seed))
     params = run.fit("student", method, graft(told, params))
-    save_params(config.workdir / "ema.safetensors", params, dtype="float16")
-    return consistent(COSINE, Partial(apply, params))
+    student = dj.Model(apply.__self__, params, COSINE, consistent, images.shape, sampler=dj.Renoise(1.0), steps=1)
+    dj.save(config.workdir / "ema.safetensors", student, {"data": images.name}, "float16")
+    return student.denoise
 
 
 def draw(

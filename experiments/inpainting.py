@@ -61,18 +61,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from matplotlib.figure import Figure
 
 import diffjax as dj
 from diffjax import data, metrics, operators, plots, times
 from diffjax.constraints import Known
-from diffjax.formats import load_params
-from diffjax.metrics.features import FASHION_WEIGHTS, SmallClassifier
-from diffjax.runs import experiment, image_run
+from diffjax.model import SHIPPED
+from diffjax.runs import experiment
 from diffjax.typing import Denoiser, Sampler
 
-WEIGHTS = Path(__file__).parents[1] / "notebooks"
+WEIGHTS = Path(__file__).with_name("weights")
 SDE = dj.VP()
 Keep = Callable[[Sampler], Known]
 
@@ -101,7 +101,7 @@ PROBLEMS = (*MASKS, "grey")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     images: int = 200
     """Test images, of garments and of emoji, or of your own pictures."""
     methods: tuple[str, ...] = tuple(METHODS)
@@ -132,8 +132,8 @@ def main(config: Config) -> dict[str, Any]:
 def inpainting(config: Config, pictures: dict) -> dict[str, float]:
     """Inpainting by every method, beside pixels of unconditional samples; `pictures` gets the first eight of each."""
     images, summary = config.load("fashion_mnist", held_out=2), {}
-    weights = config.weights(config.model, WEIGHTS / "fashion_vp.safetensors", "--model", "score_sde.py")
-    denoise = image_run.denoiser(weights, images.shape)
+    asked = config.model, SHIPPED / "fashion-vp.safetensors", "--model", "score_sde.py"
+    denoise = config.model_of(*asked, sde=SDE, shape=images.shape).denoise
     x = jnp.asarray(data.to_float(images.test_images[: config.images]))
     judge = Judge(x, data.to_float(images.train_images[:2000]))
     free = draw(config, denoise, dj.Ancestral(), times.uniform(SDE, 50), x.shape)
@@ -150,8 +150,8 @@ def colorization(config: Config, pictures: dict) -> dict[str, float]:
     """Colorization by every method, beside no colours and those of another image."""
     images, rng = config.load("emoji", held_out=2), np.random.default_rng(config.seed)
     given, option = (config.model, "--model") if config.data else (None, "--emoji-weights")
-    weights = config.weights(given, config.emoji_weights, option, "score_sde.py --preset cpu-emoji")
-    denoise = image_run.denoiser(weights, images.shape)
+    asked = given, config.emoji_weights, option, "score_sde.py --preset cpu-emoji"
+    denoise = config.model_of(*asked, sde=SDE, shape=images.shape).denoise
     chosen = rng.permutation(len(images.test_images))[: config.images]
     x, A = jnp.asarray(data.to_float(images.test_images[chosen])), operators.grey()
     grey = jnp.broadcast_to(A(x), x.shape)
@@ -203,8 +203,8 @@ class Judge:
         self.train = self.features(train)
         self.distance = jax.jit(lambda a, b: metrics.feature_distance(layers, a, b))
         if not pictures:
-            params, apply = load_params(FASHION_WEIGHTS), jax.jit(SmallClassifier().apply)
-            self.classes = lambda x: apply(params, x)[0].argmax(-1)
+            classify = jax.jit(dj.load("fashion-classifier"))
+            self.classes = lambda x: classify(x)[0].argmax(-1)
 
     def __call__(self, out: Array, mask: Array) -> dict[str, float]:
         hidden = jnp.broadcast_to(1 - mask, out.shape[1:])

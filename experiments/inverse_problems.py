@@ -32,18 +32,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffjax.runs.own_pictures import OwnPictures
 from jax.tree_util import Partial
 from matplotlib.figure import Figure
 from tyro.conf import Suppress
 
 import diffjax as dj
-from diffjax import corrections, data, guidance, nn, operators, plots, times
-from diffjax.formats import load_params
+from diffjax import corrections, data, guidance, operators, plots, times
+from diffjax.model import SHIPPED
 from diffjax.operators import Measurement, Misfit
-from diffjax.runs import experiment, image_run, judges
+from diffjax.runs import experiment, judges
 from diffjax.typing import Denoiser, Sampler
 
-WEIGHTS = Path(__file__).parents[1] / "notebooks"
+WEIGHTS = Path(__file__).with_name("weights")
 SDE = dj.VP()
 
 
@@ -72,10 +73,6 @@ def steepest(m: Measurement) -> Any:
     return m.operator.factor if isinstance(m.operator, operators.HDR) else 1.0
 
 
-def dps(m: Measurement, world: World) -> tuple[Denoiser, Sampler]:
-    return world.denoise, dj.DPS(dj.Ancestral(), Misfit(m), 1.0 / steepest(m))  # zeta
-
-
 def mpgd(m: Measurement, world: World, form: Callable | None = None) -> tuple[Denoiser, Sampler]:
     """Plain, or with another form of the step where the paper has it."""
     loss, scale = Misfit(m, squared=True), 0.4 / steepest(m) ** 2  # 0.5 is a Newton step
@@ -101,19 +98,25 @@ def reconstruction(m: Measurement, world: World) -> tuple[Denoiser, Sampler]:
     return guidance.reconstruction(world.denoise, SDE, Misfit(m, squared=True), weight), dj.DDIM(0.5)
 
 
+def paper(call: Callable, *constants: Any, **options: Any) -> Callable[[Measurement, World], tuple[Denoiser, Sampler]]:
+    """One call of `dj.posterior` as a method's build."""
+    return lambda m, world: call(m, *constants, **options).build(world.denoise, SDE)
+
+
+RENOISE, posterior = dj.Renoise(0.85), dj.posterior
 METHODS: dict[str, Method] = {
-    "DPS": Method(dps, linear=False),
+    "DPS": Method(lambda m, w: posterior.dps(m, 1.0 / steepest(m)).build(w.denoise, SDE), linear=False),
     "MPGD": Method(mpgd, linear=False),
     "MPGD-AE": Method(partial(mpgd, form=through), linear=False, manifold=True),
     "MPGD-Z": Method(partial(mpgd, form=latent), linear=False, manifold=True),
     "reconstruction": Method(reconstruction, linear=False),
-    "PiGDM": Method(lambda m, w: (guidance.pigdm(w.denoise, SDE, m), dj.Renoise(0.85))),
-    "PiGDM exact": Method(lambda m, w: (guidance.pigdm_exact(w.denoise, SDE, m, 3), dj.Renoise(0.85)), steps=50),
-    "DDRM": Method(lambda m, w: (w.denoise, dj.DDRM(m, eta_b=0.9))),
-    "DDNM": Method(lambda m, w: (w.denoise, dj.ddnm(m))),
-    "DDNM+": Method(lambda m, w: (w.denoise, dj.DDRM(m))),
-    "DiffPIR": Method(lambda m, w: (guidance.corrected(w.denoise, corrections.Proximal(m, SDE)), dj.Renoise(0.85))),
-    "RePaint": Method(lambda m, w: (w.denoise, dj.TimeTravel(dj.Known(dj.Ancestral(), m))), steps=50, r=4),
+    "PiGDM": Method(paper(posterior.pigdm, sampler=RENOISE)),
+    "PiGDM exact": Method(paper(posterior.moment_matching, 3, sampler=RENOISE), steps=50),
+    "DDRM": Method(paper(posterior.ddrm, eta_b=0.9)),
+    "DDNM": Method(paper(posterior.ddnm)),
+    "DDNM+": Method(paper(posterior.ddnm_plus)),
+    "DiffPIR": Method(paper(posterior.diffpir, zeta=0.85**2)),
+    "RePaint": Method(paper(posterior.repaint), steps=50, r=4),
 }
 
 
@@ -145,7 +148,7 @@ def problems(shape: tuple[int, int, int]) -> dict[str, Callable[[], Any]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     images: int = 200
     """Test images."""
     noise_std: float = 0.05
@@ -186,15 +189,14 @@ def main(config: Config) -> dict[str, Any]:
 def models(config: Config, shape: tuple[int, ...]) -> World:
     """The model, and the autoencoder if there is one."""
     fashion = config.data is None and config.own == "fashion_mnist"
-    own = WEIGHTS / ("fashion_vp.safetensors" if fashion else "emoji.safetensors")
-    denoise = image_run.denoiser(config.weights(config.model, own, "--model", "score_sde.py"), shape)
+    own = SHIPPED / "fashion-vp.safetensors" if fashion else WEIGHTS / "emoji.safetensors"
+    denoise = config.model_of(config.model, own, "--model", "score_sde.py", sde=SDE, shape=shape).denoise
     if config.autoencoder is None and not fashion:
         print("MPGD-AE and MPGD-Z are left out: there is no --autoencoder.")
         return World(denoise)
-    path = config.weights(config.autoencoder, WEIGHTS / "fashion_ae.safetensors", "--autoencoder", "autoencoder.py")
-    net = nn.Autoencoder(shape[-1])
-    params = load_params(path, jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *shape))))
-    return World(denoise, *(Partial(partial(net.apply, method=half), params) for half in ("encode", "decode")))
+    asked = config.autoencoder, WEIGHTS / "fashion-autoencoder.safetensors", "--autoencoder", "autoencoder.py"
+    coder = config.trained(*asked, inputs=(shape,))
+    return World(denoise, *(Partial(coder, method=half) for half in ("encode", "decode")))
 
 
 def runs(config: Config, m: Measurement, world: World, shape: tuple[int, ...]) -> dict[str, Callable]:

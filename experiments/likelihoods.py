@@ -39,19 +39,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.tree_util import Partial
 
 import diffjax as dj
 from diffjax import data, precondition, times
 from diffjax.arrays import flat_mean
-from diffjax.formats import load_params
 from diffjax.likelihoods.elbo import Decoder, discretised_gaussian, gaussian_density, level_softmax, prior_kl
 from diffjax.losses import DSM, weightings
-from diffjax.nn import presets
 from diffjax.runs import experiment, judges
 from diffjax.typing import SDE, Denoiser
-
-WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +72,8 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
-    sde, net, params = dj.VP(), presets.small(), load_params(WEIGHTS)
-    denoise = precondition.from_v(sde, Partial(net.apply, params))
+    model = dj.load("fashion-vp")
+    sde, denoise = model.sde, model.denoise
     images, key = data.load("fashion_mnist", config.data_dir), jax.random.key(config.seed)
     draw = partial(data.batches, images.test_images, images.test_labels, config.images, seed=0)
     x, noisy = (jnp.asarray(next(draw(dequantise=d))["image"]) for d in (False, True))  # those of `judges.bits`
@@ -94,8 +89,8 @@ def main(config: Config) -> dict[str, Any]:
 
     def continuous(t_min: float, x: Array, decoder: Decoder) -> Array:
         law = times.UniformLogSNR(sde, t_min)
-        loss = DSM(sde, law, net.apply, precondition.from_v, weightings.simple, train=False)
-        return continuous_bound(key, loss, params, x, config.draws, decoder)
+        loss = DSM(sde, law, model.network.apply, precondition.from_v, weightings.simple, train=False)
+        return continuous_bound(key, loss, model.params, x, config.draws, decoder)
 
     for n in config.chains:
         add(f"elbo, {n} steps", chain(n, noisy, gaussian_density), 7)  # 8 bits on [-1, 1]

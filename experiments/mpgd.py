@@ -42,21 +42,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import corrections, data, guidance, metrics, nn, operators, plots, pretrained, times
+from diffjax import corrections, data, guidance, metrics, operators, plots, pretrained, times
 from diffjax.data import packages
 from diffjax.data.pictures import read_square
-from diffjax.formats import load_params
 from diffjax.operators import Measurement, Misfit
-from diffjax.runs import experiment, image_run, judges
+from diffjax.runs import experiment, judges
 from diffjax.typing import Denoiser, Sampler
 
 ROOT = Path(__file__).parents[1]
-CLIP = nn.CLIP(nn.Classifier(128, multipliers=(1, 2, 4), dropout=0.1))  # the guide
-WEIGHTS, MODELS = ROOT / "notebooks", {"identity": ROOT / "runs/score_sde_faces/ema.safetensors"}  # else of emoji
+WEIGHTS = ROOT / "experiments" / "weights"
+MODELS = {"identity": ROOT / "runs/score_sde_faces/ema.safetensors"}  # of the other tasks: emoji
 SDE, STYLES = dj.VP(), (261, 377, 1131)  # a peacock, yin and yang, a heart: held-out emoji
 PROMPTS = (
     "flag", "clock face one oclock", "cat face", "family", "couple with heart",
@@ -65,7 +65,7 @@ PROMPTS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     task: Literal["identity", "text", "style"] = "text"
     scales: tuple[float, ...] = (0.0, 0.05, 0.15)
     """Steps of the clean estimate, in root mean square units of [-1, 1]; with `through`, factors of the loss."""
@@ -110,7 +110,7 @@ def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     own = MODELS.get(config.task, WEIGHTS / "emoji.safetensors")
     recipe = f"score_sde.py --preset {'cpu-faces' if config.task == 'identity' else 'cpu-emoji'}"
-    denoise = image_run.denoiser(config.weights(config.model, own, "--model", recipe), config.shape)
+    denoise = config.model_of(config.model, own, "--model", recipe, sde=SDE, shape=config.shape).denoise
     task = TASKS[config.task](config)
     summary, drawn = {}, {} if task.references is None else {"reference": task.references}
     for scale in config.scales:
@@ -164,10 +164,10 @@ def identity(config: Config, people: int = 10) -> Task:
     net = pretrained.load_face_net(packages.find(*pretrained.FACE_NET))
     many = operators.Views(net)
     y, wanted = net(jnp.asarray(references))[who], many(jnp.asarray(references))[who]
-    see, head = metrics.lite0_features(config.shape, parts=3), load_params(WEIGHTS / "face_judge.safetensors")["params"]
+    see, head = metrics.lite0_features(config.shape, parts=3), dj.load(WEIGHTS / "face-judge.safetensors")
 
     def embed(x: np.ndarray) -> np.ndarray:
-        return judges.unit(see(x) @ head["embed"]["kernel"] + head["embed"]["bias"])
+        return judges.unit(np.asarray(head(see(x)[:, None, None])))
 
     own, others = embed(references)[who], embed(faces)
     limit = np.quantile((others @ others.T)[~np.eye(len(faces), dtype=bool)], 0.99)  # 1 % of pairs of two are above
@@ -191,27 +191,26 @@ def text(config: Config, others: int = 400) -> Task:
     """
     images: Any = config.load("emoji")
 
-    def weights(name: str, given: Path | None, options: str) -> Path:
-        own = WEIGHTS / f"emoji_clip_{name}.safetensors"
-        return config.weights(given, own, f"--{name}", f"emoji_clip.py {options}")
+    def clip(name: str, given: Path | None, options: str, shape: tuple[int, ...]) -> dj.Trained:
+        own = WEIGHTS / f"emoji-clip-{name}.safetensors"
+        return config.trained(given, own, f"--{name}", f"emoji_clip.py {options}", inputs=(shape, (), (384,)))
 
-    like = jax.eval_shape(CLIP.init, jax.random.key(0), jnp.zeros((1, *config.shape)), 0.0, jnp.zeros((1, 384)))
-    params = load_params(weights("guide", config.guide, "--model PATH"), like)
+    guide = clip("guide", config.guide, "--model PATH", config.shape)
     prompts = config.prompts or (PROMPTS if config.data is None else np.unique(images.test_captions)[:10].tolist())
     captions = np.unique(images.train_captions)
     drawn = np.random.default_rng(config.seed).choice(captions, min(others, len(captions)), False)
     texts = [*prompts, *np.setdiff1d(drawn, prompts)]  # no prompt competes with itself
     vectors = pretrained.sentence_vectors(packages.find(*pretrained.MINILM), texts)
-    words, want = CLIP.apply(params, vectors, method="words"), jnp.arange(config.samples) % len(prompts)
-    path = weights("judge", config.judge, "--preset judge")
-    judge = judges.caption_judge(path, config.shape, vectors[: len(prompts)], want)
-    return Task(lambda part: (Partial(caption_loss, params, words, want[part]),), judge)
+    words, want = guide(vectors, method="words"), jnp.arange(config.samples) % len(prompts)
+    seen = clip("judge", config.judge, "--preset judge", judges.CLIP_FEATURES)
+    judge = judges.caption_judge(seen, config.shape, vectors[: len(prompts)], want)
+    return Task(lambda part: (Partial(caption_loss, guide, words, want[part]),), judge)
 
 
-def caption_loss(params: Any, words: Array, want: Array, x0: Array, cond: Any = None) -> Array:
+def caption_loss(guide: dj.Trained, words: Array, want: Array, x0: Array, cond: Any = None) -> Array:
     """-log p(text | x_0), [B]; `want` [B] counts the words [N, D]."""
-    cosines: Any = CLIP.apply(params, x0, method="image") @ words.T  # pyright: ignore[reportOperatorIssue]
-    logits = jnp.exp(params["params"]["log_scale"]) * cosines
+    cosines = guide(x0, method="image") @ words.T
+    logits = jnp.exp(guide.params["params"]["log_scale"]) * cosines
     return optax.softmax_cross_entropy_with_integer_labels(logits, want)
 
 

@@ -25,11 +25,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jax.tree_util import Partial
 from tyro.conf import Suppress
 
 import diffjax as dj
@@ -38,7 +38,6 @@ from diffjax.losses import DSM, weightings
 from diffjax.nn import presets
 from diffjax.runs import experiment, image_run
 from diffjax.samplers import annealing
-from diffjax.typing import SDE, Denoiser
 
 PAIRED = 10_000  # images among which technique 1 looks: seconds; Fashion-MNIST's 60,000 take a minute more
 NO_CLIP = 1e9  # the papers do not clip gradients
@@ -65,20 +64,17 @@ class Config(image_run.ImageRun):
 
 def main(config: Config) -> dict[str, Any]:
     config = choose(config)
-    return image_run.run(config, model(config))
+    return image_run.run(config, recipe(config))
 
 
-def model(config: Config) -> image_run.Model:
-    """The process, the loss at its levels and the denoiser, of a configuration that `choose` has settled."""
+def recipe(config: Config) -> image_run.Recipe:
+    """The process, the loss at its levels and the prediction, of a configuration that `choose` has settled."""
     sde = dj.VE(config.sigma_L, config.sigma_1)  # its times are uniform in log sigma: level i of L has t = 1 - i/(L-1)
     c_noise = precondition.log_sigma if config.scaled else precondition.level(config.levels)
-
-    def read(sde: SDE, network: Callable) -> Denoiser:
-        return precondition.from_score(sde, network, c_noise, scaled=config.scaled)
-
+    read = partial(precondition.from_score, c_noise=c_noise, scaled=config.scaled)
     law = times.OneOf(times.geometric(sde, config.levels)[:-1])
     loss = DSM(sde, law, config.net.apply, read, weightings.simple)  # sigma^2 |score error|^2
-    return image_run.Model(sde, loss, lambda params: read(sde, Partial(config.net.apply, params)))
+    return image_run.Recipe(sde, loss, read)
 
 
 def choose(config: Config) -> Config:

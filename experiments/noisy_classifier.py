@@ -26,17 +26,17 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffjax.runs.own_pictures import OwnPictures
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
 from diffjax import data, nn, times, train
-from diffjax.formats import load_params, save_params
 from diffjax.losses import CrossEntropy
 from diffjax.runs import experiment, image_run
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     time_distribution: Suppress[Callable] = times.Uniform()
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
         lr=2e-3, lr_end=2e-5, warmup=50, ema=(0.99,)
@@ -61,7 +61,9 @@ def main(config: Config) -> dict[str, Any]:
     args = key, jnp.zeros((1, *images.shape)), jnp.zeros(1)
     loss = CrossEntropy(dj.VP(), config.time_distribution, net.apply)
     if config.weights is not None:
-        summary = accuracy(config, loss, load_params(config.weights, jax.eval_shape(net.init, *args)), images)
+        asked = config.weights, config.weights, "--weights", "noisy_classifier.py"
+        trained = config.trained(*asked, inputs=(images.shape, ()))
+        summary = accuracy(config, loss, trained.params, images)
         experiment.finish(config.workdir, summary)
         return summary
     params = jax.jit(net.init)(*args)
@@ -73,7 +75,8 @@ def main(config: Config) -> dict[str, Any]:
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
     state, summary = train.fit(step, state, batches, config.workdir, config.loop)
-    save_params(config.workdir / "ema.safetensors", state.ema[0], dtype="float16")
+    trained = dj.Trained(net, state.ema[0], (images.shape, ()))
+    dj.save(config.workdir / "ema.safetensors", trained, image_run.about(images, {}), "float16")
     summary |= {"parameters": train.count(params), **accuracy(config, loss, state.ema[0], images)}
     experiment.finish(config.workdir, summary)
     return summary

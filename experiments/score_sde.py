@@ -30,7 +30,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jax.tree_util import Partial
 from tyro.conf import Suppress
 
 import diffjax as dj
@@ -57,10 +56,7 @@ def main(config: Config) -> dict[str, Any]:
     if classes:
         loss = DropCondition(loss, {"label": classes}, config.drop)
 
-    def denoiser(params):
-        return config.precondition(config.sde, Partial(config.net.apply, params))
-
-    return image_run.run(config, image_run.Model(config.sde, loss, denoiser))
+    return image_run.run(config, image_run.Recipe(config.sde, loss, config.precondition))
 
 
 def cpu() -> Config:

@@ -35,19 +35,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from diffjax.runs.own_pictures import OwnPictures
 
 import diffjax as dj
 from diffjax import data, metrics, plots, times
 from diffjax.data.strokes import paint
-from diffjax.runs import experiment, image_run
+from diffjax.model import SHIPPED
+from diffjax.runs import experiment
 from diffjax.typing import Denoiser
 
-WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
+WEIGHTS = SHIPPED / "fashion-vp.safetensors"
 SDE, BOX = dj.VP(), slice(8, 20)  # of 28 rows, and columns: what is pasted
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(image_run.OwnPictures):
+class Config(OwnPictures):
     images: int = 500
     """Paintings."""
     steps: int = 40
@@ -65,7 +67,8 @@ class Config(image_run.OwnPictures):
 def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     images = config.load("fashion_mnist", held_out=10)
-    denoise = image_run.denoiser(config.weights(config.model, WEIGHTS, "--model", "score_sde.py"), images.shape)
+    asked = config.model, WEIGHTS, "--model", "score_sde.py"
+    denoise = config.model_of(*asked, sde=SDE, shape=images.shape).denoise
     real = images.test_images[: config.images]
     features = metrics.lite0_features(images.shape) if config.data else metrics.fashion_features()
     guide = data.to_float(paint(real, config.colours))

@@ -36,17 +36,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from matplotlib.figure import Figure
 
 import diffjax as dj
-from diffjax import data, metrics, precondition, samplers, times
-from diffjax.formats import load_params
-from diffjax.nn import presets
+from diffjax import data, metrics, samplers, times
 from diffjax.runs import experiment
 from diffjax.typing import SDE, Denoiser, Sampler
-
-WEIGHTS = Path(__file__).parents[1] / "notebooks" / "fashion_vp.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,8 +139,8 @@ def run(solver: Solver, denoise: Denoiser, sde: SDE, budget: int, draw: Callable
 
 def learned(config: Config, table: experiment.Table) -> None:
     """Fréchet distance, and distance from the ODE's solution, of each solver on the trained network."""
-    sde, net = dj.VP(), presets.small()
-    denoise = precondition.from_v(sde, Partial(net.apply, load_params(WEIGHTS)))
+    model = dj.load("fashion-vp")
+    sde, denoise = model.sde, model.denoise
     images = data.load("fashion_mnist", config.data_dir)
     features = metrics.fashion_features()
     train = features(data.to_float(images.train_images))

@@ -36,6 +36,8 @@ FLOORS = {
     "data": 5,
     "metrics": 5,
     "plots": 5,
+    "cards": 5,
+    "model": 6,
     "runs": 7,
 }
 # what the files of one folder of solvers may share

@@ -62,6 +62,7 @@ class Cifar10(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         path = find(self._source, Path(dl_manager.download_dir) / self.name)
+        prepared.announce("Preparing CIFAR-10, about 15 seconds,", path)
         files = read_files(path)
         return {split: self._generate_examples(*read_split(files, split, path)) for split in BATCHES}
 

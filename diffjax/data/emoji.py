@@ -87,13 +87,16 @@ def read(data_dir: str | Path | None = None, *, size: int = 32, styles: Sequence
 
     Raises:
       FileNotFoundError: a package is missing; the message names the command that fetches it.
+      TypeError: the size is no integer, or the styles are one string.
       ValueError: the size is not in 8..64, a style is unknown, or a picture is damaged.
     """
     check_size("emoji", size)
+    if isinstance(styles, str):
+        raise TypeError(f"styles must be a list of names, got one string; write ({styles!r},)")
     if not styles or not set(styles) <= set(STYLES):
         raise ValueError(f"styles must be some of {', '.join(STYLES)}, got {', '.join(styles) or 'none'}")
     path = Path(data_dir or default_data_dir()) / "diffjax_emoji" / f"{VERSION}-{size}.npz"
-    emoji = Emoji(**cached(path, lambda: build(size)._asdict()))
+    emoji = Emoji(**cached(path, lambda: build(size)._asdict(), f"Reading the emoji at {size} x {size} pixels"))
     rows = np.isin(emoji.styles, list(styles))
     return Emoji(*(column[rows] for column in emoji))
 

@@ -48,7 +48,7 @@ def load(data_dir: str | Path | None = None, *, size: int = 32) -> ImageData:
         paths = [find(PACKAGE, f"VAE/image_batch/{i:06}.jpg") for i in range(1, COUNT + 1)]
         return {"images": np.stack([read_square(path, size, FACE) for path in paths])}
 
-    images = cached(cache("faces", data_dir, size), build)["images"]
+    images = cached(cache("faces", data_dir, size), build, f"Reading the faces at {size} x {size} pixels")["images"]
     test = np.arange(len(images)) >= len(images) - TEST
     return split("faces", images, np.zeros(len(images), np.int32), ("face",), None, test)
 

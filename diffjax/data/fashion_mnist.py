@@ -64,6 +64,7 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         folder = find_files(self._source, Path(dl_manager.download_dir) / self.name)
+        prepared.announce("Preparing Fashion-MNIST, about 8 seconds,", folder)
         return {split: self._generate_examples(*read_split(folder, split)) for split in PREFIX}
 
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import sys
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -19,6 +21,7 @@ def fetch(url: str, path: Path, algorithm: str, checksum: str, help: str) -> Pat
     """
     if path.is_file():
         return path
+    print(f"Downloading {path.name} from {urllib.parse.urlsplit(url).netloc} (once)", file=sys.stderr, flush=True)
     try:
         with urllib.request.urlopen(url, timeout=20) as response:
             data = response.read()

@@ -20,7 +20,8 @@ class ImageData:
     The captions, strings `[N]`, are None for a set without.
 
     Raises:
-      ValueError: a shape, a dtype, a label, or the number of captions does not fit this description.
+      TypeError: images or labels are no NumPy arrays, labels no integers, or class names no tuple of strings.
+      ValueError: a shape, a dtype, a label, a repeated class or the number of captions does not fit this description.
     """
 
     name: str
@@ -33,16 +34,26 @@ class ImageData:
     test_captions: tuple[str, ...] | None = None
 
     def __post_init__(self):
+        names = self.class_names
+        if not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
+            raise TypeError(f"{self.name}: class_names must be a tuple of strings, got {names!r}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"{self.name}: two classes have the same name: {names}")
         parts = {
             "train": (self.train_images, self.train_labels, self.train_captions),
             "test": (self.test_images, self.test_labels, self.test_captions),
         }
         for part, (images, labels, captions) in parts.items():
             where = f"{self.name}, {part} split"
+            if not (isinstance(images, np.ndarray) and isinstance(labels, np.ndarray)):
+                kinds = f"{type(images).__name__} and {type(labels).__name__}"
+                raise TypeError(f"{where}: images and labels must be NumPy arrays, got {kinds}")
             if images.ndim != 4 or images.dtype != np.uint8:
                 raise ValueError(f"{where}: images must be uint8 [N, H, W, C], got {images.dtype} {images.shape}")
             if labels.shape != images.shape[:1]:
                 raise ValueError(f"{where}: {len(images)} images, but labels of shape {labels.shape}")
+            if not np.issubdtype(labels.dtype, np.integer):
+                raise TypeError(f"{where}: labels must be integers, got {labels.dtype}")
             if labels.size and not 0 <= labels.min() <= labels.max() < len(self.class_names):
                 raise ValueError(f"{where}: a label lies outside 0..{len(self.class_names) - 1}")
             if captions is not None and len(captions) != len(images):

@@ -8,7 +8,10 @@ also keeps them as one .npz file beside the shards; with it a call takes a tenth
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core.utils import tqdm_utils
 
 from diffjax.data.image_data import ImageData, default_data_dir
 from diffjax.files import replacing
@@ -51,10 +55,34 @@ def prepare(make: Callable[..., Builder], data_dir: str | Path, source: str | Pa
     """The builder `make(data_dir=, source=)` of a set that is prepared in `data_dir`, which is done now if need be."""
     builder = make(data_dir=data_dir, source=source)
     try:
-        builder.download_and_prepare()
+        with _calm():
+            builder.download_and_prepare()
     except FileExistsError:  # another process was preparing it too, and was quicker
         builder = make(data_dir=data_dir)
     return builder
+
+
+@contextlib.contextmanager
+def _calm() -> Iterator[None]:
+    """Without the bars, and the lines on standard output, of TFDS: `announce` says in one line what is being done."""
+    active = getattr(tqdm_utils, "_active", True)
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.display_progress_bar(active)
+
+
+def announce(what: str, path: str | Path | None = None) -> None:
+    """Say on standard error, in one line, what takes time and is done once; of a long path only its end."""
+    where = ""
+    if path is not None:
+        text = str(path)
+        home = str(Path.home())
+        text = "~" + text.removeprefix(home) if text.startswith(home + "/") else text
+        where = f" from {text if len(text) <= 60 else '...' + text[-57:]}"
+    print(f"{what}{where} (once)", file=sys.stderr, flush=True)
 
 
 def load(
@@ -76,14 +104,23 @@ def load(
     return ImageData(name=name, class_names=class_names, **cached(Path(f"{builder.data_dir}.npz"), decode))
 
 
-def cached(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, Any]:
-    """The arrays kept in the .npz file `path`; if there is none, those that `make` returns, which are kept there."""
-    if not path.is_file():
-        arrays = make()
-        with replacing(path) as part, part.open("wb") as file:
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-    with np.load(path) as arrays:
-        return dict(arrays)
+def cached(path: Path, make: Callable[[], dict[str, np.ndarray]], what: str = "") -> dict[str, Any]:
+    """The arrays kept in the .npz file `path`; if there is none, those that `make` returns, which are kept there.
+
+    `what` is announced before they are made. A damaged file is made anew, which is said.
+    """
+    if path.is_file():
+        try:
+            with np.load(path) as arrays:
+                return dict(arrays)
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
+            print(f"{path} is damaged ({error}), and is made anew", file=sys.stderr)
+    elif what:
+        announce(what)
+    arrays = make()
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    return arrays
 
 
 def read_all(builder: Builder, split: str, chunk: int = 4096) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
+from typing import Any
 
+from diffjax.checks import check_count
 from diffjax.data import cifar10, digits, emoji, faces, fashion_mnist, folder
 from diffjax.data.image_data import ImageData
 
@@ -31,12 +34,14 @@ def load(
       captions: a CSV file with its captions; see `folder`.
 
     Raises:
+      TypeError: the size is no integer.
       ValueError: the name is unknown, or the files are corrupt; "folder" without `path`, or another set with one.
       FileNotFoundError: the set was asked for by its name and cannot be had; the message says what to do.
     """
     if name not in NAMES:
-        raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}")
-    if name == "folder" and path is None:
+        raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}{_suggestion(name)}")
+    check_count("size", size, why="the width of the pictures in pixels")
+    if name == "folder" and not path:
         raise ValueError("the data set 'folder' needs the path of the folder with your pictures (--data.path DIR)")
     if name != "folder" and (path is not None or captions is not None):
         raise ValueError(f"a path, or captions, are for the data set 'folder', not for {name!r}")
@@ -62,7 +67,23 @@ def load(
         return digits.load()
 
 
+def _suggestion(name: Any) -> str:
+    if not isinstance(name, str):
+        return "; the pictures in a folder are data.load('folder', path=...)"
+    if Path(name).expanduser().is_dir():
+        return f". Did you mean data.load('folder', path={name!r})?"
+    like = name.lower().replace("-", "_").replace(" ", "_")
+    near = [n for n in NAMES if like in n.split("_")] + difflib.get_close_matches(like, NAMES, 1, 0.6)
+    return f". Did you mean {near[0]!r}?" if near else ""
+
+
 def image_shape(name: str, size: int = 32) -> tuple[int, int, int]:
-    """The shape (H, W, C) of the images of a set, without loading it; of "auto" that of Fashion-MNIST."""
+    """The shape (H, W, C) of the images of a set, without loading it; of "auto" that of Fashion-MNIST.
+
+    Raises:
+      ValueError: the name is unknown.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}{_suggestion(name)}")
     own = {"auto": (28, 28, 1), "fashion_mnist": (28, 28, 1), "digits": (8, 8, 1), "cifar10": (32, 32, 3)}
     return own.get(name) or (size, size, 1 if name == "olivetti" else 3)

@@ -1,4 +1,4 @@
-"""Laws in the plane: pure functions (key, n) -> [n, 2] float32, of about unit scale, jitted.
+"""Distributions in the plane: pure functions (key, n) -> [n, 2] float32, of about unit scale, jitted.
 
 They are the figures of the literature (two moons, swiss roll, checkerboard, rings, eight Gaussians), scaled so that the
 mean lies within 0.25 of the origin and each coordinate's standard deviation between 0.5 and 1. The eight Gaussians'
@@ -10,17 +10,31 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from diffjax.checks import check_count, check_key
 from diffjax.typing import Key
 
 Toy = Callable[[Key, int], Array]
-compiled = functools.partial(jax.jit, static_argnames="n")
 OCTAGON = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], -1)
+
+
+def compiled(toy: Callable[..., Array]) -> Callable[..., Array]:
+    """`toy`, jitted for each n; a key or a count that is none is refused."""
+    run = jax.jit(toy, static_argnames="n")
+
+    @functools.wraps(toy)
+    def checked(key: Key, n: int, *args: Any, **options: Any) -> Array:
+        check_key(key)
+        check_count("n", n, why="the number of points")
+        return run(key, n, *args, **options)
+
+    return checked
 
 
 @compiled
@@ -86,5 +100,7 @@ def eight_gaussians(key: Key, n: int, radius: float = 1.4, std: float = 0.12) ->
 
 def stream(toy: Toy, key: Key, batch_size: int, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
     """Batches {"image": [batch_size, 2]} without end, for `train.fit`; the n-th has its own key, so runs resume."""
-    for n in itertools.count(start):
-        yield {"image": np.asarray(toy(jax.random.fold_in(key, n), batch_size))}
+    check_key(key)
+    check_count("batch_size", batch_size)
+    check_count("start", start, 0)
+    return ({"image": np.asarray(toy(jax.random.fold_in(key, n), batch_size))} for n in itertools.count(start))

@@ -8,6 +8,7 @@ from diffjax.nn.clip import CLIP as CLIP
 from diffjax.nn.condition import init as init
 from diffjax.nn.discriminator import FeatureHeads as FeatureHeads
 from diffjax.nn.discriminator import PointDiscriminator as PointDiscriminator
+from diffjax.nn.linear_head import LinearHead as LinearHead
 from diffjax.nn.mlp import MLP as MLP
 from diffjax.nn.refinenet import RefineNet as RefineNet
 from diffjax.nn.unet import UNet as UNet

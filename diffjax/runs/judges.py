@@ -18,11 +18,14 @@ from diffjax.arrays import example_keys
 from diffjax.data import ImageData, batches, packages, to_float
 from diffjax.formats import load_params
 from diffjax.likelihoods.ode import bits_per_dim, log_likelihood
-from diffjax.metrics.features import SmallClassifier
+from diffjax.model import Trained
 from diffjax.pretrained import face
 from diffjax.samplers import sample
 from diffjax.sde import prior_sample
 from diffjax.typing import SDE, Denoiser, Key, Sampler
+
+
+CLIP_FEATURES = (1, 1, 1008)  # of EfficientNet-Lite0, as the CLIP that judges captions takes them
 
 
 def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:
@@ -83,27 +86,23 @@ def compare(originals: Array) -> Callable[[Array], dict[str, float]]:
     return lambda x: {name: float(value) for name, value in figures(x, originals).items()}
 
 
-def caption_judge(weights: Path, shape: tuple[int, int, int], vectors: np.ndarray, want: Any) -> Callable:
-    """A function of samples x [n, H, W, 3] of `shape`: how they meet their captions in the eyes of a linear CLIP.
+def caption_judge(clip: Trained, shape: tuple[int, int, int], vectors: np.ndarray, want: Any) -> Callable:
+    """A function of samples x [n, H, W, 3] of `shape`: how they meet their captions, measured by a CLIP.
 
     Args:
-      weights: of the CLIP, whose tower maps EfficientNet-Lite0's features (`experiments/emoji_clip.py --preset judge`).
+      clip: an `nn.CLIP` whose tower maps EfficientNet-Lite0's features (`experiments/emoji_clip.py --preset judge`).
       vectors: MiniLM's of the captions [K, 384].
       want: the numbers of the samples' captions [n].
 
     Returns {"accuracy": how often the nearest caption is the wanted one, "cosine": of the wanted ones, their mean}.
 
     Raises:
-      FileNotFoundError: the weights, or EfficientNet-Lite0, are missing.
-      ValueError: the weights are of another network.
+      FileNotFoundError: EfficientNet-Lite0 is missing.
     """
-    see, clip = metrics.lite0_features(shape, parts=3), load_params(weights).get("params", {})
-    if set(clip.get("tower", ())) != {"Dense_0"}:
-        raise ValueError(f"{weights} holds no linear CLIP: `emoji_clip.py --preset judge` makes one")
-    tower, words = clip["tower"]["Dense_0"], unit(vectors @ clip["text"]["kernel"])
+    see, words = metrics.lite0_features(shape, parts=3), np.asarray(clip(vectors, method="words"))
 
     def judge(x: np.ndarray) -> dict[str, float]:
-        cosines = unit(see(x) @ tower["kernel"] + tower["bias"]) @ words.T
+        cosines = np.asarray(clip(see(x).reshape(len(x), *CLIP_FEATURES), method="image")) @ words.T
         own = cosines[np.arange(len(x)), want]
         return {"accuracy": float(np.mean(cosines.argmax(-1) == want)), "cosine": float(own.mean())}
 
@@ -111,7 +110,7 @@ def caption_judge(weights: Path, shape: tuple[int, int, int], vectors: np.ndarra
 
 
 def style_judge(styles: np.ndarray, which: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:
-    """A function of samples x [n, H, W, 3]: how near they are to their styles in the eyes of a face network.
+    """A function of samples x [n, H, W, 3]: how near they are to their styles, measured by a face network.
 
     The distance is that of Gram matrices of the network's first layers. They have learnt from other pictures and for
     another task than EfficientNet-Lite0's, so that what is guided by the one need not please the other.
@@ -143,22 +142,23 @@ def style_judge(styles: np.ndarray, which: np.ndarray) -> Callable[[np.ndarray],
 
 
 class ClassJudge:
-    """{"accuracy", "diversity"} of samples x [n, H, W, C] of classes `labels` [n], in the eyes of a classifier.
+    """{"accuracy", "diversity"} of samples x [n, H, W, C] of classes `labels` [n], measured by a classifier.
 
     The diversity is the root mean square distance of two samples of one class in its features; of real images it is 1.
 
     Args:
-      weights: of a `SmallClassifier` (`experiments/fashion_classifier.py`).
-      images: the set that it knows.
+      classifier: a `SmallClassifier` (`experiments/fashion_classifier.py`).
+      images: the set that it was trained on.
 
     Raises:
-      ValueError: the weights are of other classes or images.
+      ValueError: the classifier is of other classes or images.
     """
 
-    def __init__(self, weights: Path, images: ImageData):
-        net = SmallClassifier(images.n_classes)
-        params = load_params(weights, jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *images.shape))))
-        self.apply = jax.jit(lambda x: net.apply(params, x))
+    def __init__(self, classifier: Trained, images: ImageData):
+        made_for = classifier.inputs, getattr(classifier.network, "n_classes", None)
+        if made_for != ((images.shape,), images.n_classes):
+            raise ValueError(f"the classifier has inputs and classes {made_for}, the images {images.shape}, {images.n_classes}")
+        self.apply = jax.jit(classifier)
         x, labels = images.test_images, images.test_labels
         if images.name == "folder":  # too few are held out
             x, labels = np.concatenate([x, images.train_images]), np.concatenate([labels, images.train_labels])

@@ -18,6 +18,7 @@ from diffjax.times.grids import leading as leading
 from diffjax.times.grids import leading_quadratic as leading_quadratic
 from diffjax.times.grids import quadratic as quadratic
 from diffjax.times.grids import repaint as repaint
+from diffjax.times.grids import strided as strided
 from diffjax.times.grids import tail as tail
 from diffjax.times.grids import trailing as trailing
 from diffjax.times.grids import uniform as uniform

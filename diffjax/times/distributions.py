@@ -29,8 +29,8 @@ from jax import Array
 from diffjax.arrays import example_keys
 from diffjax.checks import check_has, check_key, check_number, known
 from diffjax.sde.beta_table import BetaTable
-from diffjax.sde.gaussian import check_sde, logsnr, same_process, time_of_logsnr
-from diffjax.times.grids import check_times
+from diffjax.sde.gaussian import check_sde, same_process, time_of_logsnr
+from diffjax.times.grids import check_times, level_ends
 from diffjax.typing import SDE, Key, Time, check_takes, pytree
 
 
@@ -118,7 +118,7 @@ class OneOf:
 
     def __post_init__(self):
         check_number("ts", self.ts, 0)
-        if known(self.ts) and (jnp.ndim(self.ts) != 1 or len(self.ts) == 0):
+        if known(self.ts) and (np.ndim(self.ts) != 1 or len(self.ts) == 0):
             raise ValueError(f"OneOf needs a vector of one time or more, got ts = {self.ts}")
 
     def on(self, sde: SDE) -> "OneOf":
@@ -215,7 +215,7 @@ class UniformLogSNR:
 
     Drawn so, the simple loss has the likelihood-weighted loss as its expectation, but for the factor `z()`
     (Song et al. 2021, "Maximum likelihood training of score-based diffusion models", Section 5.1, where it is called
-    importance sampling). It takes the SDE that the loss has.
+    importance sampling). It takes the SDE that the loss has. An end whose logsnr is infinite counts as in `grids`.
     """
 
     sde: SDE
@@ -230,7 +230,8 @@ class UniformLogSNR:
 
     def on(self, sde: SDE) -> "UniformLogSNR":
         check_own(self, sde)
-        return _with_ends(self, sde)
+        _with_ends(self, sde)  # its own ends are those of its SDE
+        return self
 
     def __call__(self, key: Key, n: int) -> Array:
         (t_min, t_max), (high, low) = _ends(self, self.sde), self._logsnrs()
@@ -242,7 +243,9 @@ class UniformLogSNR:
         return high - low
 
     def _logsnrs(self) -> Array:
-        return logsnr(self.sde, jnp.array(_ends(self, self.sde)))
+        t_min, t_max = _ends(self, self.sde)
+        noisy, clean = level_ends(self.sde, t_max, t_min)
+        return -2 * jnp.log(jnp.stack([clean, noisy]))
 
 
 @pytree

@@ -14,6 +14,7 @@ SDE.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -21,14 +22,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.scipy.special import erf, erfinv
 
 from diffjax.arrays import example_keys
-from diffjax.checks import check_number
-from diffjax.sde.gaussian import check_sde, logsnr, time_of_logsnr
+from diffjax.checks import check_number, known
+from diffjax.sde.gaussian import ENDLESS, check_sde, noise_to_signal, time_of_logsnr
 from diffjax.times.distributions import Place, check_own, on
-from diffjax.times.grids import check_times, falling
+from diffjax.times.grids import check_times, falling, level_ends
 from diffjax.typing import SDE, Key, pytree
 
 
@@ -116,7 +116,7 @@ class KarrasNeighbours:
         return self
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
-        N = self.levels(_known(step))
+        N = self.levels(_given(step))
         u = _uniforms(key, n, 1)[0]
         i = _index(u, N - 1) if self.normal is None else self.interval(u, N)
         return self.time(i + 1, N), self.time(i, N)
@@ -135,8 +135,9 @@ class KarrasNeighbours:
         return jnp.where(i <= 0, self.sde.t_min, jnp.where(i >= N - 1, self.sde.T, t))
 
     def _ends(self) -> Array:
-        """r^(1/rho) at t_min and T."""
-        return jnp.exp(-0.5 / self.rho * logsnr(self.sde, jnp.array([self.sde.t_min, self.sde.T])))
+        """r^(1/rho) at t_min and T; an end without a level counts as in `grids`."""
+        noisy, clean = level_ends(self.sde, None, self.sde.t_min)
+        return jnp.stack([clean, noisy]) ** (1 / self.rho)
 
 
 @pytree
@@ -157,8 +158,10 @@ class Tightening:
     per_example: ClassVar[int] = 2
 
     def __post_init__(self):
-        if not isinstance(self.every, Tracer) and not self.every > 0:
-            raise ValueError(f"pairs come nearer every so many steps, more than 0; got every = {self.every}")
+        check_sde(self.sde)
+        check_number("every", self.every, 0, above=True, why="pairs come nearer every so many steps")
+        for name in ("q", "k", "b"):
+            check_number(name, getattr(self, name), 0)
 
     def on(self, sde: SDE) -> "Tightening":
         check_own(self, sde)
@@ -166,8 +169,9 @@ class Tightening:
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
         t = self.distribution(key, n)
-        r = jnp.exp(-0.5 * logsnr(self.sde, t))
-        stage = jnp.floor(_known(step) / self.every)
+        r = noise_to_signal(self.sde, t)
+        r = jnp.where(jnp.isfinite(r), r, math.exp(ENDLESS / 2))  # alpha(T) = 0
+        stage = jnp.floor(_given(step) / self.every)
         share = jnp.maximum(1 - self.q ** -(stage + 1) * (1 + self.k * jax.nn.sigmoid(-self.b * r)), 0)
         s = time_of_logsnr(self.sde, -2 * jnp.log(jnp.where(share > 0, share, 1) * r))
         return t, jnp.where(share > 0, jnp.minimum(s, t), 0 * t)
@@ -187,8 +191,7 @@ class Sorted:
     per_example: ClassVar[int] = 2
 
     def __post_init__(self):
-        if not isinstance(self.same, Tracer) and not 0 <= self.same <= 1:
-            raise ValueError(f"`same` is a probability, got {self.same}")
+        check_number("same", self.same, 0, 1, why="it is a probability")
 
     def on(self, sde: SDE) -> "Sorted":
         return dataclasses.replace(self, distribution=on(self.distribution, sde))
@@ -229,7 +232,8 @@ class Dyadic:
     per_example: ClassVar[int] = 2
 
     def __post_init__(self):
-        if not isinstance(self.n, Tracer) and not (self.n >= 2 and np.log2(self.n) % 1 == 0):
+        check_number("n", self.n, why="dyadic steps divide T by a power of two, 2 or more")
+        if known(self.n) and not (self.n >= 2 and np.log2(self.n) % 1 == 0):
             raise ValueError(f"dyadic steps divide T by a power of two, 2 or more; got n = {self.n}")
 
     def on(self, sde: SDE) -> "Dyadic":
@@ -262,8 +266,7 @@ class Stops:
 
     def __post_init__(self):
         falling(self.ts)
-        if not isinstance(self.most, Tracer) and not self.most >= 1:
-            raise ValueError(f"the teacher takes one step or more, got most = {self.most}")
+        check_number("most", self.most, 1, why="the teacher takes one step or more")
 
     def on(self, sde: SDE) -> "Stops":
         check_times(self.ts, sde)
@@ -279,14 +282,15 @@ class Stops:
 
 
 def _check_levels(levels: Any) -> None:
-    known = [n for n in (levels.s0, levels.s1, levels.K) if not isinstance(n, Tracer)]
-    if len(known) == 3 and not (1 <= levels.s0 <= levels.s1 and levels.K > 0):
+    for name in ("s0", "s1", "K"):
+        check_number(name, getattr(levels, name), why="1 <= s0 <= s1 and K > 0")
+    if known((levels.s0, levels.s1, levels.K)) and not (1 <= levels.s0 <= levels.s1 and levels.K > 0):
         raise ValueError(f"levels rise from s0 to s1 in K steps: 1 <= s0 <= s1 and K > 0, got {levels}")
 
 
-def _known(step: Array | None) -> Array:
+def _given(step: Array | None) -> Array:
     if step is None:
-        raise ValueError("this time distribution follows a schedule and needs the training step: see `typing.Progress`")
+        raise ValueError("this time distribution follows a schedule and needs the training step: see `typing.Context`")
     return jnp.asarray(step)
 
 

@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import http.server
+import re
 import struct
 import subprocess
 import sys
@@ -54,13 +55,25 @@ def check(data):
     assert data.shape == (28, 28, 1) and data.n_classes == 10 and data.name == "fashion_mnist"
 
 
-def test_prepares_from_a_folder_and_then_needs_no_source(folder, tmp_path):
+def test_prepares_from_a_folder_and_then_needs_no_source(folder, tmp_path, capsys):
     check(load(tmp_path / "data", source=folder))
+    said = capsys.readouterr()  # one line, no bar, no path of a hundred columns
+    assert said.out == "" and re.fullmatch(
+        r"Preparing Fashion-MNIST, about 8 seconds, from \S+/idx \(once\)\n", said.err
+    )
+    assert len(said.err) < 120
     prepared = tmp_path / "data" / "diffjax_fashion_mnist"
     assert {p.name for p in prepared.iterdir()} == {"1.0.0", "1.0.0.npz"}
     check(load(tmp_path / "data"))  # from the cache
     (prepared / "1.0.0.npz").unlink()
     check(load(tmp_path / "data"))  # from the array_record files
+    assert capsys.readouterr() == ("", "")
+    for damaged in (b"", b"no archive", (prepared / "1.0.0.npz").read_bytes()[:-50]):
+        (prepared / "1.0.0.npz").write_bytes(damaged)
+        check(load(tmp_path / "data"))
+        assert "is damaged" in capsys.readouterr().err
+        check(load(tmp_path / "data"))
+        assert capsys.readouterr() == ("", "")
     source = FashionMnist(data_dir=tmp_path / "data").as_data_source("train")
     assert len(source) == 13
     np.testing.assert_array_equal(source[7]["image"][..., 0], TRAIN[0][7])

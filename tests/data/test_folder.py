@@ -1,5 +1,7 @@
 """A folder of one's own pictures: names, captions, classes, split, and what can be wrong with it."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +23,7 @@ def folder(tmp_path):
     endings = ("png", "jpg", "JPEG", "webp", "bmp")
     for i in range(10):
         paint(folder / f"red_shoe-{i:02}.{endings[i % 5]}", 20 * i)
-    for name in ("notes.txt", ".hidden.png", "movie.gif", ".cache/x.png"):
+    for name in ("notes.txt", ".hidden.png", "movie.mp4", ".cache/x.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("no picture")
     return folder
@@ -92,18 +94,69 @@ def test_no_folder_and_no_pictures(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent"):
         load("folder", path=tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(FileNotFoundError, match=r"no picture \(\.png, \.jpg, \.jpeg, \.webp, \.bmp\) in the folder"):
+    with pytest.raises(FileNotFoundError, match=r"no picture \(\.png, \.apng, \.jpg, .*, \.avif\) in the folder"):
         load("folder", path=tmp_path)
     paint(tmp_path / "x.png")
-    with pytest.raises(ValueError, match="at least one pixel wide, got 0"):
-        load("folder", path=tmp_path, size=0)
+    with pytest.raises(FileNotFoundError, match=r"notes\.txt is a file: give the folder of your pictures"):
+        load("folder", path=tmp_path / "notes.txt")
+    for size in (0, 5000, -1):
+        with pytest.raises(ValueError, match=f"size must be .*, got {size}: the width of the pictures"):
+            load("folder", path=tmp_path, size=size)
+    for size in (17.5, "32", None):
+        with pytest.raises(TypeError, match="size must be an integer"):
+            load("folder", path=tmp_path, size=size)
+
+
+def test_odd_names_links_and_what_is_skipped(tmp_path, capsys):
+    folder, away = tmp_path / "my pictures", tmp_path / "away"
+    names = [
+        "plain.PNG",
+        "two  words.Jpg",
+        "line\nbreak.png",
+        "Stra\u00dfe \u96ea.png",
+        "-dash.png",
+        "x.png/inside.png",
+    ]
+    for i, name in enumerate(names):
+        paint(folder / name, 30 * i)
+    paint(away / "linked.png", 240)
+    (folder / "link.png").symlink_to(away / "linked.png")
+    paint(folder / os.fsdecode(b"caf\xe9.png"), 200)  # Latin-1, which is no UTF-8
+    data = load("folder", path=folder, size=4)
+    assert capsys.readouterr().out == ""  # everything was taken
+    captions = ["plain", "two words", "line break", "Stra\u00dfe \u96ea", "dash", "inside", "linked"[:4], "caf?"]
+    assert sorted(together(data)) == sorted(captions)
+    assert together(data)["link"][0] == 240 and together(data)["inside"] == [150, data.class_names.index("x.png")]
+    for name in (".DS_Store", "._plain.PNG", ".hidden.png", "notes.txt", "raw.heic", ".git/a.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no picture")
+    (folder / "elsewhere").symlink_to(away)
+    frames = [Image.new("RGB", (9, 9), (level, 0, 0)) for level in (77, 0)]
+    frames[0].save(folder / "move.gif", save_all=True, append_images=frames[1:])
+    again = load("folder", path=folder, size=4)
+    said = capsys.readouterr().out
+    assert sorted(together(again)) == sorted([*captions, "move"]) and together(again)["move"][0] == 77
+    expected = "9 pictures; skipped 3 of other kinds (elsewhere, notes.txt, raw.heic); skipped 3 hidden; took the first"
+    assert said == f"{folder}: {expected} frame of 1 with several\n"
+
+
+def test_names_that_cannot_be_told_apart_and_links_to_nothing(tmp_path):
+    paint(tmp_path / "caf\u00e9.png")
+    paint(tmp_path / "cafe\u0301.png")
+    with pytest.raises(ValueError, match="have the same name in Unicode"):
+        load("folder", path=tmp_path)
+    (tmp_path / "cafe\u0301.png").unlink()
+    (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(FileNotFoundError, match=r"lost\.png: it is a link to nothing"):
+        load("folder", path=tmp_path)
 
 
 def test_damaged_pictures_are_named(folder):
     path = folder / "red_shoe-00.png"
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ValueError, match=r"red_shoe-00\.png cannot be read as a picture"):
-        load("folder", path=folder)
+    for damaged in (path.read_bytes()[:40], b"", b"<svg/>"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"red_shoe-00\.png cannot be read as a picture"):
+            load("folder", path=folder)
 
 
 def test_pictures_without_a_caption(folder, tmp_path):

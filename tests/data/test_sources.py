@@ -1,4 +1,6 @@
 import hashlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +22,25 @@ def test_digits_are_split_once_and_for_all():
     assert a.shape == (8, 8, 1) and a.n_classes == 10
 
 
-def test_unknown_name_lists_the_choices():
+def test_unknown_names_and_sizes_say_what_to_write(tmp_path):
     with pytest.raises(ValueError, match="unknown data set 'mnist'; choose one of auto, fashion_mnist, digits"):
         load("mnist")
+    near = {"mnist": "fashion_mnist", "Digits": "digits", "CIFAR-10": "cifar10", "face": "faces", "emojis": "emoji"}
+    for name, meant in near.items():
+        for call in (load, image_shape):
+            with pytest.raises(ValueError, match=f"Did you mean '{meant}'"):
+                call(name)
+    with pytest.raises(ValueError, match=r"Did you mean data\.load\('folder', path="):
+        load(str(tmp_path))
+    with pytest.raises(ValueError, match=r"a folder are data\.load\('folder', path="):
+        load(tmp_path)
+    with pytest.raises(ValueError, match=r"unknown data set 'x9'; choose one of .*folder$"):
+        load("x9")
+    for name in ("digits", "emoji", "faces", "olivetti"):
+        with pytest.raises(TypeError, match="size must be an integer"):
+            load(name, size=32.0)
+    with pytest.raises(ValueError, match="needs the path of the folder"):
+        load("folder", path="")
 
 
 def test_auto_falls_back_with_a_notice(monkeypatch, capsys):
@@ -56,6 +74,16 @@ def test_image_data_checks_itself():
     parts = (d.train_images, d.train_labels, d.test_images, d.test_labels)
     with pytest.raises(ValueError, match=r"x, train split: images must be uint8"):
         ImageData("x", parts[0].astype(np.float32), *parts[1:], d.class_names)
+    for change, message in (
+        ((parts[0].tolist(), *parts[1:], d.class_names), "x, train split: images and labels must be NumPy arrays"),
+        ((parts[0], parts[1] * 1.0, *parts[2:], d.class_names), "labels must be integers, got float64"),
+        ((*parts, list(d.class_names)), "class_names must be a tuple of strings"),
+        ((*parts, "0123456789"), "class_names must be a tuple of strings"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            ImageData("x", *change)
+    with pytest.raises(ValueError, match="two classes have the same name"):
+        ImageData("x", *parts, (*d.class_names[:9], "0"))
     with pytest.raises(ValueError, match="257 images, but labels of shape"):
         ImageData("x", *parts[:3], parts[3][:-1], d.class_names)
     with pytest.raises(ValueError, match=r"outside 0\.\.8"):
@@ -110,3 +138,13 @@ def test_default_data_dir(monkeypatch, tmp_path):
     assert default_data_dir() == tmp_path
     monkeypatch.delenv("DIFFJAX_DATA")
     assert default_data_dir().parts[-2:] == (".cache", "diffjax")
+
+
+def test_the_page_on_data_is_right():
+    page = (Path(__file__).parents[2] / "experiments" / "DATA.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    names = {}
+    exec(code.replace('"fashion_mnist")', '"digits")'), names)
+    batch = names["batch"]
+    assert batch["image"].shape == (64, 8, 8, 1) and abs(batch["image"]).max() == 1 and batch["label"].dtype == np.int32
+    assert set(re.findall(r"^\| `(\w+)` \| (?:RGB|grey)", page, re.M)) == set(sources.NAMES) - {"auto"}

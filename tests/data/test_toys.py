@@ -79,3 +79,18 @@ def test_a_stream_goes_on_where_it_was_stopped():
     whole = [batch["image"] for batch in itertools.islice(stream(two_moons, KEY, 4), 3)]
     np.testing.assert_array_equal(next(stream(two_moons, KEY, 4, start=2))["image"], whole[2])
     assert whole[0].shape == (4, 2) and (whole[0] != whole[1]).all()
+
+
+@pytest.mark.parametrize("toy", [two_moons, swiss_roll, checkerboard, rings, eight_gaussians])
+def test_counts_and_keys_are_checked(toy, key):
+    for n, error in ((-1, ValueError), (0, ValueError), (4.0, TypeError), ("4", TypeError)):
+        with pytest.raises(error, match=r"n must be .* the number of points"):
+            toy(key, n)
+    for wrong in (0, None, jax.random.PRNGKey(0)):
+        with pytest.raises(ValueError, match=r"key must be made by jax\.random\.key"):
+            toy(wrong, 4)
+    assert jax.jit(lambda k: toy(k, 4))(key).shape == (4, 2)
+    with pytest.raises(ValueError, match="start must be"):
+        stream(toy, key, 4, -1)
+    with pytest.raises(ValueError, match="batch_size must be"):
+        stream(toy, key, 0)

@@ -130,7 +130,8 @@ def test_what_is_missing_of_the_weights(options, tmp_path):
 @pytest.mark.parametrize("levels", [{}, {"multipliers": (1, 2, 3)}])
 def test_the_network_that_belongs_to_weights(levels, tmp_path):
     path = zeros(presets.small(**levels), tmp_path / "ema.safetensors", 0.0)
-    _, sde, network, _ = image_run.denoiser(path, (SIZE, SIZE, 3)).args
+    denoise = image_run.denoiser(path, (SIZE, SIZE, 3))
+    sde, network = denoise.sde, denoise.network
     assert sde == dj.VP() and network.func.__self__ == presets.small(**levels)
     jax.tree.map(np.testing.assert_array_equal, network.args[0], load_params(path))
 

@@ -30,7 +30,7 @@ from jax import Array
 
 from diffjax.arrays import bcast, example_keys, flat_mean, fold
 from diffjax.conditions import cond_keys
-from diffjax.flow_maps import check_map, velocity
+from diffjax.flow_maps import as_flow_map
 from diffjax.losses.draws import bound, read, target_params, times
 from diffjax.losses.networks import check_functions
 from diffjax.precondition import check_process
@@ -114,10 +114,10 @@ class SelfDistillation:
         t, s = times(self.pairs, self.sde, draw, 2)
         x = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
         student, frozen = (
-            self.flow_map(self.sde, bound(self, p, draw)) for p in (params, target_params(self, params, context))
+            as_flow_map(self.sde, self.flow_map(self.sde, bound(self, p, draw)))
+            for p in (params, target_params(self, params, context))
         )
-        check_map(student)
-        maps = Maps(student, frozen, velocity(frozen) if self.teacher is None else self._teachers_velocity)
+        maps = Maps(student, frozen, frozen.velocity if self.teacher is None else self._teachers_velocity)
         residual = self.residual(maps, fold(key, 3), x, t, s, draw.cond)
         return flat_mean(residual**2), {"t": t, "s": s}
 

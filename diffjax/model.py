@@ -1,0 +1,306 @@
+"""A model as one object: a network with its parameters, and all that it takes to sample from it.
+
+    model = dj.load("fashion-vp")                # shipped with the package; or the folder of a run, or a file
+    x = model.sample(key, 16)                    # [16, 28, 28, 1] in [-1, 1]
+    dj.save("mine.safetensors", model, {"data": "my own pictures"})
+
+A `Model` is a thin pytree over the pure functions of this package. `model.denoise` and `model.sde` are what they take:
+`dj.sample(key, dj.guidance.cfg(model.denoise, 4.0), model.sde, dj.DDIM(), ts, x, cond)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+
+from diffjax import cards, flow_maps, guidance
+from diffjax.checks import check_count, check_has, check_key
+from diffjax.files import replacing
+from diffjax.formats import load_params, read_metadata, save_params
+from diffjax.likelihoods.ode import log_likelihood
+from diffjax.parameters import compare, flatten
+from diffjax.posterior import Posterior
+from diffjax.samplers import DPMpp2M, Jump, default_grid, generate, invert, sample
+from diffjax.sde.gaussian import prior_sample
+from diffjax.typing import SDE, Cond, Key, PyTree, Sampler, pytree, static
+
+SHIPPED = Path(__file__).with_name("weights")
+IN_A_RUN = "ema.safetensors"  # the averaged parameters in the folder of a run
+
+
+@pytree
+class Model:
+    """A diffusion model, or a few-step model, with its parameters.
+
+    Attributes:
+      network: a Flax linen module, or a function `(params, x, c_noise, cond, *, train, rngs) -> F` (`typing.Network`).
+      params: what the network takes first.
+      sde: the process that it was trained on.
+      prediction: `(sde, network) -> Denoiser` or FlowMap: what F means and how the noise level reaches the network, as
+        `precondition.from_v`, or `Partial(precondition.from_eps, c_noise=precondition.time_index)`.
+      shape: of one example, (H, W, C) for pictures.
+      null: the condition under which the network is unconditional, for `guidance_scale`; None for our own networks.
+      sampler, steps: what `sample` uses where it is given nothing else.
+    """
+
+    network: Any = static()
+    params: PyTree = dataclasses.field(metadata={"parameters": True})
+    sde: SDE
+    prediction: Callable
+    shape: tuple[int, ...] = static()
+    null: Cond = None
+    sampler: Sampler = DPMpp2M()
+    steps: int = static(default=20)
+
+    def __post_init__(self):
+        check_has(self.sde, "an SDE, such as dj.VP(),", "alpha", "sigma", "T")
+        if not callable(self.prediction):
+            raise TypeError(f"prediction must be a function (sde, network) -> Denoiser, got {self.prediction!r}")
+        if not callable(getattr(self.network, "apply", self.network)):
+            raise TypeError(f"expected a Flax module or a function as network, got {self.network!r}")
+
+    @classmethod
+    def init(
+        cls, key: Key, network: Any, sde: SDE, prediction: Callable, x: Array, cond: Cond = None, **fields: Any
+    ) -> Model:
+        """A model with new parameters, for examples like those of the batch x [B, ...] and the condition `cond`.
+
+        Raises:
+          ValueError: `key` is no new-style key.
+        """
+        check_key(key)
+        levels = jnp.zeros(len(x))
+        c_noise = (levels, levels) if isinstance(fields.get("sampler"), Jump) else levels
+        params = jax.jit(network.init)(key, jnp.asarray(x), c_noise, cond)
+        return cls(network, params, sde, prediction, tuple(x.shape[1:]), **fields)
+
+    @property
+    def denoise(self) -> Any:
+        """`(x, t, cond) -> E[x_0 | x_t]`; of a few-step model the flow map `(x, t, s, cond) -> x_s`."""
+        return self.prediction(self.sde, Partial(apply_of(self.network), self.params))
+
+    def replace(self, **changes: Any) -> Model:
+        """The model with some fields changed: `model.replace(params=state.ema[0])`."""
+        return dataclasses.replace(self, **changes)
+
+    def sample(
+        self,
+        key: Key,
+        n: int,
+        sampler: Sampler | None = None,
+        *,
+        steps: int | Array | None = None,
+        cond: Cond = None,
+        guidance_scale: Any = None,
+        batch_size: int | None = None,
+        start: Array | None = None,
+    ) -> Array | np.ndarray:
+        """n examples [n, *shape].
+
+        Args:
+          key: one key; example i is the same for every n and batch size.
+          sampler: the model's own by default.
+          steps: their number, on the solver's own grid (`samplers.default_grid`), or the times themselves [N + 1].
+          cond: the condition of all n examples, such as {"label": [n]}.
+          guidance_scale: of classifier-free guidance, for networks that were trained with dropped conditions.
+          batch_size: how many at a time, for a large n; the result is then a NumPy array.
+          start: the state at T [n, *shape], as `invert` returns it, in place of noise.
+
+        Raises:
+          ValueError: as `dj.sample`; or guidance lacks a condition.
+        """
+        check_key(key)
+        check_count("n", n, 0)
+        sampler = self.sampler if sampler is None else sampler
+        ts = self._grid(sampler, steps)
+        denoise = self._guided(sampler, cond, guidance_scale)
+        if batch_size is not None and start is None:
+            return generate(key, denoise, self.sde, sampler, ts, (n, *self.shape), cond, batch_size)
+        k_prior, k_steps = jax.random.split(key)
+        x = prior_sample(k_prior, self.sde, (n, *self.shape)) if start is None else jnp.asarray(start)
+        if x.shape != (n, *self.shape):
+            raise ValueError(f"start must have the shape {(n, *self.shape)}, got {x.shape}")
+        return sample(k_steps, denoise, self.sde, sampler, ts, x, cond)
+
+    def sample_posterior(
+        self, key: Key, n: int, method: Posterior, *, steps: int | None = None, cond: Cond = None
+    ) -> Array:
+        """n samples [n, *shape] of p(x_0 | y) by a paper's method: `dj.posterior.ddrm(measurement)` and others.
+
+        Args:
+          key: one key.
+          method: holds the measurement, of n examples or of one for all.
+          steps: by default the paper's.
+
+        Raises:
+          ValueError, TypeError: as `Posterior.sample`.
+        """
+        check_key(key)
+        check_count("n", n)
+        k_prior, k_steps = jax.random.split(key)
+        x = prior_sample(k_prior, self.sde, (n, *self.shape))
+        return method.sample(k_steps, self.denoise, self.sde, x, cond, steps=steps)
+
+    def log_likelihood(self, key: Key, x: Array, cond: Cond = None, **options: Any) -> Array:
+        """log p(x) in nats of data x [B, *shape] in [-1, 1], [B]; the options are those of `likelihoods.estimate`."""
+        return log_likelihood(key, self.denoise, self.sde, self._checked(x), cond, **options)
+
+    def invert(self, x: Array, sampler: Sampler | None = None, *, steps: int | Array = 100, cond: Cond = None) -> Array:
+        """The state at T [B, *shape] whose deterministic sampling ends at x [B, *shape], up to the solver's error.
+
+        `model.sample(key, len(x), sampler, steps=steps, start=model.invert(x, sampler, steps=steps))` is x again.
+        """
+        sampler = DPMpp2M() if sampler is None else sampler
+        return invert(self.denoise, self.sde, sampler, self._grid(sampler, steps), self._checked(x), cond)
+
+    def _grid(self, sampler: Sampler, steps: int | Array | None) -> Array:
+        if steps is not None and np.ndim(steps):
+            return jnp.asarray(steps)
+        n: Any = self.steps if steps is None else steps
+        check_count("steps", n)
+        return default_grid(sampler, self.sde, n)
+
+    def _guided(self, sampler: Sampler, cond: Cond, scale: Any) -> Any:
+        if scale is None:
+            return self.denoise
+        if cond is None:
+            raise ValueError('guidance_scale needs a condition, such as cond={"label": labels}')
+        guide = flow_maps.guided if isinstance(sampler, Jump) else guidance.cfg
+        return guide(self.denoise, scale, self.null)
+
+    def _checked(self, x: Array) -> Array:
+        x = jnp.asarray(x)
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"the model's examples have the shape {self.shape}, got x of shape {x.shape}")
+        return x
+
+
+@pytree
+class Trained:
+    """A network that is no diffusion model (a classifier, an autoencoder), with its parameters: `(*inputs) -> outputs`.
+
+    Attributes:
+      network: a Flax linen module.
+      params: its parameters.
+      inputs: the shape of each of its inputs, of one example: ((28, 28, 1),).
+    """
+
+    network: Any = static()
+    params: PyTree = dataclasses.field(metadata={"parameters": True})
+    inputs: tuple[tuple[int, ...], ...] = static()
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.network.apply(self.params, *inputs, **options)
+
+
+def save(path: str | Path, model: Any, about: Mapping[str, Any] | None = None, dtype: Any = None) -> Path:
+    """Write a `Model` (or a `Trained` network) as a safetensors file with its card, and the card beside it as JSON.
+
+    Args:
+      path: the file; ".safetensors" is added where it has no such ending.
+      about: what a reader should know: data, licence, command, figures; any JSON.
+      dtype: parameters are stored as this floating type, "float16" halves the file; by default each as it is.
+
+    Returns:
+      The path of the file.
+
+    Raises:
+      TypeError, ValueError: the network, or another part, is no object of this package (see `cards`), or a parameter
+        is no array.
+    """
+    path = Path(path)
+    path = path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
+    card = {"format": "diffjax", "version": cards.VERSION, "made_with": _version()}
+    card |= {"object": cards.to_json(model, type(model).__name__), "about": dict(about or {})}
+    save_params(path, model.params, {"card": json.dumps(card)}, dtype)
+    with replacing(path.with_suffix(".json")) as part:
+        part.write_text(json.dumps(card, indent=2) + "\n")
+    return path
+
+
+def load(path: str | Path, like: Any = None) -> Any:
+    """The model of a file: exactly what its card says, or an error.
+
+    Args:
+      path: the name of a model in the package (`dj.load("fashion-vp")`), a safetensors file, or the folder of a run.
+      like: a model that the parameters belong to, for a file without a card, or for a network of your own.
+
+    Raises:
+      FileNotFoundError: there is no such file; the message lists the models of the package.
+      ValueError: the file is damaged or has no card, or its parameters do not fit the network of the card.
+    """
+    file = find(path)
+    if like is not None:
+        return dataclasses.replace(like, params=load_params(file, like.params))
+    card = _card(file)
+    model = cards.from_json(card["object"], load_params(file))
+    if not isinstance(model, Model | Trained):
+        raise ValueError(f"the card of {file} describes no model but a {type(model).__name__}")
+    if hasattr(model.network, "init"):
+        compare(file, flatten(model.params), flatten(_shapes(model)))
+    return model
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The card of a model file: its version, its object, and what it says about itself. Raises as `load`."""
+    return _card(find(path))
+
+
+def shipped() -> list[str]:
+    """The names of the models in the package."""
+    return sorted(p.stem for p in SHIPPED.glob("*.safetensors"))
+
+
+def find(path: str | Path) -> Path:
+    """The safetensors file that a name, a folder or a path stands for. Raises a FileNotFoundError if there is none."""
+    given = Path(path).expanduser()
+    own = SHIPPED / f"{path}.safetensors"
+    for file in (given, given / IN_A_RUN, own):
+        if file.is_file():
+            return file
+    if given.is_dir():
+        raise FileNotFoundError(f"{given} holds no {IN_A_RUN}: is it the folder of a run that has finished?")
+    raise FileNotFoundError(f"there is no {path}, and the models of the package are: {', '.join(shipped())}")
+
+
+def apply_of(network: Any) -> Callable:
+    """The pure function `(params, x, c_noise, cond, ...) -> F` of a Flax module; a function is one itself."""
+    return getattr(network, "apply", network)
+
+
+def _card(file: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(read_metadata(file)["card"])
+    except KeyError:
+        raise ValueError(
+            f"{file} has no model card, so that nothing says which network its parameters belong to: "
+            "give one, dj.load(path, like=model)"
+        ) from None
+    if card.get("format") != "diffjax" or card.get("version") != cards.VERSION:
+        made = f"format {card.get('format')!r}, version {card.get('version')!r}, made with {card.get('made_with')}"
+        raise ValueError(f"{file} has a card of {made}; this diffjax {_version()} reads version {cards.VERSION}")
+    return card
+
+
+def _shapes(model: Model | Trained) -> PyTree:
+    """The shapes of the network's parameters."""
+    if isinstance(model, Trained):
+        inputs: tuple[Any, ...] = tuple(jnp.zeros((1, *shape)) for shape in model.inputs)
+    else:
+        level = jnp.zeros(1)
+        inputs = (jnp.zeros((1, *model.shape)), (level, level) if isinstance(model.sampler, Jump) else level)
+    return jax.eval_shape(model.network.init, jax.random.key(0), *inputs)
+
+
+def _version() -> str:
+    return importlib.metadata.version("diffjax")

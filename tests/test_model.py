@@ -1,0 +1,181 @@
+"""The model object: what it samples is what the pure functions sample, and a file holds all of it or is refused."""
+
+import json
+import shutil
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffjax as dj
+from diffjax import guidance, nn, precondition
+from diffjax.formats import load_params, save_params
+from diffjax.model import SHIPPED, Model, Trained
+
+SHAPE = (8, 6, 2)
+
+
+@pytest.fixture(scope="module")
+def model():
+    net = nn.UNet(nn.embed.Sinusoidal(8), 8, (1,), 1, (), patch=2, num_classes=3)
+    key = jax.random.key(7)
+    made = Model.init(key, net, dj.VP(), precondition.from_v, jnp.zeros((2, *SHAPE)))
+    noise = lambda p: p + 0.1 * jax.random.normal(jax.random.fold_in(key, p.size), p.shape)  # noqa: E731
+    return made.replace(params=jax.tree.map(noise, made.params))
+
+
+def test_it_samples_what_the_pure_functions_sample(model, key):
+    cond = {"label": jnp.array([0, 2, 1])}
+    x = model.sample(key, 3, dj.DDIM(), steps=4, cond=cond, guidance_scale=2.0)
+    k_prior, k_steps = jax.random.split(key)
+    start, ts = dj.prior_sample(k_prior, model.sde, (3, *SHAPE)), dj.samplers.default_grid(dj.DDIM(), model.sde, 4)
+    guided = guidance.cfg(model.denoise, 2.0)
+    np.testing.assert_allclose(x, dj.sample(k_steps, guided, model.sde, dj.DDIM(), ts, start, cond), atol=1e-6)
+    np.testing.assert_allclose(x, model.sample(key, 3, dj.DDIM(), steps=ts, cond=cond, guidance_scale=2.0), atol=1e-6)
+    assert model.sample(key, 0).shape == (0, *SHAPE)
+
+
+def test_example_i_is_the_same_for_every_number_and_batch_size(model, key):
+    cond = {"label": jnp.arange(5) % 3}
+    x = model.sample(key, 5, dj.DDIM(1.0), steps=3, cond=cond)
+    np.testing.assert_allclose(x, model.sample(key, 5, dj.DDIM(1.0), steps=3, cond=cond, batch_size=2), atol=1e-5)
+    two = model.sample(key, 2, dj.DDIM(1.0), steps=3, cond={"label": cond["label"][:2]})
+    np.testing.assert_allclose(x[:2], two, atol=1e-5)
+
+
+def test_inversion_is_the_way_back(model, key):
+    x = 0.5 * jax.random.normal(key, (2, *SHAPE))
+    z = model.invert(x, steps=200)
+    back = model.sample(key, 2, dj.DPMpp2M(), steps=200, start=z)
+    assert jnp.abs(back - x).mean() < 0.02 < jnp.abs(z - x).mean()
+
+
+def test_posterior_samples_are_those_of_the_method(model, key):
+    m = dj.measure(key, dj.operators.average_pool(SHAPE, 2), 0.3 * jnp.ones((2, *SHAPE)), 0.1)
+    x = model.sample_posterior(key, 2, dj.posterior.ddrm(m), steps=3)
+    k_prior, k_steps = jax.random.split(key)
+    start = dj.prior_sample(k_prior, model.sde, (2, *SHAPE))
+    np.testing.assert_allclose(
+        x, dj.posterior.ddrm(m).sample(k_steps, model.denoise, model.sde, start, steps=3), atol=1e-5
+    )
+
+
+def test_likelihood_is_that_of_its_denoiser(model, key):
+    x = jax.random.normal(key, (2, *SHAPE))
+    logp = model.log_likelihood(key, x, tol=1e-2)
+    np.testing.assert_allclose(logp, dj.log_likelihood(key, model.denoise, model.sde, x, tol=1e-2), rtol=1e-6)
+
+
+def test_it_crosses_jit_vmap_and_grad(model, key):
+    @jax.jit
+    @chex.assert_max_traces(1)
+    def draw(model, key):
+        return model.sample(key, 2, dj.DDIM(), steps=2)
+
+    x = draw(model, key)
+    np.testing.assert_allclose(x, model.sample(key, 2, dj.DDIM(), steps=2), atol=1e-5)
+    draw(model.replace(sde=dj.VP(beta_max=10.0)), key)
+    two = jax.tree.map(lambda p: jnp.stack([p, 0 * p]), model)
+    np.testing.assert_allclose(jax.vmap(lambda m: m.sample(key, 2, dj.DDIM(), steps=2))(two)[0], x, atol=1e-5)
+    slope = jax.grad(lambda m: m.sample(key, 2, dj.DDIM(), steps=2).sum(), allow_int=True)(model)
+    assert float(slope.sde.beta_max) != 0 and all(jnp.isfinite(g).all() for g in jax.tree.leaves(slope.params))
+
+
+@pytest.mark.parametrize("dtype", [None, "float16"])
+def test_a_file_gives_back_the_model(model, key, tmp_path, dtype):
+    path = dj.save(tmp_path / "mine", model, {"data": "made up"}, dtype)
+    assert path.name == "mine.safetensors" and json.loads(path.with_suffix(".json").read_text()) == dj.read_card(path)
+    found = dj.load(path)
+    assert jax.tree.structure(found) == jax.tree.structure(model) and dj.read_card(path)["about"] == {"data": "made up"}
+    x, y = (m.sample(key, 2, dj.DDIM(), steps=2) for m in (model, found))
+    np.testing.assert_allclose(x, y, atol=1e-6 if dtype is None else 2e-2)
+    shutil.copy(path, tmp_path / "ema.safetensors")
+    assert jax.tree.structure(dj.load(tmp_path)) == jax.tree.structure(model)  # the folder of a run
+    np.testing.assert_allclose(dj.load(path, like=model).sample(key, 2, dj.DDIM(), steps=2), y, atol=1e-6)
+
+
+def test_files_that_are_refused(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no fashion-vq.*fashion-vp"):
+        dj.load("fashion-vq")
+    with pytest.raises(FileNotFoundError, match=r"holds no ema\.safetensors"):
+        dj.load(tmp_path)
+    save_params(tmp_path / "bare.safetensors", model.params)
+    with pytest.raises(ValueError, match=r"no model card.*like=model"):
+        dj.load(tmp_path / "bare.safetensors")
+    path = dj.save(tmp_path / "mine.safetensors", model)
+    card = dj.read_card(path)
+
+    def rewritten(change, params=model.params):
+        changed = json.loads(json.dumps(card))
+        change(changed)
+        save_params(path, params, {"card": json.dumps(changed)})
+        return path
+
+    with pytest.raises(ValueError, match="version 99"):
+        dj.load(rewritten(lambda c: c.update(version=99)))
+    with pytest.raises(ValueError, match="has the shape"):  # parameters of another network than the card's
+        dj.load(rewritten(lambda c: c["object"]["fields"]["network"]["fields"].update(width=16)))
+    with pytest.raises(ValueError, match="holds 'params/extra'"):
+        extra = {"params": {**model.params["params"], "extra": jnp.zeros(2)}}
+        dj.load(rewritten(lambda c: None, extra))
+    with pytest.raises(ValueError, match="does not have"):
+        dj.load(rewritten(lambda c: c["object"]["fields"]["sde"].update({"class": "VQ"})))
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-20] ^= 4
+    path.write_bytes(flipped)
+    with pytest.raises(ValueError, match="damaged"):
+        dj.load(path)
+    path.write_bytes(whole[:-7])
+    with pytest.raises(ValueError, match="truncated"):
+        dj.load(path)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda m, k: m.sample(0, 2), ValueError, r"jax\.random\.key"),
+        (lambda m, k: m.sample(k, 2.5), TypeError, "n must be an integer"),
+        (lambda m, k: m.sample(k, 2, steps=0), ValueError, "steps must be at least 1"),
+        (lambda m, k: m.sample(k, 2, dj.DDIM), TypeError, r"did you mean|class"),
+        (lambda m, k: m.sample(k, 2, guidance_scale=2.0), ValueError, "needs a condition"),
+        (lambda m, k: m.sample(k, 2, cond={"label": jnp.zeros(3, int)}), ValueError, "2 examples"),
+        (lambda m, k: m.sample(k, 2, start=jnp.zeros((3, *SHAPE))), ValueError, "start must have the shape"),
+        (lambda m, k: m.log_likelihood(k, jnp.zeros((2, 4, 4, 1))), ValueError, "examples have the shape"),
+        (lambda m, k: m.invert(jnp.zeros((2, 4, 4, 1))), ValueError, "examples have the shape"),
+        (lambda m, k: m.invert(jnp.zeros((2, *SHAPE)), dj.DDIM(1.0)), ValueError, "noise|stochastic|deterministic"),
+        (lambda m, k: Model(m.network, m.params, dj.VP, m.prediction, SHAPE), TypeError, r"VP\(\)"),
+        (lambda m, k: Model(m.network, m.params, m.sde, "v", SHAPE), TypeError, "prediction"),
+        (lambda m, k: Model("unet", m.params, m.sde, m.prediction, SHAPE), TypeError, "as network"),
+    ],
+)
+def test_calls_that_cannot_be_meant(model, key, call, error, says):
+    with pytest.raises(error, match=says):
+        call(model, key)
+
+
+def test_the_networks_of_others_need_a_model_to_be_read(model, key, tmp_path):
+    def network(params, x, c_noise, cond=None, **_):
+        return params["w"] * x
+
+    foreign = model.replace(network=network, params={"w": jnp.ones(())})
+    assert foreign.sample(key, 2, dj.DDIM(), steps=2).shape == (2, *SHAPE)
+    with pytest.raises(TypeError, match=r"Model\.network.*like=model"):
+        dj.save(tmp_path / "foreign", foreign)
+    save_params(tmp_path / "foreign.safetensors", foreign.params)
+    assert dj.load(tmp_path / "foreign.safetensors", like=foreign).params["w"] == 1
+
+
+FOLDERS = (SHIPPED, SHIPPED.parents[1] / "experiments" / "weights")
+ALL_WEIGHTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.safetensors"))]
+
+
+@pytest.mark.parametrize("path", ALL_WEIGHTS, ids=lambda p: p.stem)
+def test_all_committed_weights_load_by_their_card(path):
+    model, card = dj.load(path), dj.read_card(path)
+    assert isinstance(model, Model | Trained) and path.stat().st_size < 4 * 2**20
+    assert {"data", "licence of the data", "command", "date"} <= card["about"].keys()
+    assert json.loads(path.with_suffix(".json").read_text()) == card
+    assert all(np.isfinite(p).all() for p in jax.tree.leaves(load_params(path)))
