@@ -37,7 +37,7 @@ from diffjax.runs.own_pictures import OwnPictures
 
 @dataclasses.dataclass(frozen=True)
 class Config(OwnPictures):
-    law: Suppress[Callable] = times.Uniform()
+    time_distribution: Suppress[Callable] = times.Uniform()
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
         lr=2e-3, lr_end=2e-5, warmup=50, ema=(0.99,)
     )
@@ -60,7 +60,7 @@ def main(config: Config) -> dict[str, Any]:
     images, key = config.load("fashion_mnist", classes=True), jax.random.key(config.seed)
     net, tx = nn.Classifier(images.n_classes), config.optim.build(config.loop.steps)
     args = key, jnp.zeros((1, *images.shape)), jnp.zeros(1)
-    loss = CrossEntropy(dj.VP(), config.law, net.apply)
+    loss = CrossEntropy(dj.VP(), config.time_distribution, net.apply)
     if config.weights is not None:
         asked = config.weights, config.weights, "--weights", "noisy_classifier.py"
         trained = config.trained(*asked, inputs=(images.shape, ()))
@@ -90,7 +90,7 @@ def accuracy(config: Config, loss: CrossEntropy, params: Any, images: data.Image
 
     @jax.jit
     def hits(t):
-        at_t = dataclasses.replace(loss, law=times.Fixed(t), train=False)
+        at_t = dataclasses.replace(loss, time_distribution=times.Fixed(t), train=False)
         return at_t(params, jax.random.key(1), batch)[1]["hit"]
 
     for t in config.test_times:
@@ -99,7 +99,7 @@ def accuracy(config: Config, loss: CrossEntropy, params: Any, images: data.Image
 
 
 def clean() -> Config:
-    return Config(law=times.Fixed(0.0), seed=11, workdir=Path("runs/clean_classifier"))
+    return Config(time_distribution=times.Fixed(0.0), seed=11, workdir=Path("runs/clean_classifier"))
 
 
 if __name__ == "__main__":

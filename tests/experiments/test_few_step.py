@@ -41,17 +41,17 @@ def test_every_method_takes_a_step(few_step, world, monkeypatch):
     tx, key, batch = optax.sgd(0.1), jax.random.key(0), {"image": jnp.zeros((4, 2))}
     for name, build in few_step.METHODS.items():
         method = build(world)
-        params, rival = few_step.initial(world, POINTS, method)
+        params, opponent = few_step.initial(world, POINTS, method)
         state = jax.eval_shape(lambda p=params: train.TrainState.create(key, p, tx, (0.9,)))
-        if method.rival is None:
+        if method.opponent is None:
             step = partial(train.train_step, method.loss, tx, (0.9,))
         else:
-            step = lambda state, batch, m=method, r=rival: train.against(  # noqa: E731
+            step = lambda state, batch, m=method, r=opponent: train.against(  # noqa: E731
                 m.loss, tx, (0.9,), state, r, jax.tree.map(lambda x: x[None], batch)
             )
         end, _ = jax.eval_shape(step, state, batch)
         assert jax.tree.map(lambda x: x.shape, end) == jax.tree.map(lambda x: x.shape, state), name
-        assert 2 < evaluations(method, NET.apply, params, rival, batch) < 50, name
+        assert 2 < evaluations(method, NET.apply, params, opponent, batch) < 50, name
     with pytest.raises(SystemExit, match=r"unknown methods \['GAN'\]; choose among PD, CD"):
         few_step.main(few_step.Config(methods=("GAN",)))
 
