@@ -13,7 +13,7 @@ from flax import errors
 from jax import Array
 from jax.tree_util import Partial
 
-from diffjax.typing import Key, PyTree, as_partial
+from diffjax.typing import Key, PyTree
 
 
 def check_function(value: Any, what: str) -> None:
@@ -38,7 +38,8 @@ def bind(network: Callable, params: PyTree, train: bool, rngs: dict[str, Key]) -
     if params is None:
         raise TypeError("the parameters are None: give what `net.init` or `nn.init` returned")
     options = {"train": train, "rngs": rngs}
-    return Partial(_call, as_partial(network), params, **{k: v for k, v in options.items() if k in _taken(network)})
+    network = network if isinstance(network, Partial) else Partial(network)
+    return Partial(_call, network, params, **{k: v for k, v in options.items() if k in _taken(network)})
 
 
 def is_apply(network: Any) -> bool:
@@ -65,7 +66,7 @@ def _call(network, params, *args: Any, **options: Any) -> Array:
 
 def _check_call(network: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
     """Raise a TypeError unless a Flax module can be called with these arguments; other functions say so themselves."""
-    if not is_apply(network) or isinstance(network, functools.partial):
+    if not is_apply(network) or network.args or network.keywords:
         return
     call = inspect.signature(_inner(network).__self__.__call__)
     try:
