@@ -1,8 +1,8 @@
 """diffjax: diffusion models in JAX and Flax, from score matching to samplers and likelihoods.
 
 A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network -> Denoiser), `flow_maps` (Network ->
-FlowMap), `samplers` (one solver a file and one driver), `operators` (what a measurement sees), `corrections` (x_0 ->
-x_0), `guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `posterior` (one call a paper), `losses`,
+FlowMap), `samplers` (one solver a file and one driver), `operators` (measurements), `corrections` (x_0 -> x_0),
+`guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `posterior` (one call a paper), `losses`,
 `likelihoods` (Denoiser -> log p), `oracle` (exact denoisers), and, imported when they are first used, `train`, `data`,
 `metrics`, `plots`.
 """

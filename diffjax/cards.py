@@ -1,4 +1,4 @@
-"""Model cards: objects of this package as JSON, so that a file of weights says what they are the weights of.
+"""Model cards: objects of this package as JSON, so that a file of parameters says which network they belong to.
 
 A card is the JSON text
 

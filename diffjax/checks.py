@@ -1,7 +1,7 @@
 """Checks of arguments, with messages that say what to do; each passes what JAX is tracing, so that sweeps still work.
 
-A check looks at values only where they are known: when an object is made, or at the door of a public function.
-Tracers, shapes (`jax.ShapeDtypeStruct`) and the placeholder objects that JAX puts into pytrees have no value, and pass.
+A check looks at values only where they are known: when an object is made, or when a public function is called. Tracers,
+shapes (`jax.ShapeDtypeStruct`) and the placeholder objects that JAX puts into pytrees have no value, and pass.
 """
 
 from __future__ import annotations

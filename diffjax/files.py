@@ -1,4 +1,4 @@
-"""Files that are read whole, and written whole or not at all."""
+"""Reading files, and writing them atomically: whole or not at all."""
 
 from __future__ import annotations
 

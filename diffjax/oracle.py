@@ -1,4 +1,4 @@
-"""Data distributions of which everything is known: exact denoisers, scores, likelihoods and posteriors.
+"""Data distributions in closed form: their exact denoisers, scores, likelihoods and posteriors.
 
 If x_0 is a Gaussian mixture, so is x_t = alpha x_0 + sigma eps:
 
@@ -104,7 +104,7 @@ class GaussianMixture:
         return _without_noise(x, alpha, sigma, x0)
 
     def score(self, sde: SDE, x: Array, t: Time) -> Array:
-        """grad log p_t(x), [B, D]; 0 where sigma = 0, where Tweedie's formula says nothing."""
+        """grad log p_t(x), [B, D]; 0 where sigma = 0, where Tweedie's formula does not apply."""
         return gaussian.score_from_x0(sde, x, t, self.denoise(sde, x, t))
 
     def denoiser(self, sde: SDE) -> Denoiser:

@@ -67,7 +67,7 @@ def compare(path: str | Path, found: Mapping[str, Any], expected: Mapping[str, A
 
 
 def graft(params: PyTree, teacher: PyTree) -> PyTree:
-    """`params` with every weight that the teacher has taken from it: a student that begins as its teacher.
+    """`params` with every array that the teacher has taken from it: a student that begins as its teacher.
 
     Only the matrices "target" and "guidance", the student's further inputs (see `nn.embed`), may be missing in the
     teacher; they stay. The arrays are copies in the student's types.

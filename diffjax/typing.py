@@ -217,7 +217,7 @@ class Context:
       step: [] the number of steps before this one; None outside of training.
       ema: the averages of the parameters, one for each decay.
       time_distribution: one that learns from the losses, in the place of the loss's own; None: the loss's own.
-      opponent: the parameters that the other of two players has now (`train.against`); None where there is none.
+      opponent: the other network's latest parameters in adversarial training (`train.adversarial_steps`), or None.
       axis: the name of the mapped axis over whose devices the batch is spread; None where the batch is whole.
     """
 

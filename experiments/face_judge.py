@@ -52,10 +52,10 @@ class Judge(nn.Module):
         y = nn.Dense(128, name="embed")(x)
         normal = nn.initializers.normal(0.1)
         centres = self.param("centres", normal, (self.classes, 128)) if self.classes else None
-        return unit(y), None if centres is None else unit(centres)
+        return normalised(y), None if centres is None else normalised(centres)
 
 
-def unit(y: Array) -> Array:
+def normalised(y: Array) -> Array:
     return y / jnp.sqrt(jnp.sum(y**2, axis=-1, keepdims=True) + 1e-12)
 
 

@@ -167,7 +167,7 @@ def identity(config: Config, people: int = 10) -> Task:
     see, head = metrics.lite0_features(config.shape, parts=3), dj.load(WEIGHTS / "face-judge.safetensors")
 
     def embed(x: np.ndarray) -> np.ndarray:
-        return judges.unit(np.asarray(head(see(x)[:, None, None])))
+        return judges.normalised(np.asarray(head(see(x)[:, None, None])))
 
     own, others = embed(references)[who], embed(faces)
     limit = np.quantile((others @ others.T)[~np.eye(len(faces), dtype=bool)], 0.99)  # 1 % of pairs of two are above

@@ -1,4 +1,4 @@
-"""Exact worlds shared by the tests, and the programs that were compiled for them."""
+"""Exact distributions shared by the tests, and the programs that were compiled for them."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ def pytest_configure(config):
     users run them.
     """
     quickly = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
-    if quickly and jax.__version_info__ < (0, 11):  # XLA stops at flags that it does not know
+    if quickly and jax.__version_info__ < (0, 11):  # XLA stops at unknown flags
         os.environ.setdefault(
             "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
         )

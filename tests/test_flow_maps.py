@@ -20,7 +20,7 @@ run = jax.jit(lambda f, *args: f(*args))
 
 
 def network(w, x, c_noise, cond=None):
-    """An output that depends on everything it is told."""
+    """An output that depends on all its inputs."""
     c = (
         sum(jnp.sin(dj.arrays.bcast(c, x)) for c in c_noise)
         if isinstance(c_noise, tuple)
@@ -82,7 +82,7 @@ def test_ctm_is_the_papers_formula_on_edm():
     F = 0.7 * np.tanh(X / np.sqrt(t**2 + sd**2)) + 0.1 * (np.sin(np.log(t) / 4) + np.sin(np.log(s) / 4))
     g = sd**2 / (t**2 + sd**2) * X + t * sd / np.sqrt(t**2 + sd**2) * F
     np.testing.assert_allclose(run(ctm(dj.EDM(), NET), X, T, S), s / t * X + (1 - s / t) * g, rtol=1e-5, atol=1e-6)
-    # into 0 the map is g, and the network is told t_min
+    # into 0 the map is g, and the network gets t_min
     at_end = run(ctm(dj.EDM(t_min=0.05), NET), X, T, 0 * S)
     F = F + 0.1 * (np.sin(np.log(0.05) / 4) - np.sin(np.log(s) / 4))
     g = sd**2 / (t**2 + sd**2) * X + t * sd / np.sqrt(t**2 + sd**2) * F
@@ -90,14 +90,14 @@ def test_ctm_is_the_papers_formula_on_edm():
     np.testing.assert_array_equal(run(ctm(dj.EDM(t_min=0.05), NET).to(0.0), X, T), at_end)
 
 
-def test_average_velocity_and_what_the_network_is_told():
+def test_average_velocity_and_the_noise_levels_of_the_network():
     flow, u = average_velocity(dj.Flow(), NET), lambda a, b: 0.7 * np.tanh(X) + 0.1 * (np.sin(a) + np.sin(b))[:, None]
     np.testing.assert_allclose(run(flow, X, T, S), X - (T - S)[:, None] * u(20 * T, 20 * S), rtol=1e-5, atol=1e-6)
     levels = Duration(precondition.time, 0.1)
     shortcut, d = average_velocity(dj.Flow(), NET, levels), T - S
-    told = np.where(d > 0.101, d, 0)
-    assert (told == 0).sum() == 1
-    np.testing.assert_allclose(run(shortcut, X, T, S), X - d[:, None] * u(T, told), rtol=1e-5, atol=1e-6)
+    duration = np.where(d > 0.101, d, 0)
+    assert (duration == 0).sum() == 1
+    np.testing.assert_allclose(run(shortcut, X, T, S), X - d[:, None] * u(T, duration), rtol=1e-5, atol=1e-6)
 
 
 def test_the_diagonal_is_the_denoiser_that_the_network_stands_for(x64):
@@ -144,7 +144,7 @@ def test_consistency_scalings():
     edm = precondition.consistency(sde, NET, eps=vp.sigma(vp.t_min) / end)
     ours = precondition.consistency(vp, NET)
     np.testing.assert_allclose(run(ours, X[:1], t), end * run(edm, X[:1] / alpha, sigma / alpha), rtol=1e-5)
-    # finite where alpha = 0, if what the network is told is
+    # finite where alpha = 0, if the network's noise level is
     zero = run(precondition.consistency(dj.Flow(), NET, c_noise=precondition.time), X, jnp.ones(4))
     np.testing.assert_allclose(zero, 0.5 * (0.7 * np.tanh(X) + 0.1 * np.sin(1)), rtol=1e-5)
 

@@ -91,7 +91,7 @@ def test_posterior_equals_bayes_rule_on_a_grid(x64):
 
 @pytest.mark.parametrize("kind", range(3), ids=["VP", "VE", "Flow"])
 def test_boxes_equal_quadrature(kind, one_of):
-    """In float32, from sharp walls to pure noise, where the law lies and far away from it."""
+    """In float32, from sharp walls to pure noise, where the data lie and far away from them."""
     lows, sde = np.array([[-1.5, 0.0], [0.5, -1.0]]), one_of(kind, PROCESSES)
     boxes = dj.Boxes(jnp.asarray(lows, jnp.float32), jnp.asarray(lows + 0.75, jnp.float32))
     t = np.repeat([0.01, 0.1, 0.3, 0.6, 0.9, 1.0], 10).astype(np.float32)
@@ -128,7 +128,7 @@ def test_boxes_know_their_samples(key):
 def test_empirical_is_the_mixture_with_point_masses(x64):
     data, x = np.random.default_rng(0).normal(size=(9, 2)), np.random.default_rng(1).normal(size=(4, 2))
     points = dj.GaussianMixture(np.full(9, 1 / 9), data, np.zeros((9, 2, 2)))
-    both = jax.jit(lambda world: (world.denoise(dj.VP(), x, t), world.score(dj.VP(), x, t)))
+    both = jax.jit(lambda distribution: (distribution.denoise(dj.VP(), x, t), distribution.score(dj.VP(), x, t)))
     t, empirical = np.linspace(0.1, 0.9, 4), dj.Empirical(jnp.asarray(data))
     for of_data, of_points, rtol in zip(both(empirical), both(points), (1e-9, 1e-8), strict=True):
         np.testing.assert_allclose(of_data, of_points, rtol=rtol)
@@ -170,7 +170,7 @@ def skew(dtype=np.float32):
 def test_denoisers_at_both_ends(name, one_of):
     """x/alpha without noise, the mean of the data without signal; finite values and gradients there and beside."""
     x = np.random.default_rng(3).normal(size=(5, 2)).astype(np.float32)
-    world, mean = {
+    distribution, mean = {
         "mixture": (skew(), np.dot(SKEW["weights"], SKEW["means"])),
         "empirical": (dj.Empirical(np.float32(SKEW["means"])), np.mean(SKEW["means"], 0)),
         "boxes": (dj.Boxes(np.float32([[-1, 0], [2, 3]]), np.float32([[0, 2], [4, 4]])), [1.25, 2.25]),
@@ -178,8 +178,8 @@ def test_denoisers_at_both_ends(name, one_of):
 
     @jax.jit
     def both(sde, x, t):
-        f = lambda t: jnp.concatenate([world.denoise(sde, x, t), world.score(sde, x, t)], 1)  # noqa: E731
-        slope = jax.jvp(lambda x: world.denoise(sde, x, t), (x,), (jnp.ones_like(x),))[1]
+        f = lambda t: jnp.concatenate([distribution.denoise(sde, x, t), distribution.score(sde, x, t)], 1)  # noqa: E731
+        slope = jax.jvp(lambda x: distribution.denoise(sde, x, t), (x,), (jnp.ones_like(x),))[1]
         return jax.jvp(f, (t,), (jnp.ones(()),)), slope
 
     for kind, process in enumerate(ENDS):
@@ -198,8 +198,8 @@ def test_denoisers_at_both_ends(name, one_of):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 def test_x_keeps_its_dtype(dtype, x64):
     t, x = np.full(3, 0.4), jnp.asarray([[0.2, 0.1], [1.0, -1.0], [0.0, 0.5]], dtype)
-    for world in (skew(), skew(jnp.bfloat16), dj.Empirical(np.float32(SKEW["means"]))):
-        assert jax.eval_shape(world.denoiser(dj.VP()), x, t).dtype == dtype
+    for distribution in (skew(), skew(jnp.bfloat16), dj.Empirical(np.float32(SKEW["means"]))):
+        assert jax.eval_shape(distribution.denoiser(dj.VP()), x, t).dtype == dtype
     denoise = jax.jit(lambda x: skew(float).denoise(dj.VP(), x, t))
     rtol = 4e-2 if dtype == "bfloat16" else 1e-4
     np.testing.assert_allclose(np.asarray(denoise(x), float), denoise(x.astype(float)), rtol=rtol, atol=rtol)
@@ -207,8 +207,8 @@ def test_x_keeps_its_dtype(dtype, x64):
 
 def test_the_density_of_a_singular_mixture_at_and_off_its_subspaces(x64):
     """By a mixture of the third component alone where no subspace goes; with noise, by NumPy."""
-    world, on_line, on_point, off = skew(float), [1.5, 1.0], [-1.0, 1.0], [0.3, -1.8]
-    got, noisy = jax.jit(lambda x: (world.log_prob(x), world.log_prob_at(dj.VP(), x[2:], 0.3)))(
+    distribution, on_line, on_point, off = skew(float), [1.5, 1.0], [-1.0, 1.0], [0.3, -1.8]
+    got, noisy = jax.jit(lambda x: (distribution.log_prob(x), distribution.log_prob_at(dj.VP(), x[2:], 0.3)))(
         np.array([on_line, on_point, off])
     )
     C = SINGULAR[2]

@@ -139,8 +139,8 @@ def test_learned_range_splits_the_channels_and_costs_one_network(key):
     np.testing.assert_allclose(large(x, t), (F[:, 8:] + 1) / 2, rtol=1e-6)
     np.testing.assert_allclose(denoise(x, t), gaussian.x0_from_eps(sde, x, t, F[:, :8]), rtol=1e-6)
 
-    def flops(*verbs):
-        f = lambda x: [verb(x, t) for verb in verbs]  # noqa: E731
+    def flops(*functions):
+        f = lambda x: [function(x, t) for function in functions]  # noqa: E731
         return jax.jit(f).lower(x).compile().cost_analysis()["flops"]
 
     assert flops(denoise, large) < 1.05 * flops(denoise)
@@ -155,7 +155,9 @@ def test_a_network_of_one_process_in_the_clock_of_another(x64, key):
     x, t = jax.random.normal(key, (3, 2)), jnp.array([0.2, 0.6, 0.9])
     moved = precondition.from_v(cosine, network, precondition.clock(vp))
     np.testing.assert_allclose(moved(x, t), dj.gaussian.rescale(own, vp, cosine)(x, t), rtol=1e-6)
-    assert precondition.clock(vp)(cosine, 1.0) == precondition.scaled_time(vp, 1.0)  # sigma/alpha infinite: told T
+    assert precondition.clock(vp)(cosine, 1.0) == precondition.scaled_time(
+        vp, 1.0
+    )  # sigma/alpha infinite: c_noise at T
     np.testing.assert_allclose(precondition.scaled_by(20.0)(dj.EDM(T=4.0), jnp.array([1.0, 4.0])), [5, 20])
 
 
@@ -298,7 +300,7 @@ def test_the_process_of_whatever_is_made_of_denoisers(four_modes):
         dj.rescale(precondition.from_v(cosine, net), cosine, vp),
         guide.cfg(guide.corrected(d, dj.corrections.Clip()), 2.0, {"label": 3}),
         guide.interval(d, four_modes.denoiser(vp), 0.1, 0.5),
-        guide.autoguide(d, precondition.from_x0(dj.VP(jnp.float32(0.1), T=np.float64(1)), net), 2.0),
+        guide.autoguidance(d, precondition.from_x0(dj.VP(jnp.float32(0.1), T=np.float64(1)), net), 2.0),
         jax.jit(d),
         Partial(jax.jit(lambda denoise, x, t, cond=None: denoise(x, t, cond)), d),
         *(flow, flow.to(0.1), flow.diagonal, maps.guided(flow, 2.0), maps.ctm(vp, net), maps.to_end(d)),
@@ -313,7 +315,7 @@ def test_the_process_of_whatever_is_made_of_denoisers(four_modes):
                 precondition.check_process(made, other)
     assert precondition.process_of(lambda x, t, cond: x) is None
     for mixed in (
-        lambda: guide.autoguide(d, precondition.from_v(cosine, net), 2.0),
+        lambda: guide.autoguidance(d, precondition.from_v(cosine, net), 2.0),
         lambda: guide.interval(four_modes.denoiser(cosine), d, 0.1, 0.5),
         lambda: dj.rescale(precondition.from_v(cosine, net), vp, cosine),
     ):

@@ -1,4 +1,4 @@
-"""Nouns: the tree structure knows the type, and jit never runs one noun's code on another."""
+"""Pytree classes: the tree structure holds the type, and jit never runs one class's code on another."""
 
 import dataclasses
 import importlib
@@ -12,52 +12,52 @@ import diffjax as dj
 from diffjax.typing import as_partial, pytree, static
 
 
-def public_nouns():
-    nouns = set()
+def public_classes():
+    classes = set()
     for info in pkgutil.walk_packages(dj.__path__, "diffjax."):
         module = importlib.import_module(info.name)
         for value in vars(module).values():
             if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__.startswith("diffjax."):
-                noun = object.__new__(value)
+                instance = object.__new__(value)
                 for field in dataclasses.fields(value):
-                    object.__setattr__(noun, field.name, 0.0)
-                if not jax.tree_util.all_leaves([noun]):  # it is a pytree
-                    nouns.add((value.__name__, jax.tree.structure(noun)))
-    return nouns
+                    object.__setattr__(instance, field.name, 0.0)
+                if not jax.tree_util.all_leaves([instance]):  # it is a pytree
+                    classes.add((value.__name__, jax.tree.structure(instance)))
+    return classes
 
 
-def test_all_public_nouns_have_different_tree_structures():
-    nouns = public_nouns()
-    assert len(nouns) >= 22, sorted(name for name, _ in nouns)
-    structures = [structure for _, structure in nouns]
+def test_all_public_classes_have_different_tree_structures():
+    classes = public_classes()
+    assert len(classes) >= 22, sorted(name for name, _ in classes)
+    structures = [structure for _, structure in classes]
     assert all(a != b for i, a in enumerate(structures) for b in structures[:i])
 
 
 def test_100_types_through_one_jitted_function_never_mix():
     def make(i):
         return pytree(
-            type(f"Noun{i}", (), {"__annotations__": {"x": float}, "x": 1.0, "value": lambda self: self.x * i})
+            type(f"Fields{i}", (), {"__annotations__": {"x": float}, "x": 1.0, "value": lambda self: self.x * i})
         )
 
     types = [make(i) for i in range(100)]
-    value = jax.jit(lambda noun: noun.value())
+    value = jax.jit(lambda instance: instance.value())
     for _ in range(2):
         assert [int(value(cls(2.0))) for cls in types] == [2 * i for i in range(100)]
 
 
 def test_static_fields_are_structure_and_others_leaves():
     @pytree
-    class Noun:
+    class Fields:
         a: float
         n: int = static(default=3)
 
-    assert jax.tree.leaves(Noun(2.0)) == [2.0]
-    assert jax.tree.structure(Noun(2.0, 3)) == jax.tree.structure(Noun(5.0, 3))
-    assert jax.tree.structure(Noun(2.0, 3)) != jax.tree.structure(Noun(2.0, 4))
-    assert jax.tree.map(lambda a: 2 * a, Noun(2.0)) == Noun(4.0)
-    assert jax.tree_util.keystr(jax.tree_util.tree_flatten_with_path(Noun(2.0))[0][0][0]) == ".a"
+    assert jax.tree.leaves(Fields(2.0)) == [2.0]
+    assert jax.tree.structure(Fields(2.0, 3)) == jax.tree.structure(Fields(5.0, 3))
+    assert jax.tree.structure(Fields(2.0, 3)) != jax.tree.structure(Fields(2.0, 4))
+    assert jax.tree.map(lambda a: 2 * a, Fields(2.0)) == Fields(4.0)
+    assert jax.tree_util.keystr(jax.tree_util.tree_flatten_with_path(Fields(2.0))[0][0][0]) == ".a"
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Noun(1.0).a = 2.0  # type: ignore[misc]
+        Fields(1.0).a = 2.0  # type: ignore[misc]
 
 
 def test_nouns_survive_vmap_over_a_stack():

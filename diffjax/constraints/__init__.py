@@ -1,4 +1,4 @@
-"""Sampler -> Sampler, and samplers that hold a measurement: what must see a step's noise, its times or its result."""
+"""Sampler -> Sampler, and samplers that hold a measurement: what acts on a step's noise, its times or its result."""
 
 from diffjax.constraints.churn import Churn as Churn
 from diffjax.constraints.ddrm import DDRM as DDRM

@@ -24,7 +24,9 @@ from diffjax.typing import Sampler, pytree
 class Churn:
     """`sampler` with churn; `n` is the number of steps that s_churn is spread over, of the whole run where it is cut.
 
-    `s_noise` is the standard deviation of the noise. The raised time does not pass sde.T.
+    Order and evaluations are the sampler's. Elsewhere: `s_churn`, `s_tmin`, `s_tmax`, `s_noise` of k-diffusion's
+    `sample_euler` and `sample_heun`. `s_noise` is the standard deviation of the noise. The raised time does not pass
+    sde.T.
 
     Raises:
       TypeError: `sampler` is no sampler, or a field no number.

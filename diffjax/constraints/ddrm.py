@@ -7,7 +7,7 @@ fresh noise, and kappa = sigma_s/alpha_s at the time s that the step leads to. A
     (2) S kappa < tau:     q = z + sqrt(1 - eta^2) kappa (u - S z) / tau + eta kappa zeta
     (3) S kappa >= tau:    q = (1 - eta_b) z + eta_b u / S + sqrt(kappa^2 - eta_b^2 tau^2 / S^2) zeta
 
-(alpha_s q is what is computed, so that alpha_s = 0 is an ordinary time: x_s is then noise of law N(0, sigma_s^2).)
+(alpha_s q is what is computed, so that alpha_s = 0 is an ordinary time: x_s is then distributed as N(0, sigma_s^2).)
 
 DDNM+ (its Appendix I) writes (2) as z + lam (u/S - z) with lam = S kappa sqrt(1 - eta^2) / tau, and (3) for eta_b = 1:
 the two methods are one sampler. At the end kappa = 0: entries with noise are the network's, those without are y's.

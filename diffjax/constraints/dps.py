@@ -6,7 +6,7 @@ The norm is each example's own, so that the step does not depend on the batch (t
 whole batch). The gradient of the plain norm is the paper's step zeta' / |y - A x_0| on the gradient of the square, with
 zeta' = 2 zeta; `Misfit(measurement, squared=True)` has a constant zeta on the square. The paper samples with 1000 steps
 of `Ancestral`, and zeta from 0.3 to 1, for sigma = 0.05 on [-1, 1]. It is a step of descent per sampler step and not an
-approximation of the posterior's law: what it converges to depends on zeta and on the number of steps.
+approximation of the posterior: what it converges to depends on zeta and on the number of steps.
 """
 
 from collections.abc import Callable

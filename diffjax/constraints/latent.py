@@ -1,4 +1,4 @@
-"""A latent for each step: the network is conditioned on z ~ N(0, I) besides x_t, in cond["latent"].
+"""A random latent for each step, as in GANs: the network is conditioned on z ~ N(0, I) besides x_t, in cond["latent"].
 
 So denoising diffusion GANs are sampled (Xiao et al. 2022): with few steps x_0 given x_t is far from Gaussian, and z
 chooses a point of it. `Latent(Ancestral(), n)` is their sampler, and `losses.distillation.PairStudent` trains them.

@@ -4,7 +4,7 @@
 
 The grid says where and how often: `times.repaint(ts, j, r)` goes back over j steps, r - 1 times. With `Known` this is
 RePaint (Lugmayr et al. 2022, Algorithm 1 and Appendix B), with a guide the resampling of FreeDoM, MPGD and DDNM: the
-unknown part gets the time to agree with what is known.
+unknown part gets more steps in which to agree with the known one.
 """
 
 from typing import Any, ClassVar

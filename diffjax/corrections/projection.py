@@ -4,8 +4,8 @@
     (2) x_0 <- argmin_x |y - A x|^2 / noise_std^2 + |x - x_0|^2 / r^2      proximal step (DiffPIR)
              = x_0 + V [s (U^T y - s V^T x_0) / (s^2 + (noise_std / r)^2)]
 
-(1) keeps of x_0 what A cannot see and takes the rest from y (Wang et al. 2023, Eq. 10), noise included. (2) trusts y by
-its noise: r(t) is how far x_0 is trusted to lie from the truth. Zhu et al. (2023, DiffPIR, Eq. 12) take
+(1) keeps the part of x_0 in the null space of A and takes the rest from y (Wang et al. 2023, Eq. 10), noise included.
+(2) weighs y by its noise, and x_0 by r(t), the standard deviation of its error. Zhu et al. (2023, DiffPIR, Eq. 12) take
 r = (sigma/alpha) / sqrt(lambda).
 """
 
@@ -36,7 +36,7 @@ class Project:
 
 @pytree
 class Proximal:
-    """Eq. 2 with r = (sigma/alpha) / sqrt(lam); lam = 1 trusts the estimate as far as the noise level tells.
+    """Eq. 2 with r = (sigma/alpha) / sqrt(lam); at lam = 1 the error of the estimate counts as the noise level.
 
     Where r is infinite, at alpha = 0 or lam = 0, it is the projection (1); at sigma = 0, where r = 0, x_0 itself.
 

@@ -167,7 +167,7 @@ class Uint8:
 
 
 class Batch(pickle.Unpickler):
-    """An unpickler that knows the names that a uint8 array is stored with, and no other."""
+    """An unpickler for the names that a uint8 array is stored with, and for no others."""
 
     NAMES = {  # noqa: RUF012
         ("numpy", "dtype"): DType,

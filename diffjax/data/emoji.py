@@ -140,7 +140,7 @@ def pictures(style: str, table: list[Row]) -> list[tuple[Row, Path]]:
     """The emoji that there are in a style, and their files.
 
     The two data sources have a picture of every emoji in the table. Fluent lacks some, and now and then leaves out the
-    code point FE0F, which asks for a picture instead of a letter.
+    code point FE0F, which selects a picture instead of a letter.
     """
     package, folder = FOLDERS[style]
     if style != "fluent":

@@ -1,4 +1,4 @@
-"""Downloads that take their name only when they are whole and right."""
+"""Downloads with a checksum: a file gets its name only when it is complete and correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The idx format of MNIST and its kin.
+"""Reading the idx format, in which MNIST and Fashion-MNIST are published.
 
 A gzipped file of: two zero bytes, the type code (8 for uint8), the number of axes, each axis's length as a big-endian
 uint32, then the bytes in row-major order. Source: LeCun, Cortes and Burges, the MNIST database's page.

@@ -1,8 +1,8 @@
 """Batches for training: batch i is a pure function of (seed, i).
 
-A Grain `MapDataset` shuffles by a keyed permutation of the indices, anew in each epoch, so that any batch can be asked
-for directly and a run that resumes at step n starts its iterator there; nothing has to be saved. Indices are batched
-before examples are fetched, so that every transformation works on whole arrays.
+A Grain `MapDataset` shuffles by a keyed permutation of the indices, anew in each epoch, so that any batch can be made
+directly and a run that resumes at step n starts its iterator there; nothing has to be saved. Indices are batched before
+examples are fetched, so that every transformation works on whole arrays.
 
 Integer images x in 0..255 become x / 127.5 - 1 in [-1, 1]. For likelihoods they are dequantised first (Theis, van den
 Oord and Bethge, arXiv:1511.01844, section 3.1): (x + u) / 256 with u uniform in [0, 1), and then 2 y - 1.

@@ -1,4 +1,4 @@
-"""`load`: an image set by its name."""
+"""Loading an image set by its name."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def load(
         S x S: "emoji" (9,789 + 1,155, RGB, captioned), "faces" (849 + 150, RGB), "olivetti" (320 + 80 of 40 people,
         grey), and "folder" (one's own pictures, RGB, captioned).
       data_dir: where sets are, or will be, kept; `default_data_dir()` if None.
-      size: S; the sets that have a size of their own do not heed it.
+      size: S; sets that have a size of their own ignore it.
       path: the folder of "folder".
       captions: a CSV file with its captions; see `folder`.
 
     Raises:
       TypeError: the size is no integer.
       ValueError: the name is unknown, or the files are corrupt; "folder" without `path`, or another set with one.
-      FileNotFoundError: the set was asked for by its name and cannot be had; the message says what to do.
+      FileNotFoundError: the set is named and cannot be had; the message says what to do.
     """
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}{_suggestion(name)}")

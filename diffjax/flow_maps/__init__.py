@@ -22,7 +22,7 @@ A flow map is an object, a pytree that carries its SDE:
 function `(x, t, s, cond)`. A flow map stands in the denoiser's place in `sample` with the sampler `Jump`; other
 samplers take its `diagonal`, or `to(0.0)`, with which `Renoise(1.0)` is multistep consistency sampling.
 
-A consistency function maps to the end of the flow only; it is shaped like a Denoiser, and so lives in `precondition`:
+A consistency function maps to the end of the flow only; it is shaped like a Denoiser, and so is in `precondition`:
 `consistency` with the boundary at eps, `edm` with that at 0.
 
 A network of two times is conditioned on a pair of noise levels, c_noise = (c_t, c_s), each [B] (see `nn.embed`). Maps

@@ -10,7 +10,7 @@ from diffjax import precondition as denoisers
 from diffjax.arrays import bcast, like
 from diffjax.flow_maps.flow_map import FlowMap, as_flow_map
 from diffjax.flow_maps.levels import Both, Levels
-from diffjax.precondition import CNoise, check_sde, evaluate, noise_level, operands, per_example, quarter_log_sigma
+from diffjax.precondition import CNoise, check_sde, evaluate, evaluate_c_noise, operands, per_example, quarter_log_sigma
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, as_partial, check_takes, pytree
 
@@ -29,7 +29,7 @@ class ConsistencyTrajectory(FlowMap):
 
     def g(self, x: Array, t: Array, s: Array, cond: Cond) -> Array:
         """g(x, t, s) of Eq. 4."""
-        c_s = noise_level(self.c_noise, self.sde, jnp.maximum(s, self.sde.t_min), x)
+        c_s = evaluate_c_noise(self.c_noise, self.sde, jnp.maximum(s, self.sde.t_min), x)
         return self.precondition(self.sde, Partial(_at_s, self.network, c_s))(x, t, cond)
 
     def velocity(self, x, t, cond=None):

@@ -1,7 +1,8 @@
 """Parameters as safetensors files: any nested dict of arrays, its keys joined by "/", and strings as metadata.
 
 The format holds names, shapes, dtypes and raw bytes, and nothing that can run. Storing float16 halves the file and
-keeps 11 significant bits, enough for weights that are only evaluated; a run that goes on is kept by `train.checkpoint`.
+keeps 11 significant bits, enough for a network that is only evaluated; a run that goes on is kept by
+`train.checkpoint`.
 Source: huggingface/safetensors, README.
 """
 

@@ -9,7 +9,7 @@
 the score are affine in x_0, (1) to (3) are the same there. A negative condition stands in the place of `null`.
 Where x_0 is flat, to the rounding of its own values, no factor gives it the spread of D(cond), and (4) leaves it as it
 is: the ratio counts as 1. A guide whose two estimates cannot differ costs twice as much and does nothing: it raises.
-Guidance does not sample p(x) p(cond | x)^scale: the law of its samples is another (the notebook shows it).
+Guidance does not sample p(x) p(cond | x)^scale: its samples have another distribution (the notebook shows it).
 """
 
 from collections.abc import Sequence

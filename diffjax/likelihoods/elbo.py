@@ -68,10 +68,10 @@ class ELBO(NamedTuple):
 
 
 def discretised_gaussian(x0: Array, mean: Array, log_std: Time) -> Array:
-    """-log of the normal law's mass on x_0's bin, x_0 +- 1/255, for 8-bit data k/127.5 - 1 in [-1, 1]; nats [B].
+    """-log of the normal mass on x_0's bin, x_0 +- 1/255, for 8-bit data k/127.5 - 1 in [-1, 1]; nats [B].
 
-    The bins of -1 and 1 are open to the outside, so that the 256 masses sum to 1; a mass counts as 1e-12 at least
-    (Ho et al. 2020, Eq. 13 and code). The normal law is exact here, where the code approximates it by a tanh.
+    The bins of -1 and 1 are open to the outside, so that the 256 masses sum to 1; a mass counts as 1e-12 at least (Ho
+    et al. 2020, Eq. 13 and code). The distribution function is exact here, the code approximates it by a tanh.
     """
     scale = jnp.exp(-bcast(log_std, x0))
     low = jnp.where(x0 < -0.999, -jnp.inf, (x0 - mean - 1 / 255) * scale)

@@ -2,7 +2,7 @@
 
     (1) d log p_t(x_t)/dt = -div velocity(x_t, t),   log p_0(x_0) = log prior(x_T) + int_0^T div velocity dt
     (2) div v = E[e^T (dv/dx) e] for probes e with E[e e^T] = I: Rademacher (exact for a diagonal Jacobian) or Gaussian,
-        or the exact trace by unit vectors; they live in `probes`
+        or the exact trace by unit vectors; see `probes`
     (3) bits per dimension = -log p/(D log 2) + b - log2(high - low), for b-bit data scaled to [low, high]
 
 The probes are drawn once for each example, so that the augmented ODE stays deterministic. One `vjp` gives the velocity
@@ -39,12 +39,12 @@ from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
 class Estimate(NamedTuple):
     logp: Array  # [B] nats
     std_error: Array  # [B] of logp, from the spread of the probes: NaN for one probe, 0 for the exact trace
-    latent: Array  # [B, ...] x at time T
+    x_T: Array  # [B, ...] x at time T
     nfe: Array  # [B] evaluations of the denoiser and its derivatives
 
 
 def log_likelihood(key: Key, denoise: Denoiser, sde: SDE, x: Array, cond: Cond = None, **options) -> Array:
-    """log p(x) of each example in nats, [B]; `estimate` says more and documents the options."""
+    """log p(x) of each example in nats, [B]; `estimate` returns more and documents the options."""
     return estimate(key, denoise, sde, x, cond, **options).logp
 
 
@@ -65,7 +65,7 @@ def estimate(
       key: one key, or one for each example [B]; for the probes.
       x: data [B, ...], finite floats.
       cond: its arrays with axes are of B examples; see `diffjax.conditions`.
-      probes: `Rademacher(n)`, `Gaussian(n)`, or `Exact()` for small D; from n = 2 on, `std_error` tells their noise.
+      probes: `Rademacher(n)`, `Gaussian(n)`, or `Exact()` for small D; from n = 2 on `std_error` is their noise.
       t_min: the time that stands for the data (1e-5 in Score-SDE, 0.002 for EDM).
       tol: relative and absolute tolerance of the ODE solver, for each example by itself.
 
@@ -107,11 +107,11 @@ def _estimate(keys, denoise, sde, x, cond, probes, t_min, tol) -> tuple[Estimate
             return v, jax.vmap(lambda e: jnp.vdot(vjp(e)[0], e))(vectors).astype(x.dtype)
 
         start = (x, jnp.zeros(len(vectors), x.dtype))
-        (latent, products), nfe, arrived = integrate(slope, start, t_min, sde.T, tol, tol)
+        (x_T, products), nfe, arrived = integrate(slope, start, t_min, sde.T, tol, tol)
         integral, error = probes.trace(products)
-        prior = gaussian.prior_logp(sde, latent[None])[0]
-        logp, error, latent = (a.astype(x.dtype) for a in (prior + integral, error, latent))
-        return Estimate(logp, error, latent, nfe), arrived
+        prior = gaussian.prior_logp(sde, x_T[None])[0]
+        logp, error, x_T = (a.astype(x.dtype) for a in (prior + integral, error, x_T))
+        return Estimate(logp, error, x_T, nfe), arrived
 
     return jax.vmap(one, in_axes=(0, 0, batch_axes(cond)))(keys, x, cond)
 

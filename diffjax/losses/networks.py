@@ -1,7 +1,7 @@
 """The network of a loss: checked when the loss is made, and bound to parameters when it is evaluated.
 
-A network is any function `(params, x, c_noise, cond) -> F`, such as `net.apply` of a Flax module. It is told of dropout
-by `train` and `rngs` if it takes them.
+A network is any function `(params, x, c_noise, cond) -> F`, such as `net.apply` of a Flax module. It gets `train` and
+`rngs`, for dropout, if it takes them.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The loss of an autoencoder."""
+"""The loss of an autoencoder: the squared error of its reconstruction."""
 
 from collections.abc import Callable
 from typing import Any

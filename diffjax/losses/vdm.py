@@ -59,7 +59,7 @@ class VDM:
         if not (isinstance(params, dict) and {"net", "sde"} <= set(params)):
             raise ValueError('the parameters of VDM are {"net": the network\'s, "sde": a `Learned`}')
         draw = read(key, batch, cond_keys(self.network), context)
-        x0, sde, unit = draw.x0, params["sde"], math.log(2) * draw.x0[0].size
+        x0, sde, nats_per_bit = draw.x0, params["sde"], math.log(2) * draw.x0[0].size
         t, _ = time(self.time_distribution, sde, draw, learns=False)
         if self.steps:
             t = jnp.maximum(jnp.ceil(t * self.steps), 1) / self.steps
@@ -70,8 +70,8 @@ class VDM:
         diffusion = _diffusion if self.steps else _diffusion_of_least_variance
         aux = {
             "t": t,
-            "prior": prior_kl(_Level(sde.gamma_1), x0) / unit,
-            "decoder": _decode(sde.gamma_0, x0, normal(fold(key, 3), x0)) / unit,
+            "prior": prior_kl(_Level(sde.gamma_1), x0) / nats_per_bit,
+            "decoder": _decode(sde.gamma_0, x0, normal(fold(key, 3), x0)) / nats_per_bit,
             "diffusion": diffusion(shape, (sde.gamma_0, sde.gamma_1, params["net"]), (self, t, draw)),
         }
         return aux["prior"] + aux["decoder"] + aux["diffusion"], aux

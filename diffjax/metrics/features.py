@@ -2,7 +2,7 @@
 
 A feature function is any function images `[B, H, W, C]` in [-1, 1] -> features `[B, d]`. The Fréchet distance of the
 literature takes Inception-v3's pooled activations; at 28 x 28 grey pixels a small classifier of the same data does
-better and costs nothing. `fashion_features` is such a one: its weights are committed, and
+better and costs nothing. `fashion_features` is such a one: its parameters are committed, and
 `experiments/fashion_classifier.py` made them. Values measured with different features cannot be compared.
 """
 

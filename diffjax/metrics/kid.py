@@ -3,9 +3,9 @@
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),   k(x, y) = (x . y / d + 1)^3                                  (1)
 
 Gretton et al. (JMLR 13, 2012), equation (3), give the estimate without bias; Binkowski et al. (arXiv:1801.01401) the
-cubic kernel. Being unbiased, it scatters about zero, on both sides, when the two sets have the same law, at any sample
-size; many small negative values then balance a few larger positive ones. The sets are cut into disjoint blocks, whose
-estimates are independent, so that the standard error of their mean is known.
+cubic kernel. Being unbiased, it scatters about zero, on both sides, when the two sets have one distribution, at any
+sample size; many small negative values then balance a few larger positive ones. The sets are cut into disjoint blocks,
+whose estimates are independent, so that the standard error of their mean is known.
 """
 
 from __future__ import annotations

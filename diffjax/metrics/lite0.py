@@ -1,8 +1,8 @@
 """Features of RGB images from an ImageNet network, EfficientNet-Lite0 (`make data` fetches it).
 
 Its fifth stage, 112 maps, averaged over the whole image or over each of n x n parts. For Fréchet distances the whole is
-right: 112 numbers need few images, where the last layer's 1280 would need thousands. For a judge the
-parts say where things are.
+right: 112 numbers need few images, where the last layer's 1280 would need thousands. Where places matter, as to a
+classifier, the parts keep them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def lite0_features(shape: tuple[int, int, int], parts: int = 1, batch_size: int 
       ValueError: the images are not RGB, or the maps cannot be cut into `parts` x `parts`.
     """
     if shape[-1] != 3:
-        raise ValueError(f"EfficientNet-Lite0 sees RGB images, got the shape {shape}")
+        raise ValueError(f"EfficientNet-Lite0 takes RGB images, got the shape {shape}")
     if not isinstance(parts, int) or parts < 1 or 6 % parts:
         raise ValueError(f"the maps of 6 x 6 can be cut into 1, 2, 3 or 6 parts each way, not {parts}")
     net = load_efficientnet_lite0(find(*EFFICIENTNET_LITE0))

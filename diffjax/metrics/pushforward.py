@@ -1,4 +1,4 @@
-"""How far a one-step map carries noise from the data's law, where both densities are known."""
+"""The Kullback-Leibler divergence of a one-step map's samples from the data, where both densities are known."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from jax import Array
 
 
 def pushforward_kl(f: Callable[[Array], Array], z: Array, log_prob: Callable[[Array], Array]) -> float:
-    """KL(q | p) in nats of the law q of f(z), z ~ N(0, I), from the density p, if f is invertible.
+    """KL(q | p) in nats of the distribution q of f(z), z ~ N(0, I), from the density p, if f is invertible.
 
     log q(f(z)) = log N(z) - log |det df/dz|, with the whole Jacobian: for a handful of dimensions. Where f folds there
     is more in q, and this is a lower bound; where f collapses a direction its density, and the divergence, is infinite.

@@ -1,8 +1,8 @@
-"""A set of generated samples judged by its Fréchet and kernel distances, each beside its floor.
+"""Fréchet and kernel distances of generated samples from real ones, each beside its floor.
 
 A distance means little alone: it depends on the features and, for the Fréchet distance, on the number of samples. The
-floor is the same distance, at the same count, between real samples and other real samples: no model that has the right
-law does better on average.
+floor is the same distance, at the same count, between real samples and other real samples: no model of the right
+distribution does better on average.
 """
 
 from __future__ import annotations

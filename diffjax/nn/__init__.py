@@ -1,4 +1,4 @@
-"""Flax networks `(params, x, c_noise, cond) -> F`; they know no SDE."""
+"""Flax networks `(params, x, c_noise, cond) -> F`; they do not depend on an SDE."""
 
 from diffjax.nn import presets as presets
 from diffjax.nn.attention import plain as plain

@@ -1,7 +1,7 @@
 """Attention over the pixels of an image, with its inner operation as an argument.
 
 What happens between queries, keys and values is an `Attend` (diffjax.typing): `plain` unless the condition carries
-another in `cond["attend"]`. Attention control (Prompt-to-Prompt and its kin) is such an argument and never a hook.
+another in `cond["attend"]`. Attention control (such as Prompt-to-Prompt) is such an argument and never a hook.
 """
 
 from __future__ import annotations

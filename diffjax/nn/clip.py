@@ -30,16 +30,16 @@ class CLIP(nn.Module):
         self.log_scale = self.param("log_scale", nn.initializers.constant(jnp.log(1 / 0.07)), ())
 
     def image(self, x: Array, c_noise: Array | float = 0.0, train: bool = False) -> Array:
-        return unit(self.tower(x, c_noise, train=train))  # pyright: ignore[reportCallIssue]
+        return normalised(self.tower(x, c_noise, train=train))  # pyright: ignore[reportCallIssue]
 
     def words(self, text: Array) -> Array:
-        return unit(self.project(text))
+        return normalised(self.project(text))
 
     def __call__(self, x: Array, c_noise: Any, text: Array, train: bool = False) -> tuple[Array, Array, Array]:
         scale = jnp.minimum(jnp.exp(self.log_scale), self.max_scale)
         return self.image(x, c_noise, train), self.words(text), scale
 
 
-def unit(y: Array) -> Array:
+def normalised(y: Array) -> Array:
     """[N, D] -> [N, D], of length one."""
     return y / jnp.sqrt(jnp.sum(y**2, axis=-1, keepdims=True) + 1e-12)

@@ -56,7 +56,7 @@ def _conv(x: Array, w: Array, stride: int, padding: Padding, dilation: int, layo
 
 
 class Conv(nn.Module):
-    """A convolution, with bias unless told otherwise: x [B, H, W, I] -> [B, H / stride, W / stride, features].
+    """A convolution, with bias by default: x [B, H, W, I] -> [B, H / stride, W / stride, features].
 
     With size 1 it is a dense layer on every pixel, whose gradient a CPU computes faster in this form.
 

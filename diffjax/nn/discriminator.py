@@ -1,8 +1,8 @@
 """Small discriminators `(h, c_noise, cond) -> logits`: for points, and heads on a frozen network's feature maps.
 
-Several heads on maps of several depths are those of projected GANs, which ADD uses (Sauer et al. 2023): each judges
+Several heads on maps of several depths are those of projected GANs, which ADD uses (Sauer et al. 2023): each classifies
 every position of its map, the mean over positions is taken in the loss. Theirs are spectral convolutions over a vision
-transformer's tokens; these see one position at a time.
+transformer's tokens; these take one position at a time.
 """
 
 from __future__ import annotations

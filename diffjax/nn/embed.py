@@ -1,4 +1,4 @@
-"""How a network is told the noise level and the class.
+"""Embeddings of the noise level and the class, by which a network is conditioned on them.
 
 A feature map turns c_noise [B] into [B, dim]: `Sinusoidal` (Vaswani et al. 2017, as in Ho et al. 2020) or `Fourier`
 (Tancik et al. 2020, as in Song et al. 2021). It has no parameters: it is a value, a field of the network. `Embedding`
@@ -6,10 +6,11 @@ adds a row of a class table to the features and sends the sum through the two-la
 before the MLP is the way of Karras et al. (2022), whose linear layer on scaled one-hot labels spans the same functions
 as a table: row c is W_c + b, and the null row is b.
 
-The network of a flow map is told two levels, c_noise = (c_t, c_s). The features of the second enter the first layer of
-the MLP through a matrix of their own, "target", which starts at zero: a new network of two levels with the weights of
-one of one level (`parameters.graft`) is the same function, whatever c_s, and learns from there. A student of a guided
-teacher is told the guidance scale, cond["scale"], in the same way by a matrix "guidance" (Meng et al. 2023).
+The network of a flow map is conditioned on two levels, c_noise = (c_t, c_s). The features of the second enter the first
+layer of the MLP through a matrix of their own, "target", which starts at zero: a new network of two levels with the
+parameters of one of one level (`parameters.graft`) is the same function, whatever c_s, and learns from there. A student
+of a guided teacher is conditioned on the guidance scale, cond["scale"], in the same way by a matrix "guidance" (Meng et
+al. 2023).
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def per_example(c_noise: Array, batch: int) -> Array:
       ValueError: it has another shape, or is a pair.
     """
     if isinstance(c_noise, tuple):
-        raise ValueError("this network is told one noise level, but c_noise is a pair: it cannot be a flow map's")
+        raise ValueError("this network takes one noise level, but c_noise is a pair: it cannot be a flow map's")
     c_noise = jnp.asarray(c_noise, jnp.float32)
     if c_noise.shape not in ((), (batch,)):
         raise ValueError(f"c_noise must be a scalar or have shape ({batch},), one per example; got {c_noise.shape}")

@@ -1,4 +1,4 @@
-"""A linear map of frozen features, with dropout in training: what the small judges of captions and faces are."""
+"""A linear map of frozen features, with dropout in training: the small classifiers of captions and faces."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@
 The counts are of trainable parameters on CIFAR-10; NCSN++ has 128 fixed Fourier frequencies besides. The RefineNets:
 
     ncsn                30,117,635   index of the level (Song & Ermon 2019)
-    ncsnv2              29,694,083   knows no noise level (Song & Ermon 2020); up to 64 x 64
+    ncsnv2              29,694,083   not conditioned on the noise level (Song & Ermon 2020); up to 64 x 64
     ncsnv2(128)         83,445,379   a level more, four times the width at the last two
     ncsnv2(256)         94,132,611   two levels more
 """

@@ -18,8 +18,8 @@ pool takes 5 x 5 pixels with stride 1. The two papers differ in one field, `leve
     0        NCSNv2    in the backbone, and at the end    maximum   ignored: the network is not conditioned on it
 
 NCSN's output is the score itself, `from_score(sde, net, level(L), scaled=False)`; NCSNv2's is to be divided by sigma
-(technique 3), `from_score(sde, net)`. The papers feed data of [0, 1] as 2 x - 1; here x comes as the network sees it.
-Facts were read from the authors' code (ermongroup/ncsn, ermongroup/ncsnv2); the JAX ncsnv2_64 of
+(technique 3), `from_score(sde, net)`. The papers' networks scale data of [0, 1] to 2 x - 1; here x is the network's
+input itself. Facts were read from the authors' code (ermongroup/ncsn, ermongroup/ncsnv2); the JAX ncsnv2_64 of
 yang-song/score_sde has 2 width channels in r_1 where these have width, and interpolates with aligned pixel centres, not
 corners. Two freedoms are taken here: biases start at zero, and a 1 x 1 convolution stands behind a mean, not before it.
 """

@@ -7,7 +7,7 @@ value decomposition as four changes of basis, none of which is ever stored as a 
     Ut(y) = U^T y and U(w):   measurement <-> spectrum, 0 in the entries beyond the measurement's
     s:                        the singular values, broadcasting against the spectrum, 0 on the null space
 
-    (1) A^T y = V S U^T y,   A^+ y = V S^+ U^T y,   A^+ A the projection on what the operator sees
+    (1) A^T y = V S U^T y,   A^+ y = V S^+ U^T y,   A^+ A the projection on its row space
 
 Any other callable is an operator too, for the methods that only differentiate through it.
 

@@ -1,4 +1,4 @@
-"""Inpainting: some pixels are known."""
+"""The operator of inpainting, y = mask * x: some pixels are known."""
 
 from typing import Any
 

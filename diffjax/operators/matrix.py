@@ -75,7 +75,7 @@ def random_projection(key: Key, shape: tuple[int, ...], m: int) -> Matrix:
 
 @pytree
 class CompressedSensing:
-    """y = mask * C(signs * x), C the orthonormal cosine transform of rows and columns: a random part of it is seen.
+    """y = mask * C(signs * x), C the orthonormal cosine transform of rows and columns: a random part of it is measured.
 
     x and y are [B, H, W, C]; y is 0 where nothing was measured. Made by `compressed_sensing`.
     """

@@ -1,4 +1,4 @@
-"""What a network sees of an image, as something to measure: guidance by identity, by text and by style.
+"""A network's features of an image as a measurement: guidance by identity, by text and by style.
 
 `Misfit(Measurement(operator, y))` is then the guiding loss of a clean estimate, for any method that takes a loss:
 
@@ -6,8 +6,8 @@
     text       |f(x_0) - g(caption)|^2 = 2 - 2 cos      with `UnitNorm(f)`, f and g the two towers of a CLIP
     style      |G(x_0) - G(reference)|          `Gram(features)` (Gatys et al. 2016), without places:
 
-A network that sees one view can be satisfied by grain that means nothing to another network; `Views(f, windows)` takes
-several at once (the cutouts of Crowson's CLIP guidance, 2021).
+Features of one view can be matched by grain that means nothing to another network; `Views(f, windows)` takes several at
+once (the cutouts of Crowson's CLIP guidance, 2021).
 
     (1) G_l = (1 / (H W C)) sum over pixels of f_l f_l^T       for each feature map f_l [H, W, C]
 

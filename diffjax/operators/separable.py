@@ -1,4 +1,4 @@
-"""Operators that act on rows and columns apart, y = R x C^T in each channel: pooling, bicubic resizing, blurs.
+"""Operators that act on rows and columns separately, y = R x C^T in each channel: pooling, bicubic resizing, blurs.
 
 With R = U_r S_r V_r^T and C = U_c S_c V_c^T the decomposition of the pair is that of the factors: the spectrum is
 V_r^T x V_c, [B, H, W, C], and the singular value of entry (i, j) is the product of the i-th and the j-th; where that is

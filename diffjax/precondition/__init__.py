@@ -17,9 +17,9 @@ from diffjax.precondition.denoisers import to_score as to_score
 from diffjax.precondition.noise_levels import Clock as Clock
 from diffjax.precondition.noise_levels import CNoise as CNoise
 from diffjax.precondition.noise_levels import clock as clock
+from diffjax.precondition.noise_levels import evaluate_c_noise as evaluate_c_noise
 from diffjax.precondition.noise_levels import level as level
 from diffjax.precondition.noise_levels import log_sigma as log_sigma
-from diffjax.precondition.noise_levels import noise_level as noise_level
 from diffjax.precondition.noise_levels import per_example as per_example
 from diffjax.precondition.noise_levels import quarter_log_sigma as quarter_log_sigma
 from diffjax.precondition.noise_levels import scaled_by as scaled_by

@@ -27,7 +27,7 @@ from jax.tree_util import Partial
 from diffjax.arrays import like
 from diffjax.checks import check_number
 from diffjax.precondition.call import evaluate, operands
-from diffjax.precondition.noise_levels import CNoise, log_sigma, noise_level, quarter_log_sigma, scaled_time
+from diffjax.precondition.noise_levels import CNoise, evaluate_c_noise, log_sigma, quarter_log_sigma, scaled_time
 from diffjax.precondition.process import check_process, check_sde
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Time, as_child, as_partial, check_takes, pytree, static
@@ -57,7 +57,7 @@ class NetworkDenoiser:
 
     def __call__(self, x: Array, t: Time, cond: Cond = None) -> Array:
         x, t = operands(x, t)
-        c_noise = noise_level(self.c_noise, self.sde, t, x)
+        c_noise = evaluate_c_noise(self.c_noise, self.sde, t, x)
         wide = jnp.promote_types(x.dtype, jnp.float32)
 
         def F(x_in: Array) -> Array:
@@ -99,7 +99,7 @@ def from_score(sde: SDE, network: Callable, c_noise: CNoise = log_sigma, *, scal
 
 
 def edm(sde: SDE, network: Callable, sigma_data: float = 0.5) -> Denoiser:
-    """EDM's preconditioning (Karras et al. 2022, Eq. 7), for any SDE: the network sees x/alpha at level sigma/alpha.
+    """EDM's preconditioning (Karras et al. 2022, Eq. 7), for any SDE: the network takes x/alpha at level sigma/alpha.
 
     Raises:
       ValueError: sigma_data is not above 0.
@@ -232,4 +232,4 @@ def _first_half(network, x: Array, c_noise: Array, cond: Cond = None) -> Array:
 
 def _second_half(network, sde, c_noise, x: Array, t: Time, cond: Cond = None) -> Array:
     x, t = operands(x, t)
-    return halves(evaluate(network, "network", x, noise_level(c_noise, sde, t, x), cond), x)[1]
+    return halves(evaluate(network, "network", x, evaluate_c_noise(c_noise, sde, t, x), cond), x)[1]

@@ -90,7 +90,7 @@ def level(L: int) -> CNoise:
     return Partial(_level, L)
 
 
-def noise_level(c_noise: CNoise, sde: SDE, t: Time, x: Array) -> Array:
+def evaluate_c_noise(c_noise: CNoise, sde: SDE, t: Time, x: Array) -> Array:
     """c_noise(sde, t) as a network gets it: [B], one for each example of x, in float32 or float64."""
     return per_example(c_noise(sde, t), x)
 

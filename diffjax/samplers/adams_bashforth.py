@@ -25,10 +25,10 @@ from diffjax.samplers.multistep import (
     History,
     differences,
     nodes,
-    noise_level,
     weights,
 )
 from diffjax.sde import gaussian
+from diffjax.sde.gaussian import noise_to_signal
 from diffjax.typing import SDE, Time, pytree, static
 
 
@@ -55,7 +55,7 @@ class LMS:
 
     def step(self, key, denoise, sde, state, t, s, cond):
         def clock(times):
-            return noise_level(sde, times)
+            return noise_to_signal(sde, times)
 
         measure = clock, 1 / jnp.arange(1.0, self.order + 1)
         return _step(denoise, sde, state, t, s, cond, measure, self.warm)
@@ -88,10 +88,10 @@ class DEIS:
 
     def _moments(self, sde: SDE, t: Time, s: Time) -> Array:
         """int_0^1 tau^k dkappa / (kappa_s - kappa_t): by parts, as kappa' may be infinite at t = 0, and by Gauss."""
-        end, start = noise_level(sde, s), noise_level(sde, t)
+        end, start = noise_to_signal(sde, s), noise_to_signal(sde, t)
         tau, w = (jnp.asarray(v, end.dtype) for v in (POINTS, POINT_WEIGHTS))
         k = jnp.arange(1, self.order)[:, None]
-        left = end - noise_level(sde, t + tau * (s - t))  # the differences of levels that are close, then their sum
+        left = end - noise_to_signal(sde, t + tau * (s - t))  # the differences of levels that are close, then their sum
         rise = jnp.where(jnp.isfinite(end - start) & (end != start), end - start, jnp.inf)  # inf: the step is DDIM's
         return jnp.concatenate([jnp.ones(1, end.dtype), (w * k * tau ** (k - 1) * left).sum(-1) / rise])
 
@@ -131,7 +131,7 @@ def _step(denoise, sde, state: History, t, s, cond, measure: tuple[Callable, Arr
     state = state.push(gaussian.eps_from_x0(sde, x, t, x0), t)
     tau = nodes(clock, state.times, s)
     w = weights(tau, state.count, moments.astype(tau.dtype))[1:]
-    start, end = noise_level(sde, t), noise_level(sde, s)
+    start, end = noise_to_signal(sde, t), noise_to_signal(sde, s)
     finite = jnp.isfinite(start) & jnp.isfinite(end)
     rise = jnp.where(finite, end, 0) - jnp.where(finite, start, 0)
     correction = jnp.tensordot(w * rise, differences(state.F), 1)

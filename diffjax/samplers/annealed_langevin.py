@@ -31,11 +31,12 @@ from diffjax.typing import SDE, pytree, static
 
 @pytree
 class AnnealedLangevin:
-    """`n_steps` Langevin steps at each time t of the grid but the last, one evaluation each.
+    """`n_steps` Langevin steps at each time t of the grid but the last, one evaluation each; weak order 1 in u.
 
-    A step into t = 0 ends with (3), one evaluation more. The grid is `times.geometric(sde, L)`. To end as the 2019
-    paper does, with noise, repeat sigma_L's time in place of 0 and take `KeepNoise(AnnealedLangevin(...))`. The default
-    is NCSNv2's choice for CIFAR-10; `diffjax.samplers.annealing` finds your data's.
+    A step into t = 0 ends with (3), one evaluation more. Elsewhere: `anneal_Langevin_dynamics` of ncsn and ncsnv2. The
+    grid is `times.geometric(sde, L)`. To end as the 2019 paper does, with noise, repeat sigma_L's time in place of 0
+    and take `KeepNoise(AnnealedLangevin(...))`. The default is NCSNv2's choice for CIFAR-10;
+    `diffjax.samplers.annealing` finds your data's.
 
     Raises:
       ValueError: eps or sigma_L is not above 0, or n_steps below 1.

@@ -35,7 +35,7 @@ def max_pairwise_distance(data: Any, block: int = 1024) -> float:
 
     Args:
       data: an array [N, ...] that slices, `np.memmap` included, or a function of no arguments that gives an iterable
-        of blocks [n, ...] anew at each call. The distance is in the units of the data: give what the network sees.
+        of blocks [n, ...] anew at each call. The distance is in the units of the data: give what the network takes.
       block: how many examples of an array are read at a time, and how many are compared with a block at a time.
 
     Two blocks are held at a time, in float64, and one distance for each example. The data are read three times, and

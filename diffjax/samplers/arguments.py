@@ -1,4 +1,4 @@
-"""The door of `sample`, `invert` and `sample_ode`: what they take is checked, with messages that say what to do.
+"""Checks of the arguments of `sample`, `invert` and `sample_ode`, with messages that say what to do.
 
 Values are looked at where they are concrete: what JAX traces passes, so that a sweep compiles once.
 """

@@ -22,7 +22,8 @@ from diffjax.typing import SDE, Cond, Denoiser, Time, pytree, static
 class DPMSolver:
     """`order` 1 (DDIM), 2 or 3, with as many evaluations a step; deterministic. The order holds from any start.
 
-    Elsewhere: diffusers' DPMSolverSinglestepScheduler (`dpmsolver`), k-diffusion's `sample_dpm_fast` (order 3).
+    Elsewhere: diffusers' DPMSolverSinglestepScheduler (algorithm "dpmsolver"), k-diffusion's `sample_dpm_fast` (order
+    3).
 
     Raises:
       ValueError: there is no such order.

@@ -39,7 +39,8 @@ class DPMpp2M:
     """DPM-Solver++(2M), `eta` > 0: its SDE variant. Second order from any start, one evaluation a step.
 
     As published: the slope of the last two predictions is taken at the step's middle ("midpoint"). Elsewhere:
-    k-diffusion's `sample_dpmpp_2m`, `sample_dpmpp_2m_sde`; diffusers' DPMSolverMultistepScheduler.
+    k-diffusion's `sample_dpmpp_2m`, `sample_dpmpp_2m_sde`; diffusers' DPMSolverMultistepScheduler, for eta = 1 with
+    `algorithm_type="sde-dpmsolver++"`.
 
     Raises:
       ValueError: eta does not lie in [0, 1].

@@ -5,7 +5,7 @@ the denoiser as a function, so that a solver may evaluate it where it likes; `Ju
 state is a NamedTuple with a field `x`, and of stochastic samplers also `mean`: x before the step's noise was added.
 
 Where a run ends there may be more to come. At the SDE's t_min or below the mean is returned, which is the denoised
-image. Above t_min it is x itself, so that a run in two halves has the law of one run.
+image. Above t_min it is x itself, so that a run in two halves has the distribution of one run.
 """
 
 from functools import partial
@@ -56,9 +56,9 @@ def sample(
     denoiser (its parameters, if it is a `Partial`) are arguments. A plain function is accepted as a denoiser too: what
     it closes over becomes a constant, and each fresh lambda compiles anew.
 
-    A run from T to t and a second one from t to the end have the law of one run, with the same key too: into the keys
-    of a run that does not start at T its first time is folded. Two runs that start at the same time below T, with the
-    same key, draw the same noise.
+    A run from T to t and a second one from t to the end have the distribution of one run, with the same key too: into
+    the keys of a run that does not start at T its first time is folded. Two runs that start at the same time below T,
+    with the same key, draw the same noise.
 
     Args:
       key: one key, or one key for each example [B]; example i of a single key uses it folded with i, so that seeds
@@ -71,7 +71,7 @@ def sample(
 
     Returns:
       x at ts[-1], [B, ...], or the trajectory. Where the grid ends at sde.t_min or below, it is, as in Score-SDE, the
-      last step's mean, without its noise; `KeepNoise(sampler)` keeps that. Any other end has the law of x_t.
+      last step's mean, without its noise; `KeepNoise(sampler)` keeps that. Any other end has the distribution of x_t.
 
     Raises:
       ValueError: the grid, the shape of x, the condition or the number of keys is unfit, the denoiser was made for
@@ -104,7 +104,7 @@ def invert(
     With `DDIM()` this is DDIM inversion (Song et al. 2021, Section 4.3). The sampler must be deterministic.
 
     Args:
-      ts: the grid that `sample` takes; its last time must be above 0, where there is no noise to be seen.
+      ts: the grid that `sample` takes; its last time must be above 0, where x has no noise.
       x: the state at ts[-1], [B, ...].
       trajectory: return the states from ts[-1] to ts[0], [n + 1, B, ...].
 
@@ -127,7 +127,7 @@ def invert(
 
 
 def is_invertible(sampler: Any) -> bool:
-    """Whether `sampler` may go up a grid: it says so by its `invertible`, else the samplers that it holds do."""
+    """Whether `sampler` may go up a grid: its `invertible` decides, else the samplers that it holds do."""
     if hasattr(sampler, "invertible"):
         return bool(sampler.invertible)
     return all(is_invertible(part) for part in held(sampler))

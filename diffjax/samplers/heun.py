@@ -18,7 +18,8 @@ from diffjax.typing import pytree
 class Heun:
     """Second order, two evaluations a step (one into t = 0), deterministic.
 
-    Elsewhere: k-diffusion's `sample_heun`, diffusers' HeunDiscreteScheduler.
+    Elsewhere: k-diffusion's `sample_heun` with s_churn = 0 (`constraints.Churn` adds it), diffusers'
+    HeunDiscreteScheduler.
     """
 
     def init(self, x: Array) -> State:

@@ -1,7 +1,7 @@
-"""A run that ends as the solver leaves it.
+"""A sampler whose run ends with the noise of its last step.
 
-A run to t_min or below returns the mean of the last step, which looks best; the law of the SDE at the last time has
-that noise too. Runs that end above t_min keep it anyway.
+A run to t_min or below returns the mean of the last step, which looks best; under the SDE x has that noise at the last
+time too. Runs that end above t_min keep it anyway.
 """
 
 from typing import Any
@@ -14,7 +14,9 @@ from diffjax.typing import Sampler, pytree
 
 @pytree
 class KeepNoise:
-    """A sampler whose last step keeps its noise.
+    """`sampler`, of its order and with its evaluations, whose last step keeps its noise.
+
+    Elsewhere: Score-SDE's samplers with `denoise=False`.
 
     Raises:
       TypeError: `sampler` is no sampler.

@@ -22,7 +22,7 @@ from diffjax.typing import pytree, static
 
 @pytree
 class Langevin:
-    """`n_steps` Langevin steps at time t, one evaluation each; the step to s is not taken.
+    """`n_steps` Langevin steps at time t, one evaluation each, weak order 1; the step to s is not taken.
 
     In many dimensions the noise then makes snr^2 of the variance too much: on N(0, sigma^2) the stationary variance is
     sigma^2 (1 + snr^2). In few dimensions (D < 64) single steps can be very large; choose a small snr. Elsewhere:

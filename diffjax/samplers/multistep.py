@@ -62,12 +62,6 @@ def step_length(sde: SDE, t: Time, s: Time) -> Array:
     return jnp.where(t == s, 0, half_logsnr(sde, s) - half_logsnr(sde, t))
 
 
-def noise_level(sde: SDE, t: Time) -> Array:
-    """kappa = sigma/alpha: the clock of DDIM and of EDM; inf, with the slope 0, where alpha = 0."""
-    alpha = sde.alpha(t)
-    return jnp.where(alpha == 0, jnp.inf, sde.sigma(t) / jnp.where(alpha == 0, 1, alpha))
-
-
 def differences(F: Array) -> Array:
     """F_j - F_0, [k - 1, B, ...]."""
     return F[1:] - F[:1]

@@ -11,9 +11,11 @@ from diffjax.typing import Sampler, pytree
 
 @pytree
 class PC:
-    """Two samplers in turn, with the evaluations of both; the corrector is stepped from t to t.
+    """Two samplers in turn, with the order of the predictor and the evaluations of both.
 
-    The predictor should be a one-step method: a multistep one remembers evaluations that the corrector has left behind.
+    The corrector is stepped from t to t. Elsewhere: Score-SDE's `get_pc_sampler`; diffusers' ScoreSdeVeScheduler with
+    `step_pred` and `step_correct`. The predictor should be a one-step method: a multistep one remembers evaluations
+    that the corrector has left behind.
 
     Raises:
       TypeError: one of the two is no sampler.

@@ -35,6 +35,8 @@ def sdedit(
 ) -> Array:
     """Edit `guide` [B, ...], a stroke painting or a composed image; ts starts at t_0, see `times.tail`.
 
+    The order and the evaluations a step are the sampler's. Elsewhere: diffusers' image-to-image pipelines.
+
     Args:
       repeats: K.
 

@@ -3,7 +3,8 @@
     (1) x <- x + h score(x, t) + sqrt(2 h) z           the convention of the code of NCSN and NCSNv2
     (2) x <- x + a/2 score(x, t) + sqrt(a) z           `halved`, the paper's of 2019; it is (1) with h = a/2
 
-The law of x tends to p_t but for a bias of order h: on N(0, s2) to N(0, s2 / (1 - h/(2 s2))), and only if h < 2 s2.
+The distribution of x tends to p_t but for a bias of order h: on N(0, s2) to N(0, s2 / (1 - h/(2 s2))), and only if h <
+2 s2.
 """
 
 from typing import ClassVar
@@ -23,9 +24,10 @@ from diffjax.typing import pytree, static
 class ULA:
     """One Langevin step at time t for each interval of the grid, one evaluation each; the step to s is not taken.
 
-    n steps at one time t are the grid `jnp.full(n + 1, t)`; t = 0 serves where sigma(0) > 0 only, as for VE. The
-    chain's last state has the stationary law. `sample` returns it above t_min; at t_min or below it returns the last
-    mean, and `KeepNoise(ULA(h))` the state.
+    Weak order 1 in the step size. Elsewhere: `Langevin_dynamics` of ncsn; k-diffusion and diffusers have none. n steps
+    at one time t are the grid `jnp.full(n + 1, t)`; t = 0 serves where sigma(0) > 0 only, as for VE. The chain's last
+    state has the stationary distribution. `sample` returns it above t_min; at t_min or below it returns the last mean,
+    and `KeepNoise(ULA(h))` the state.
 
     Raises:
       ValueError: the step is not above 0.

@@ -1,4 +1,4 @@
-"""Gaussian processes as two curves: each SDE is a noun of 15 to 50 lines, `gaussian` derives everything else."""
+"""Gaussian processes as two curves: each SDE is a class of 15 to 50 lines, `gaussian` derives everything else."""
 
 from diffjax.sde.beta_table import BetaTable as BetaTable
 from diffjax.sde.cosine import Cosine as Cosine

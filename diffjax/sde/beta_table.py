@@ -2,8 +2,8 @@
 
     alpha(n)^2 = abar_n = prod_{i <= n} (1 - beta_i),   sigma(n)^2 = 1 - abar_n,   abar_0 = 1
 
-Time n is the state after n noising steps: the data are at 0, the paper's index n, a network's label n - 1. Between
-the integers log abar is linear, so that the table serves every solver and integrator.
+Time n is the state after n noising steps: the data are at 0, the paper's index n, a network's index n - 1. Between the
+integers log abar is linear, so that the table serves every solver and integrator.
 """
 
 import jax.numpy as jnp

@@ -68,10 +68,10 @@ def curves(sde: SDE, t: Time, x: Array) -> tuple[Array, Array]:
       ValueError: t is neither a scalar nor one time for each example of x.
     """
     check_sde(sde)
-    return against(sde.alpha(t), x), against(sde.sigma(t), x)
+    return bcast_curve(sde.alpha(t), x), bcast_curve(sde.sigma(t), x)
 
 
-def against(c: Array, x: Array) -> Array:
+def bcast_curve(c: Array, x: Array) -> Array:
     """A curve's values [] or [B], shaped to broadcast against x [B, ...], in its dtype (and at least 32 bits).
 
     Raises:
@@ -92,7 +92,7 @@ def rates(sde: SDE, t: Time) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
 def drift(sde: SDE, x: Array, t: Time) -> Array:
     """f(t) x of Eq. 1, shaped like x; infinite where alpha = 0, but for x = 0."""
     (alpha, _), (d_alpha, _) = rates(sde, t)
-    f = against(_log_slope(alpha, d_alpha), x)
+    f = bcast_curve(_log_slope(alpha, d_alpha), x)
     return jnp.where(x == 0, 0, f) * x
 
 
@@ -196,7 +196,7 @@ def posterior_mean(sde: SDE, x: Array, t: Time, s: Time, x0: Array) -> Array:
     """The mean of x_s | x_t = x, x_0 for s <= t (Eq. 6); x_0 itself at s = 0 where sigma(0) = 0 and alpha(0) = 1."""
     a, _ = transition(sde, t, s)
     (alpha_s, sigma_s), (_, sigma_t) = curves(sde, s, x), curves(sde, t, x)
-    return alpha_s * x0 + against(a, x) * _over(sigma_s, sigma_t) * sigma_s * eps_from_x0(sde, x, t, x0)
+    return alpha_s * x0 + bcast_curve(a, x) * _over(sigma_s, sigma_t) * sigma_s * eps_from_x0(sde, x, t, x0)
 
 
 def perturb(sde: SDE, x0: Array, t: Time, eps: Array) -> Array:
@@ -255,7 +255,7 @@ def x0_from_eps(sde: SDE, x: Array, t: Time, eps: Array) -> Array:
 
 def score_from_x0(sde: SDE, x: Array, t: Time, x0: Array) -> Array:
     """grad log p_t(x) if the posterior mean is x0 (Tweedie's formula, Eq. 5)."""
-    sigma = against(sde.sigma(t), x)
+    sigma = bcast_curve(sde.sigma(t), x)
     return -eps_from_x0(sde, x, t, x0) / jnp.where(sigma == 0, 1, sigma)
 
 
@@ -280,7 +280,7 @@ def x0_from_v(sde: SDE, x: Array, t: Time, v: Array) -> Array:
 def velocity_from_x0(sde: SDE, x: Array, t: Time, x0: Array) -> Array:
     """dx/dt of the probability-flow ODE (Eq. 4); finite where alpha = 0."""
     _, (d_alpha, d_sigma) = rates(sde, t)
-    return against(d_alpha, x) * x0 + against(d_sigma, x) * eps_from_x0(sde, x, t, x0)
+    return bcast_curve(d_alpha, x) * x0 + bcast_curve(d_sigma, x) * eps_from_x0(sde, x, t, x0)
 
 
 def x0_from_velocity(sde: SDE, x: Array, t: Time, velocity: Array) -> Array:
@@ -288,7 +288,7 @@ def x0_from_velocity(sde: SDE, x: Array, t: Time, velocity: Array) -> Array:
 
     Where they have no solution, as at sigma = sigma' = 0, x alone decides: alpha x / (alpha^2 + sigma^2).
     """
-    (alpha, sigma), (d_alpha, d_sigma) = (tuple(against(c, x) for c in pair) for pair in rates(sde, t))
+    (alpha, sigma), (d_alpha, d_sigma) = (tuple(bcast_curve(c, x) for c in pair) for pair in rates(sde, t))
     det = d_sigma * alpha - d_alpha * sigma
     return jnp.where(det == 0, alpha * x / (alpha**2 + sigma**2), _over(d_sigma * x - sigma * velocity, det))
 

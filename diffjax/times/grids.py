@@ -1,4 +1,4 @@
-"""Times to sample at.
+"""Grids of times to sample at: equal in time or in noise level, the integer grids of the official codes, RePaint's.
 
 A grid is an array ts [n + 1] that falls from noise to data; n is the number of steps. `tail` and `repaint` make grids
 of grids.
@@ -9,7 +9,7 @@ inverting logsnr(t), so they serve every SDE. Not every end has a level: it is i
 (`NOISIEST`) to 0.01 (`CLEANEST`, about one grey level of 8-bit images in [-1, 1]), while the end itself stays T, or
 t_min. The same holds for T, unless it is given as t_max, where alpha(T) is less than a thousandth of alpha(t_min).
 
-The integer grids are those of the official codes at every n, in their float64 arithmetic; a paper's label is t - 1.
+The integer grids are those of the official codes at every n, in their float64 arithmetic; a paper's index is t - 1.
 """
 
 from typing import Any
@@ -93,9 +93,9 @@ def strided(sde: SDE, n: int) -> Array:
 
 
 def leading_quadratic(sde: SDE, n: int) -> Array:
-    """DDIM's integer grid for CIFAR-10: linspace(0, sqrt(0.8 T), n)^2, rounded down, as labels; then 0.
+    """DDIM's integer grid for CIFAR-10: linspace(0, sqrt(0.8 T), n)^2, rounded down, as indices; then 0.
 
-    At large n its first labels coincide, as in the official code: such steps go nowhere. At n = 1 it is label 0 alone.
+    At large n its first indices coincide, as in the official code: such steps go nowhere. At n = 1 it is index 0 alone.
     """
     T = _integer_steps(sde, n)
     return _to_zero(np.floor(np.linspace(0, np.sqrt(0.8 * T), n) ** 2)[::-1] + 1)

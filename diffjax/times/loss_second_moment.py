@@ -19,8 +19,8 @@ class LossSecondMoment:
         p_t = (1 - u) sqrt(E L_t^2) / sum_s sqrt(E L_s^2) + u / T,   E L_t^2: the mean over the last H losses at time t
 
     It is uniform on 1, ..., T until every time has H losses. A loss drawn so must be multiplied by `weight(t)` to keep
-    its expectation; `DSM`, `VLB` and `Hybrid` do. `update` returns the distribution that has seen the losses too. In
-    the state of training, `TrainState.create(key, params, tx, decays, distribution)`, every step updates it.
+    its expectation; `DSM`, `VLB` and `Hybrid` do. `update` returns the distribution with the new losses. In the state
+    of training, `TrainState.create(key, params, tx, decays, distribution)`, every step updates it.
     """
 
     history: Array  # [T, H] the last H losses at each time, in a ring
@@ -38,7 +38,7 @@ class LossSecondMoment:
 
     @classmethod
     def create(cls, n: int, length: int = 10, uniform_prob: float = 0.001) -> "LossSecondMoment":
-        """The distribution on 1, ..., n that has seen nothing."""
+        """The distribution on 1, ..., n before any loss."""
         check_count("n", n)
         check_count("length", length)
         return cls(jnp.zeros((n, length)), jnp.zeros(n, jnp.int32), uniform_prob)

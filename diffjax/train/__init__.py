@@ -1,5 +1,7 @@
 """Training: one pure step, the ways to run it, and the loop around it."""
 
+from diffjax.train.adversarial import adversarial_steps as adversarial_steps
+from diffjax.train.adversarial import alternating_steps as alternating_steps
 from diffjax.train.checkpoint import CheckpointError as CheckpointError
 from diffjax.train.checkpoint import Checkpoints as Checkpoints
 from diffjax.train.cost import count as count
@@ -21,14 +23,12 @@ from diffjax.train.parallel import pmap_steps as pmap_steps
 from diffjax.train.parallel import pmap_train_steps as pmap_train_steps
 from diffjax.train.parallel import replicate as replicate
 from diffjax.train.parallel import shard_batch as shard_batch
-from diffjax.train.players import against as against
-from diffjax.train.players import alternate as alternate
 from diffjax.train.power_ema import Snapshot as Snapshot
 from diffjax.train.power_ema import gamma_of_sigma_rel as gamma_of_sigma_rel
 from diffjax.train.power_ema import power_ema as power_ema
 from diffjax.train.power_ema import read_snapshots as read_snapshots
 from diffjax.train.power_ema import reconstruct as reconstruct
-from diffjax.train.state import Players as Players
+from diffjax.train.state import AdversarialState as AdversarialState
 from diffjax.train.state import TrainState as TrainState
 from diffjax.train.step import train_step as train_step
 from diffjax.train.step import train_steps as train_steps

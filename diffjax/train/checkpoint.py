@@ -29,7 +29,7 @@ from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
 from diffjax.train.disk import make_folder, writing
-from diffjax.train.state import AnyState, Players, TrainState, is_key
+from diffjax.train.state import AdversarialState, AnyState, TrainState, is_key
 from diffjax.typing import PyTree
 
 policies = ocp.training.preservation_policies
@@ -91,7 +91,7 @@ class Checkpoints:
         """The steps that can be restored, ascending."""
         return [checkpoint.step for checkpoint in self._files.checkpoints]
 
-    def save(self, state: TrainState | Players, notes: dict[str, Any] | None = None) -> None:
+    def save(self, state: TrainState | AdversarialState, notes: dict[str, Any] | None = None) -> None:
         """Save `state` under its step, with `notes` (anything JSON); nothing happens if that step is there already."""
         step = int(state.step)
         if step in self.steps():

@@ -41,8 +41,8 @@ def step_cost(step: Callable, state: TrainState, *args: PyTree, compile: bool = 
 def products(fn: Callable, *args: PyTree) -> float:
     """Multiplications in the matrix products and convolutions of `fn(*args)`, counted in each turn of a `lax.scan`.
 
-    Of several branches the dearest counts, and of a `while_loop`, whose length nobody knows, one turn. Nothing is run;
-    args may be `jax.ShapeDtypeStruct`s.
+    Of several branches the costliest counts, and of a `while_loop`, whose length is not known, one turn. Nothing is
+    run; args may be `jax.ShapeDtypeStruct`s.
     """
     return _products(jax.make_jaxpr(fn)(*args).jaxpr)
 

@@ -1,4 +1,4 @@
-"""Errors of a disk in words: what was being written, how much room is left, what is kept, and how to go on."""
+"""Errors of the disk, with messages: what was being written, how much room is left, what is kept, and how to go on."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def let_go(folder: str | Path) -> None:
 
 
 def _flock(file: IO[str]) -> bool:
-    """Whether the lock was taken, or the disk knows no locks."""
+    """Whether the lock was taken, or the disk has no locks."""
     if fcntl is None:
         return True
     try:

@@ -36,7 +36,7 @@ from diffjax.train.console import progress, stop_signals
 from diffjax.train.disk import DiskError, make_folder
 from diffjax.train.meter import Meter, Stopwatch
 from diffjax.train.parallel import TrainSteps
-from diffjax.train.state import AnyState, Players, TrainState
+from diffjax.train.state import AdversarialState, AnyState, TrainState
 from diffjax.train.writers import Memory, Writer
 from diffjax.typing import PyTree
 
@@ -95,7 +95,7 @@ def fit(
     """Train from `state` (or, resuming, from the latest checkpoint) to `config.steps`.
 
     Args:
-      train_steps: `jit_train_steps(loss, tx, ema_decays)`, or anything with its signature, as `players` makes it.
+      train_steps: `jit_train_steps(loss, tx, ema_decays)`, or anything with its signature, as `adversarial` makes it.
       state: the state before the first step. It stays the caller's.
       batches: `batches(start)` yields the batch of step start + 1, then the next ones; NumPy arrays [B, ...].
       workdir: the run's folder; None keeps everything in memory.
@@ -180,7 +180,7 @@ class _Run:
         else:
             self.examples += examples
 
-    def events(self, n: int, state: TrainState | Players, stopped: bool) -> None:
+    def events(self, n: int, state: TrainState | AdversarialState, stopped: bool) -> None:
         """Log, save and sample what is due after step n."""
         config, end = self.config, n == self.config.steps
         if end or stopped or _due(n, config.log_every):
@@ -197,7 +197,7 @@ class _Run:
                 images = self.on_sample(state)
                 self.writer.images(n, {} if images is None else images)
 
-    def save(self, state: TrainState | Players) -> None:
+    def save(self, state: TrainState | AdversarialState) -> None:
         self.meter.read()
         with self.watch.paused():
             if not _all_finite(state.params):

@@ -1,9 +1,9 @@
 """Adam as the papers of the field use it: linear warm-up, clipping by the global norm, gradient accumulation.
 
-Two counts must be told apart. A *step* is one call of `train_step`: one batch. An *update* is one move of the
-parameters. They are the same unless gradients are accumulated over k batches: then every k-th step is an update, made
-with the mean of the k gradients, and it equals one step on the k batches joined. Warm-up, schedules and EMA count
-updates; the loop, its logs and its checkpoints count steps. Between updates the parameters and every EMA stand still.
+Two counts differ. A *step* is one call of `train_step`: one batch. An *update* is one move of the parameters. They are
+the same unless gradients are accumulated over k batches: then every k-th step is an update, made with the mean of the k
+gradients, and it equals one step on the k batches joined. Warm-up, schedules and EMA count updates; the loop, its logs
+and its checkpoints count steps. Between updates the parameters and every EMA stand still.
 
 Sources: Kingma and Ba 2015 (Adam); Pascanu et al. 2013 (clipping); Loshchilov and Hutter 2019 (decoupled decay).
 """

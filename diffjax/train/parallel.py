@@ -1,9 +1,10 @@
 """Data parallelism: the batch is spread over the devices, the state is whole on each.
 
-`jit_train_steps` is the way: one program over arrays that know where they lie (`NamedSharding`), the same for one
-device or many. `pmap_train_steps` runs the same `train_step` under `jax.pmap` and an explicit mean over the devices.
-`jit_steps` and `pmap_steps` do so with any steps, of two players say.
-Both have one signature, `(state, batches [k, B, ...]) -> (state, metrics [k])`, and give the same parameters.
+`jit_train_steps` is the way: one program over arrays with a placement (`NamedSharding`), the same for one device or
+many. `pmap_train_steps` runs the same `train_step` under `jax.pmap` and an explicit mean over the devices. `jit_steps`
+and `pmap_steps` do so with any steps, such as adversarial ones. All have one signature and give the same parameters:
+
+    (state, batches [k, B, ...]) -> (state, metrics [k])
 
 The state that goes in is *donated*: its buffers become those of the state that comes out. So use only the state
 returned. A state that does not lie on the devices yet (a new one, one read from disk) is copied to them first, and
@@ -88,7 +89,7 @@ def jit_train_step(
 
 
 def jit_steps(steps: TrainSteps, mesh: Mesh | None = None) -> TrainSteps:
-    """Any steps `(state, batches [k, B, ...]) -> (state, metrics)` compiled in that way: `players.alternate`, say."""
+    """Any steps `(state, batches [k, B, ...]) -> (state, metrics)` compiled in that way: `alternating_steps`."""
     mesh = make_mesh() if mesh is None else mesh
     whole, spread = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
     step = jax.jit(steps, in_shardings=(whole, spread), out_shardings=whole, donate_argnums=0)
@@ -111,7 +112,7 @@ def pmap_train_steps(
 
 
 def pmap_steps(steps: TrainSteps, devices: Sequence[Any] | None = None) -> TrainSteps:
-    """Any steps under `jax.pmap`, those of `against` with `axis="batch"`, say.
+    """Any steps under `jax.pmap`, those of `adversarial_steps` with `axis="batch"`, say.
 
     They must average over the axis "batch" themselves: without it every device would train on its own share alone, and
     one of the states would be returned.

@@ -68,23 +68,23 @@ class TrainState:
 
 
 @pytree
-class Players:
-    """The states of two players that train in turn (`players.alternate`): one state for the loop and checkpoints."""
+class AdversarialState:
+    """The two states of adversarial training (`adversarial.alternating_steps`) as one, for the loop and checkpoints."""
 
-    d: TrainState
-    g: TrainState
+    discriminator: TrainState
+    generator: TrainState
 
     @property
     def step(self) -> Array:
         """How many steps both have taken."""
-        return self.d.step + self.g.step
+        return self.discriminator.step + self.generator.step
 
     @property
     def params(self) -> tuple[PyTree, PyTree]:
-        return self.d.params, self.g.params
+        return self.discriminator.params, self.generator.params
 
 
-AnyState = TypeVar("AnyState", TrainState, Players)
+AnyState = TypeVar("AnyState", TrainState, AdversarialState)
 
 
 def check_params(params: PyTree) -> None:

@@ -12,7 +12,7 @@ sharded arrays the batch is whole by definition; under `pmap` with `axis="batch"
 the gradient is averaged over the axis. All give the same parameters, up to the order of floating-point sums.
 
 A loss with a parameter `context` is given the step, the averages before it, the time distribution of the state and the
-opponent of two players (`typing.Context`), for schedules and for target networks that are averages.
+opponent in adversarial training (`typing.Context`), for schedules and for target networks that are averages.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def train_step(
       tx: the optimiser; see `optim` for what a step is where it accumulates gradients.
       ema_decays: one for each tree of `state.ema`.
       axis: the name of the mapped axis over whose devices the batch is spread; None where `batch` is the whole batch.
-      opponent: the parameters of the other of two players, for `Context.opponent`.
+      opponent: the other network's parameters in adversarial training, for `Context.opponent`.
 
     Raises:
       TypeError: the loss does not return a pair of values and a dict.

@@ -1,4 +1,4 @@
-"""Wrong and odd calls over diffjax's public API: what does a user get told?
+"""Wrong and odd calls over diffjax's public API: what message does a user get?
 
     python fuzz.py [--only WORD] [--all]
 
@@ -70,7 +70,7 @@ def case(area: str, text: str, call: Any, want: str, check: Any = None, says: tu
     CASES.append((f"{area}: {text}", want, call, check, says))
 
 
-# -- a small world
+# -- a small problem
 
 key = jax.random.key(0)
 vp, ve, edm, flow, cosine, table = dj.VP(), dj.VE(), dj.EDM(), dj.Flow(), dj.Cosine(), dj.BetaTable.linear(100)
@@ -231,7 +231,7 @@ for name, call, want in [
     case("times", name, call, want, finite, ("missing 1 required",))
 
 for process in (vp, ve, edm, flow, cosine, table):
-    for law in (
+    for grid_of in (
         times.uniform,
         times.karras,
         times.uniform_logsnr,
@@ -240,12 +240,14 @@ for process in (vp, ve, edm, flow, cosine, table):
         times.quadratic,
     ):
 
-        def ten(process=process, law=law):
-            grid = law(process, 10)
+        def ten(process=process, grid_of=grid_of):
+            grid = grid_of(process, 10)
             d, start = mix.denoiser(process), dj.prior_sample(key, process, (64, 2))
             return jnp.diff(grid).min() / -process.T, dj.sample(key, d, process, dj.DPMpp2M(), grid, start)
 
-        text = f"{law.__name__} on {type(process).__name__}: ten steps, none nearly the whole way, and a finite sample"
+        text = (
+            f"{grid_of.__name__} on {type(process).__name__}: ten steps, none nearly the whole way, and a finite sample"
+        )
         case("grid", text, ten, "either", lambda got: float(got[0]) < 0.95 and finite(got[1]))
 
 # -- samplers
@@ -613,12 +615,12 @@ case(
     close(dj.gaussian.perturb(vp, image, 0.5, image)),
 )
 
-# -- laws of times and losses
+# -- time distributions and losses
 
 
 def dsm(
     sde=vp,
-    law=times.Uniform(),
+    distribution=times.Uniform(),
     net=linear,
     pre=precondition.from_v,
     weight=weightings.simple,
@@ -627,19 +629,19 @@ def dsm(
     batch=x,
     **kw,
 ):
-    return lambda: DSM(sde, law, net, pre, weight, **kw)(params, k, batch)[0]
+    return lambda: DSM(sde, distribution, net, pre, weight, **kw)(params, k, batch)[0]
 
 
-def covers(sde, law):
-    """The law's times, which should reach beyond the half of the process's."""
+def covers(sde, distribution):
+    """The distribution's times, which should reach beyond the half of the process's."""
 
     def call():
-        return DSM(sde, law, linear, precondition.from_x0)(W, key, jnp.zeros((256, 2)))[1]["t"]
+        return DSM(sde, distribution, linear, precondition.from_x0)(W, key, jnp.zeros((256, 2)))[1]["t"]
 
     return call, lambda t: float(t.max()) > 0.5 * float(sde.T)
 
 
-for name, sde, law in [
+for name, sde, distribution in [
     ("EDM, Uniform(): T = 80", edm, times.Uniform()),
     ("BetaTable of 100, Uniform()", table, times.Uniform()),
     ("VP(T=2), LowDiscrepancy()", dj.VP(T=2.0), times.LowDiscrepancy()),
@@ -647,9 +649,9 @@ for name, sde, law in [
     ("EDM, ImportanceSampled(edm)", edm, times.ImportanceSampled(edm)),
     ("EDM, LogNormal(edm)", edm, times.LogNormal(edm, 1.0, 3.0)),
 ]:
-    call, check = covers(sde, law)
-    case("law", f"DSM({name}) sees the noisy half of the times", call, "either", check)
-for name, law, want in [
+    call, check = covers(sde, distribution)
+    case("distribution", f"DSM({name}) draws from the noisy half of the times", call, "either", check)
+for name, distribution, want in [
     ("Uniform(t_max=5) for VP", lambda: times.Uniform(1e-5, 5.0), "error"),
     ("Uniform(1, 0), reversed", lambda: times.Uniform(1.0, 1e-5), "either"),
     ("Uniform(-1, 1)", lambda: times.Uniform(-1.0, 1.0), "error"),
@@ -659,17 +661,17 @@ for name, law, want in [
     ("OneOf(list)", lambda: times.OneOf([0.1, 0.5]), "fine"),
     ("the class Uniform", times.Uniform, "error"),
     ("None", None, "error"),
-    ("a law of pairs", lambda: times.Sorted(times.Uniform()), "error"),
+    ("a distribution of pairs", lambda: times.Sorted(times.Uniform()), "error"),
     ("LossSecondMoment for VP", lambda: times.LossSecondMoment.create(10), "error"),
 ]:
     case(
-        "law",
+        "distribution",
         f"DSM with {name}",
-        lambda law=law: dsm(law=law if law is None or isinstance(law, type) else law())(),
+        lambda d=distribution: dsm(distribution=d if d is None or isinstance(d, type) else d())(),
         want,
         finite,
     )
-case("law", "LossSecondMoment.create(0)", lambda: times.LossSecondMoment.create(0), "error")
+case("distribution", "LossSecondMoment.create(0)", lambda: times.LossSecondMoment.create(0), "error")
 for name, call, want in [
     ("the batch a list", dsm(batch=np.asarray(x).tolist()), "either"),
     ("the batch float64", dsm(batch=np.asarray(x, np.float64)), "fine"),
@@ -691,7 +693,7 @@ for name, call, want in [
     ("weight a number", dsm(weight=1.0), "error"),
     ("weight of another shape", dsm(weight=lambda sde, t: jnp.ones(3)), "error"),
     ("weightings.edm on VP", dsm(weight=weightings.edm), "either"),
-    ("weightings.v on EDM", dsm(sde=edm, law=times.LogNormal(edm), weight=weightings.v), "fine"),
+    ("weightings.v on EDM", dsm(sde=edm, distribution=times.LogNormal(edm), weight=weightings.v), "fine"),
     ("key an int", dsm(k=0), "error"),
     ("the network keeps no shape", dsm(net=lambda p, x, c, cond=None, **_: x[:, :1]), "error"),
 ]:
@@ -734,7 +736,7 @@ case(
 )
 case(
     "loss",
-    "SelfDistillation with a law of single times",
+    "SelfDistillation with a distribution of single times",
     lambda: dist.SelfDistillation(vp, times.Uniform(), dist.lagrangian, linear, flow_maps.average_velocity)(W, key, x),
     "error",
 )
@@ -1150,15 +1152,20 @@ for name, call, want, check in [
     ("labels a list", first(X, [0] * 20, 4, 0), "fine", None),
     ("labels floats", first(X, L.astype(float), 4, 0), "error", None),
     ("labels of another length", first(X, L[:5], 4, 0), "error", None),
-    ("float images in [0, 1]: told, or scaled", first(X / 255.0, L, 4, 0), "either", lambda b: b["image"].min() < -0.5),
-    ("float images in [0, 255]: told, or scaled", first(X.astype(float), L, 4, 0), "either", in_range),
+    (
+        "float images in [0, 1]: refused, or scaled",
+        first(X / 255.0, L, 4, 0),
+        "either",
+        lambda b: b["image"].min() < -0.5,
+    ),
+    ("float images in [0, 255]: refused, or scaled", first(X.astype(float), L, 4, 0), "either", in_range),
     ("float64 in [-1, 1]", first(X / 127.5 - 1, L, 4, 0), "fine", in_range),
     ("int64 0..255", first(X.astype(int), L, 4, 0), "error", None),
     ("bool", first(X > 100, L, 4, 0), "error", None),
     ("NaN", first(np.where(X > 250, np.nan, X / 255.0), L, 4, 0), "error", None),
     ("[N, H, W]", first(X[..., 0], L, 4, 0), "error", None),
     (
-        "[N, C, H, W] of PyTorch: told",
+        "[N, C, H, W] of PyTorch: refused",
         first(X.transpose(0, 3, 1, 2).repeat(3, 1), L, 4, 0),
         "either",
         lambda b: b["image"].shape == (4, 8, 8, 3),

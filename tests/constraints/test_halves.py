@@ -16,7 +16,7 @@ MASK = jnp.array([1.0, 0.0])
 IMAGE = jnp.tile(jnp.array([2.0, 0.0]), (N, 1))
 M = operators.Measurement(operators.matrix(np.array([[1.0, 0.5]])), jnp.full((N, 1), 0.8), 0.2)
 square = operators.Misfit(M, squared=True)
-CONSTRAINTS = {  # without a measurement the law is the data's; with one, what a single run has
+CONSTRAINTS = {  # without a measurement x has the data's distribution; with one, that of a single run
     "Known": lambda: dj.inpaint(dj.Ancestral(), IMAGE, MASK),
     "Known of KeepNoise": lambda: dj.inpaint(dj.KeepNoise(dj.Ancestral()), IMAGE, MASK),
     "Known, corrected": lambda: dj.PC(
@@ -53,7 +53,7 @@ def test_two_halves_have_the_law_of_one_run(name):
     whole = dj.sample(key, D, SDE, sampler, grid, x)
     middle = dj.sample(key, D, SDE, sampler, grid[: cut + 1], x)
     close(dj.sample(key, D, SDE, sampler, grid[cut:], middle), whole, name)
-    if name.startswith(("Known", "TimeTravel")):  # at t_m what is known has the law of its x_t
+    if name.startswith(("Known", "TimeTravel")):  # at t_m what is known is distributed as its x_t
         alpha, sigma = SDE.alpha(grid[cut]), SDE.sigma(grid[cut])
         m, C = moments(middle)
         assert abs(m[0] - 2 * alpha) < 4 * sigma / np.sqrt(N)
@@ -75,7 +75,7 @@ def test_the_mean_of_what_is_known_is_the_step_s_before_its_noise():
 
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_sdedit_and_its_repeats_stop_at_a_middle_time(repeats):
-    """Guides of the data's law lead to that of x_{t_m}, from which another run may go on."""
+    """Guides distributed as the data lead to the distribution of x_{t_m}, from which another run may go on."""
     guide, key = PRIOR.sample(jax.random.key(3), N), jax.random.key(2)
     ts = jnp.linspace(0.4, 1e-3, 41)
     middle = dj.sdedit(key, D, SDE, dj.Ancestral(), ts[:21], guide, repeats=repeats)

@@ -31,7 +31,7 @@ def test_known_pixels_are_kept_to_the_bit_and_unknown_ones_are_denoised(images, 
     plain = dj.sample(key, DENOISE, SDE, dj.inpaint(dj.DDIM(), images, jnp.zeros((6, 6, 1))), ts, x)
     np.testing.assert_allclose(plain, dj.sample(key, DENOISE, SDE, dj.DDIM(), ts, x), atol=1e-6)
 
-    # the final mean reaches the unknown pixels: with a denoiser that knows the image all of it is returned
+    # the final mean reaches the unknown pixels: with a denoiser that returns the image all of it is returned
     clean = Partial(lambda image, x, t, cond=None: image, images)
     last = dj.sample(key, clean, SDE, dj.inpaint(dj.Ancestral(), images, mask), times.uniform(SDE, 5, 0.0), x)
     np.testing.assert_allclose(last, images, atol=1e-6)

@@ -1,4 +1,4 @@
-"""DPS, MPGD, DDNM and DDRM keep their promises; `tests/experiments` holds them to the law of their samples."""
+"""DPS, MPGD, DDNM and DDRM: the properties in their papers; `tests/experiments` tests their samples' distribution."""
 
 import jax
 import jax.numpy as jnp

@@ -12,7 +12,7 @@ from diffjax import corrections, operators
 
 
 @pytest.fixture(scope="module")
-def world():
+def problem():
     """A measurement of vectors in 6 dimensions by 3 rows, with x_0 [5, 6]."""
     key = jax.random.key(3)
     A = jax.random.normal(key, (3, 6)) / 2
@@ -21,8 +21,8 @@ def world():
     return np.asarray(A), np.asarray(x0), np.asarray(y), operators.Measurement(operators.matrix(A), y, 0.3)
 
 
-def test_gradient_step(world):
-    A, x0, y, m = world
+def test_gradient_step(problem):
+    A, x0, y, m = problem
     expected = x0 + 2 * 0.1 * (y - x0 @ A.T) @ A
     step = corrections.Gradient(operators.Misfit(m, squared=True), 0.1)
     np.testing.assert_allclose(step(x0, 0.5), expected, rtol=1e-5, atol=1e-6)
@@ -33,9 +33,9 @@ def test_gradient_step(world):
     np.testing.assert_array_equal(corrections.Gradient(operators.Misfit(m), 0.0)(x0, 0.5), x0)
 
 
-def test_on_a_linear_manifold_both_autoencoder_forms_stay_in_its_span(world, x64):
+def test_on_a_linear_manifold_both_autoencoder_forms_stay_in_its_span(problem, x64):
     """x = B z with B orthonormal, E = B', D = B: off-manifold parts vanish, those of the plain step do not."""
-    A, _, y, _ = world
+    A, _, y, _ = problem
     m = operators.Measurement(operators.matrix(A), jnp.asarray(y, float), 0.3)
     B = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 2)))[0]
     encode, decode = Partial(lambda B, x: x @ B, B), Partial(lambda B, z: z @ B.T, B)
@@ -58,16 +58,16 @@ def test_on_a_linear_manifold_both_autoencoder_forms_stay_in_its_span(world, x64
         np.testing.assert_allclose(form(x0, 0.5), plain, atol=1e-12)
 
 
-def test_projection_meets_the_measurement_and_keeps_the_null_space(world):
-    A, x0, y, m = world
+def test_projection_meets_the_measurement_and_keeps_the_null_space(problem):
+    A, x0, y, m = problem
     out = np.asarray(corrections.Project(m)(x0))
     np.testing.assert_allclose(out @ A.T, y, atol=1e-5)
     null = np.eye(6) - np.linalg.pinv(A) @ A
     np.testing.assert_allclose(out @ null, x0 @ null, atol=1e-5)
 
 
-def test_the_proximal_step_solves_its_least_squares_problem(world):
-    A, x0, y, m = world
+def test_the_proximal_step_solves_its_least_squares_problem(problem):
+    A, x0, y, m = problem
     sde, t, lam = dj.VP(), 0.4, 2.0
     alpha, sigma = float(sde.alpha(t)), float(sde.sigma(t))
     weight = lam * 0.3**2 * alpha**2 / sigma**2
@@ -86,8 +86,8 @@ def test_thresholds(key):
     np.testing.assert_allclose(out[1], np.clip(np.asarray(x[1]), -q, q) / q, rtol=1e-5)
 
 
-def test_a_window_acts_inside_and_computes_nothing_outside(world):
-    _, x0, _, _ = world
+def test_a_window_acts_inside_and_computes_nothing_outside(problem):
+    _, x0, _, _ = problem
     count = []
 
     def halve(x0, t, cond=None):
@@ -103,8 +103,8 @@ def test_a_window_acts_inside_and_computes_nothing_outside(world):
     np.testing.assert_allclose(mixed, x0 * np.array([1, 0.5, 0.5, 0.5, 1])[:, None])
 
 
-def test_a_window_gives_way_to_another_correction(world):
-    _, x0, _, _ = world
+def test_a_window_gives_way_to_another_correction(problem):
+    _, x0, _, _ = problem
     halve, negate = Partial(lambda x0, t, cond=None: x0 / 2), Partial(lambda x0, t, cond=None: -x0)
     window = corrections.Window(halve, 0.3, 0.5, negate)
     for t, gain in ((0.2, -1.0), (0.4, 0.5), (0.6, -1.0)):
@@ -113,9 +113,9 @@ def test_a_window_gives_way_to_another_correction(world):
     np.testing.assert_allclose(mixed, x0 * np.array([-1, 0.5, 0.5, 0.5, -1])[:, None])
 
 
-def test_the_latent_form_samples_as_if_the_decoder_were_part_of_the_operator(world, key):
+def test_the_latent_form_samples_as_if_the_decoder_were_part_of_the_operator(problem, key):
     """z in 6 dimensions with x = D z, D linear: MPGD on A D z is the same sampler, and its images meet y better."""
-    A, _, y, _ = world
+    A, _, y, _ = problem
     D = jax.random.normal(jax.random.key(6), (6, 6)) / 2
     seen = operators.Measurement(operators.matrix(A), y, 0.3)
     whole = operators.Measurement(operators.matrix(A @ D), y, 0.3)
@@ -136,8 +136,8 @@ def test_the_latent_form_samples_as_if_the_decoder_were_part_of_the_operator(wor
     assert (misfit(decode(latent)) < 0.6 * misfit(decode(free))).all()
 
 
-def test_errors(world):
-    _, x0, y, m = world
+def test_errors(problem):
+    _, x0, y, m = problem
     with pytest.raises(ValueError, match=r"one value per example, \[5\], but got shape \(\)"):
         corrections.Gradient(lambda x, cond: (x**2).sum(), 0.1)(x0, 0.5)
     nonlinear = operators.Measurement(operators.HDR(), y, 0.3)

@@ -139,7 +139,7 @@ def test_download_checks_and_resumes(folder, tmp_path, monkeypatch):
     assert {p.name: p.read_bytes() for p in target.iterdir()} == {name: (folder / name).read_bytes() for name in FILES}
 
     (target / FILES[0]).unlink()
-    (folder / FILES[1]).unlink()  # already there: not asked for again
+    (folder / FILES[1]).unlink()  # already there: not fetched again
     download(target, folder.as_uri(), sums)
     assert (target / FILES[0]).is_file()
 

@@ -16,7 +16,7 @@ def test_paintings():
     middle = out[0, 6:10, 6:10].astype(int)
     assert np.abs(middle - (20, 40, 90)).max() < 25 and np.abs(out[0, 0].astype(int) - 200).max() < 25
     np.testing.assert_array_equal(out, paint(noisy, colours=2))
-    flat = paint(np.full((1, 8, 8, 1), 7, np.uint8), colours=5)  # fewer colours than asked for
+    flat = paint(np.full((1, 8, 8, 1), 7, np.uint8), colours=5)  # fewer colours than `colours`
     assert (flat == 7).all()
 
 

@@ -1,4 +1,4 @@
-"""The table of adversarial few-step models: every method is built and fits its players; one of them at a tiny size."""
+"""The table of adversarial few-step models: every method is built and fits its losses; one of them at a tiny size."""
 
 import json
 from functools import partial
@@ -17,13 +17,13 @@ def adversarial(load):
     return load("adversarial")
 
 
-def test_every_method_fits_its_players(adversarial):
+def test_every_method_fits_its_losses(adversarial):
     """Shapes alone, so that nothing is compiled: a round changes no shape and gives a loss for each step."""
     tx, key = optax.sgd(0.1), jax.random.key(0)
 
-    def players(method):
+    def initial(method):
         student, opponent = adversarial.init(key, method)
-        return train.Players(
+        return train.AdversarialState(
             train.TrainState.create(key, opponent, tx), train.TrainState.create(key, student, tx, (0.9,))
         )
 
@@ -32,10 +32,13 @@ def test_every_method_fits_its_players(adversarial):
             method = build(n, adversarial.MIXTURE.denoiser(adversarial.SDE))
             if method.opponent is None:  # CTM alone, which is there for comparison
                 continue
-            state = jax.eval_shape(lambda m=method: players(m))
-            turns = partial(train.against, method.opponent, tx, ()), partial(train.against, method.loss, tx, (0.9,))
+            state = jax.eval_shape(lambda m=method: initial(m))
+            turns = (
+                partial(train.adversarial_steps, method.opponent, tx, ()),
+                partial(train.adversarial_steps, method.loss, tx, (0.9,)),
+            )
             batches = {"image": jnp.zeros((method.turns + 1, 4, 2))}
-            end, metrics = jax.eval_shape(partial(train.alternate, *turns, n_d=method.turns), state, batches)
+            end, metrics = jax.eval_shape(partial(train.alternating_steps, *turns, n_d=method.turns), state, batches)
             assert jax.tree.map(lambda x: x.shape, end) == jax.tree.map(lambda x: x.shape, state), name
             assert metrics["loss"].shape == (method.turns + 1,)
     with pytest.raises(SystemExit, match=r"unknown methods \['PD'\]; choose among GAN, ADD"):
@@ -44,15 +47,20 @@ def test_every_method_fits_its_players(adversarial):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ADD", "DMD2", "CTM + GAN", "DDGAN"])  # whose parts are all that the others have
-def test_every_game_resumes_bit_for_bit(adversarial, halves, points, name, tmp_path):
+def test_every_method_resumes_bit_for_bit(adversarial, halves, points, name, tmp_path):
     tx, key, ema = optax.adam(1e-2), jax.random.key(0), (0.9,)
     method = adversarial.METHODS[name](2, adversarial.MIXTURE.denoiser(adversarial.SDE))
     student, opponent = adversarial.init(key, method)
-    start = train.Players(train.TrainState.create(key, opponent, tx), train.TrainState.create(key, student, tx, ema))
-    turns = partial(train.against, method.opponent, tx, ()), partial(train.against, method.loss, tx, ema)
-    steps = train.jit_steps(partial(train.alternate, *turns, n_d=method.turns))
+    start = train.AdversarialState(
+        train.TrainState.create(key, opponent, tx), train.TrainState.create(key, student, tx, ema)
+    )
+    turns = (
+        partial(train.adversarial_steps, method.opponent, tx, ()),
+        partial(train.adversarial_steps, method.loss, tx, ema),
+    )
+    steps = train.jit_steps(partial(train.alternating_steps, *turns, n_d=method.turns))
     whole, seen = halves(steps, start, points(method.turns + 1, "image"), tmp_path)
-    assert (whole.d.step, whole.g.step) == (4 * method.turns, 4)
+    assert (whole.discriminator.step, whole.generator.step) == (4 * method.turns, 4)
     assert all(np.isfinite(metrics["loss"]).all() for metrics in seen)
 
 

@@ -46,7 +46,7 @@ def test_every_method_takes_a_step(few_step, world, monkeypatch):
         if method.opponent is None:
             step = partial(train.train_step, method.loss, tx, (0.9,))
         else:
-            step = lambda state, batch, m=method, r=opponent: train.against(  # noqa: E731
+            step = lambda state, batch, m=method, r=opponent: train.adversarial_steps(  # noqa: E731
                 m.loss, tx, (0.9,), state, r, jax.tree.map(lambda x: x[None], batch)
             )
         end, _ = jax.eval_shape(step, state, batch)

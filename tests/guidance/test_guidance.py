@@ -49,8 +49,8 @@ def test_classifier_free_guidance_is_linear_in_its_scale(x):
 
 def test_a_scale_in_the_condition_is_each_examples_own(x):
     scale = jnp.array([0.0, 1.0, 2.5, 7.0])
-    told = guidance.cfg_of_scale(DENOISE)(x, 0.4, {**COND, "scale": scale})
-    np.testing.assert_array_equal(told, guidance.cfg(DENOISE, scale)(x, 0.4, COND))
+    of_scale = guidance.cfg_of_scale(DENOISE)(x, 0.4, {**COND, "scale": scale})
+    np.testing.assert_array_equal(of_scale, guidance.cfg(DENOISE, scale)(x, 0.4, COND))
     with pytest.raises(ValueError, match="must be an entry of the condition"):
         guidance.cfg_of_scale(DENOISE)(x, 0.4, COND)
 
@@ -193,7 +193,7 @@ def test_pigdm_with_the_exact_covariance_is_the_exact_posterior_of_a_gaussian(x,
         np.testing.assert_allclose(got, posterior.denoise(SDE, x, t), atol=1e-6)
 
 
-def test_conjugate_gradients_stop_where_they_are_told(x, x64):
+def test_conjugate_gradients_stop_at_their_tolerance(x, x64):
     """Two measurements are solved in two iterations, and not in one; none is an error."""
     gm, _, _, m = problem()
     x = jnp.asarray(x, float)

@@ -41,7 +41,7 @@ def network(gain, x, t, cond=None):
     return jnp.tanh(gain * x + 0.1 * shift) / (1 + jnp.asarray(t).reshape(-1, 1, 1, 1))
 
 
-def told_its_scale(scale, x, t, cond=None):
+def given_its_scale(scale, x, t, cond=None):
     return guidance.cfg_of_scale(D)(x, t, {"scale": jnp.full(len(x), 1 + scale), **cond})
 
 
@@ -50,7 +50,7 @@ M = operators.Measurement(operators.average_pool((4, 4, 1), 2), jnp.ones((3, 2, 
 LOGITS = Partial(lambda w, x, t: w * x.reshape(len(x), -1)[:, :3], 1.0)
 GUIDES = {
     "cfg": lambda scale: guidance.cfg(D, 1 + scale),
-    "cfg_of_scale": lambda scale: Partial(told_its_scale, scale),
+    "cfg_of_scale": lambda scale: Partial(given_its_scale, scale),
     "compose": lambda scale: guidance.compose(D, [{"label": jnp.ones(3)}], [scale]),
     "autoguidance": lambda scale: guidance.autoguidance(D, Partial(network, 0.2), 1 + scale),
     "classifier": lambda scale: guidance.classifier(D, SDE, guidance.label_log_prob(LOGITS), scale),

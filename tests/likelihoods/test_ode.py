@@ -21,7 +21,7 @@ def test_mixture_within_1e_3_nats_of_the_ode(four_modes, kind, one_of):
     options = [dict(t_min=0.002), *[dict(tol=1e-6)] * 3, dict(t_min=0.02, tol=1e-6)][kind]
     found = dj.likelihoods.estimate(jax.random.key(0), four_modes.denoiser(sde), sde, x, probes=Exact(), **options)
     logp = found.logp
-    prior = dj.prior_logp(sde, found.latent) - four_modes.log_prob_at(sde, found.latent, sde.T)
+    prior = dj.prior_logp(sde, found.x_T) - four_modes.log_prob_at(sde, found.x_T, sde.T)
     exact = four_modes.log_prob_at(sde, x, options.get("t_min", 1e-5))
     near = np.array([0, 1, 3])
     np.testing.assert_allclose((logp - prior)[near], exact[near], atol=1e-3)
@@ -72,7 +72,7 @@ def test_each_example_is_independent_of_its_batch(four_modes, key):
     alone = [dj.likelihoods.estimate(keys[i : i + 1], four_modes.denoiser(sde), sde, x[i : i + 1]) for i in range(3)]
     np.testing.assert_allclose(together.logp, [a.logp[0] for a in alone], rtol=1e-5)
     np.testing.assert_array_equal(together.nfe, [a.nfe[0] for a in alone])
-    assert together.latent.shape == x.shape and np.isnan(together.std_error).all()  # one probe knows no error
+    assert together.x_T.shape == x.shape and np.isnan(together.std_error).all()  # one probe has no error
 
 
 def test_bits_per_dim():
@@ -106,7 +106,7 @@ def test_every_float_type_under_x64(x64, dtype):
 
     found = dj.likelihoods.estimate(jax.random.key(0), denoise, sde, jnp.asarray(x, dtype), probes=Exact(), tol=1e-3)
     np.testing.assert_allclose(found.logp[0], (-2 * x**2 - 0.5 * np.log(np.pi / 2)).sum(), atol=0.01)
-    assert found.logp.dtype == found.latent.dtype == (jnp.float64 if dtype == jnp.float64 else jnp.float32)
+    assert found.logp.dtype == found.x_T.dtype == (jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
 def test_shared_entries_of_a_condition_have_no_batch_axis(key):

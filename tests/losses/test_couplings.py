@@ -56,8 +56,10 @@ def test_the_loss_pairs_its_own_noise_and_the_batch_s(key):
     for batch in (x0, {"image": x0, "noise": noise}):
         seen.clear()
         for coupling in (couplings.independent, couplings.optimal_transport):
-            law = times.Uniform(1.0, 1.0)
-            loss = DSM(dj.Flow(), law, spy, dj.precondition.from_velocity, weightings.velocity, coupling=coupling)
+            distribution = times.Uniform(1.0, 1.0)
+            loss = DSM(
+                dj.Flow(), distribution, spy, dj.precondition.from_velocity, weightings.velocity, coupling=coupling
+            )
             values, _ = jax.jit(loss)({}, key, batch)
             jax.effects_barrier()
             np.testing.assert_allclose(values, ((seen[-1] - (seen[-1] - x0)) ** 2).mean(1), rtol=1e-4, atol=1e-6)

@@ -33,10 +33,10 @@ def network(params, x, c_noise, cond=None, *, train, rngs):
     return jnp.zeros_like(x)
 
 
-def minimum(sde, law, weight, key):
+def minimum(sde, distribution, weight, key):
     """The mean loss at the optimum, and its standard error."""
     x0 = np.sqrt(S2) * np.random.default_rng(9).normal(size=(N, 4)).astype(np.float32)
-    values = np.asarray(run(DSM(sde, law, network, exact, weight), {}, key, x0)[0])
+    values = np.asarray(run(DSM(sde, distribution, network, exact, weight), {}, key, x0)[0])
     assert values.shape == (N,)
     return values.mean(), values.std() / np.sqrt(N)
 
@@ -57,8 +57,8 @@ def test_simple_loss_at_one_noise_level_is_the_dsm_minimum(key):
     "weight", [weightings.simple, weightings.v, weightings.x0, weightings.likelihood, weightings.edm]
 )
 def test_every_weighting_has_its_minimum(key, weight):
-    sde, law = dj.VP(), times.LowDiscrepancy(0.05, 1.0)
-    mean, error = minimum(sde, law, weight, key)
+    sde, distribution = dj.VP(), times.LowDiscrepancy(0.05, 1.0)
+    mean, error = minimum(sde, distribution, weight, key)
     t = np.linspace(0.05, 1, 20001, dtype=np.float32)
     expected = np.trapezoid(jax.jit(lambda t: weight(sde, t) * posterior_variance(sde, t))(t), t) / 0.95
     assert abs(mean - float(expected)) < 4 * error
@@ -77,10 +77,10 @@ def test_weights_turn_the_x0_error_into_the_named_error(key):
 
 def test_importance_sampling_estimates_the_likelihood_weighted_loss_with_less_noise(key):
     sde, lo = dj.VP(), 1e-3
-    law = times.UniformLogSNR(sde, lo)
+    distribution = times.UniformLogSNR(sde, lo)
     direct, direct_error = minimum(sde, times.Uniform(lo, 1.0), weightings.likelihood, key)
-    sampled, error = minimum(sde, law, weightings.simple, key)
-    scale = float(law.z()) / (1 - lo)
+    sampled, error = minimum(sde, distribution, weightings.simple, key)
+    scale = float(distribution.z()) / (1 - lo)
     assert abs(direct - scale * sampled) < 4 * np.hypot(direct_error, scale * error)
     assert scale * error < direct_error / 2
 

@@ -83,8 +83,8 @@ def test_minima_with_noise_and_the_constant_that_parts_them(key, kind, one_of):
 def test_weights_are_those_of_dsm(key):
     """`simple` is lambda = sigma^2; each example's loss is its own level's."""
     sde, x0 = dj.EDM(), jax.random.normal(key, (6, D))
-    law = times.OneOf(jnp.array([0.5, 1.0, 2.0]))
-    make = functools.partial(ScoreMatching, exact_score, Exact(), sde=sde, time_distribution=law)
+    distribution = times.OneOf(jnp.array([0.5, 1.0, 2.0]))
+    make = functools.partial(ScoreMatching, exact_score, Exact(), sde=sde, time_distribution=distribution)
     losses = make(weight=weightings.score), make(), make(weight=weightings.x0)
     (plain, aux), (simple, _), (x0_error, _) = jax.jit(lambda: [loss((sde, 1.0), key, x0) for loss in losses])()
     assert len(np.unique(aux["t"])) > 1

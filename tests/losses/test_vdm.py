@@ -82,9 +82,11 @@ def test_the_discrete_bound_tends_to_the_continuous_one(x64, key):
     """At times of both grids, example by example, with an error of order 1/T; for every T it is a sum of KLs."""
     x0, params = data(16), {"net": 1.0, "sde": bent()}
     for t in (0.25, 0.5, 1.0):
-        law = times.Uniform(t, t)
-        continuous = run(VDM(scale, exact, law), params, key, x0)[1]["diffusion"]
-        discrete = [run(VDM(scale, exact, law, steps=n), params, key, x0)[1]["diffusion"] for n in (1000, 8000)]
+        distribution = times.Uniform(t, t)
+        continuous = run(VDM(scale, exact, distribution), params, key, x0)[1]["diffusion"]
+        discrete = [
+            run(VDM(scale, exact, distribution, steps=n), params, key, x0)[1]["diffusion"] for n in (1000, 8000)
+        ]
         errors = np.array([float(jnp.abs(d / continuous - 1).max()) for d in discrete])
         assert errors[-1] < 2e-3
         np.testing.assert_allclose(errors[0] / errors[1], 8, rtol=0.02)

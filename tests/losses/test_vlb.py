@@ -57,7 +57,7 @@ def left(sde, t, s2):
 
 @pytest.mark.parametrize(("s2", "known"), [(0.25, 0.17305341), (1.0, 0.27551323), (4.0, 0.39540695)])
 def test_simple_loss_of_ddpm_s_table_has_the_known_minimum(key, s2, known):
-    """The exact sum over the times, and DSM with the integer law within 4 sigma of 40000 x 4 entries."""
+    """The exact sum over the times, and DSM with the integer distribution within 4 sigma of 40000 x 4 entries."""
     with jax.enable_x64(True):
         sde, t = dj.BetaTable.linear(1000), np.arange(1.0, 1001.0)
         minimum = jax.jit(lambda sde, t: weightings.simple(sde, t))(sde, t) * left(sde, t, s2)
@@ -106,9 +106,9 @@ def test_the_mean_of_the_loss_is_the_bound_without_its_prior_term(key):
 
 def test_the_hybrid_trains_the_mean_by_l_simple_and_the_variance_by_l_vlb(x64, key):
     x0 = levels(jax.random.key(1), 40, 3)
-    law, weight, table = times.Integers(20.0), 0.01, dj.BetaTable.from_betas(BETAS)
-    hybrid, vlb = Hybrid(table, law, network, from_eps, weight), VLB(table, law, network, from_eps)
-    simple = DSM(table, law, half, from_eps)
+    distribution, weight, table = times.Integers(20.0), 0.01, dj.BetaTable.from_betas(BETAS)
+    hybrid, vlb = Hybrid(table, distribution, network, from_eps, weight), VLB(table, distribution, network, from_eps)
+    simple = DSM(table, distribution, half, from_eps)
 
     def mean(params, loss):
         values, aux = loss(params, key, x0)
@@ -146,17 +146,19 @@ def test_the_network_runs_once_and_float32_gradients_are_finite_at_every_time(ke
 def test_sampling_times_by_the_loss_keeps_the_mean_and_lowers_the_variance(key):
     x0 = np.sqrt(S2) * np.random.default_rng(1).normal(size=(20000, 2)).astype(np.float32)
     values, aux = run(VLB(TABLE, times.Integers(20.0), half, exact, 0.0), ORACLE, key, x0)
-    law = jax.jit(lambda law, t, loss: law.update(t, loss))(
+    distribution = jax.jit(lambda distribution, t, loss: distribution.update(t, loss))(
         times.LossSecondMoment.create(20, 100), aux["t"], aux["vlb"]
     )
-    assert float(law.probabilities().max()) > 1.5 / 20
-    again, seen = run(VLB(TABLE, law, half, exact, 0.0), ORACLE, jax.random.key(2), x0)
-    weight = jax.jit(lambda law, t: law.weight(t))(law, seen["t"])
+    assert float(distribution.probabilities().max()) > 1.5 / 20
+    again, seen = run(VLB(TABLE, distribution, half, exact, 0.0), ORACLE, jax.random.key(2), x0)
+    weight = jax.jit(lambda distribution, t: distribution.weight(t))(distribution, seen["t"])
     np.testing.assert_allclose(again, seen["vlb"] * weight, rtol=1e-6)
     error = np.hypot(float(values.std()), float(again.std())) / np.sqrt(20000)
     assert abs(float(values.mean() - again.mean())) < 4 * error
     assert float(again.std()) < 0.8 * float(values.std())
-    simple, _ = run(DSM(TABLE, law, half, exact), ORACLE, key, x0)  # every loss with a law takes its weights
+    simple, _ = run(
+        DSM(TABLE, distribution, half, exact), ORACLE, key, x0
+    )  # every loss with a distribution takes its weights
     t = np.arange(1.0, 21.0, dtype=np.float32)
     snr = TABLE.alpha(t) ** 2 / TABLE.sigma(t) ** 2  # which is DSM's weight
     assert abs(float(simple.mean() - (snr * left(TABLE, t, S2)).mean())) < 4 * float(simple.std()) / np.sqrt(20000)

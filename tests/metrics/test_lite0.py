@@ -35,7 +35,7 @@ def test_the_whole_and_its_parts(network):
 
 
 def test_bad_input(network):
-    with pytest.raises(ValueError, match=r"sees RGB images, got the shape \(28, 28, 1\)"):
+    with pytest.raises(ValueError, match=r"takes RGB images, got the shape \(28, 28, 1\)"):
         lite0_features((28, 28, 1))
     with pytest.raises(ValueError, match="1, 2, 3 or 6 parts each way, not 4"):
         lite0_features(SHAPE, parts=4)

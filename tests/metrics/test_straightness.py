@@ -24,10 +24,10 @@ def test_the_flow_of_a_gaussian(x64):
     t = np.linspace(0, 1, 20001)
     V = (1 - t) ** 2 * s**2 + t**2
     exact = np.trapezoid((1 - s - (t - (1 - t) * s**2) / np.sqrt(V)) ** 2, t)
-    world = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 1)), jnp.full((1, 1, 1), s**2))
+    gaussian = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 1)), jnp.full((1, 1, 1), s**2))
     ts = times.uniform(sde, 400)
     xs = dj.sample(
-        jax.random.key(0), world.denoiser(sde), sde, dj.Heun(), ts, jnp.array([[1.0], [-2.0]]), trajectory=True
+        jax.random.key(0), gaussian.denoiser(sde), sde, dj.Heun(), ts, jnp.array([[1.0], [-2.0]]), trajectory=True
     )
     np.testing.assert_allclose(straightness(ts, xs), exact * np.array([1, 4]), rtol=2e-3)
     assert exact > 0.05

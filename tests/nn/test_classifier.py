@@ -15,4 +15,4 @@ def test_classifier(key):
     logits = apply(params, x, jnp.array([0.0, 10.0, 500.0]))
     assert logits.shape == (3, 7) and logits.dtype == jnp.float32
     np.testing.assert_allclose(apply(params, x, jnp.array([0.0, 10.0, 0.0]))[:2], logits[:2], atol=1e-6)
-    assert jnp.abs(apply(params, x, jnp.zeros(3))[2] - logits[2]).max() > 1e-4  # it is told the noise level
+    assert jnp.abs(apply(params, x, jnp.zeros(3))[2] - logits[2]).max() > 1e-4  # it uses the noise level

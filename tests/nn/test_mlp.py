@@ -33,21 +33,21 @@ def test_a_network_of_two_levels_begins_as_its_teacher_of_one(key):
     np.testing.assert_array_equal(apply(student, x, (t, s)), apply(student, x, (t, 0 * s)))
     np.testing.assert_allclose(apply(student, x, (t, s)), apply(teacher, x, t), rtol=1e-6)
     assert jax.tree.structure(jax.tree.map(jnp.shape, teacher)) != jax.tree.structure(student)
-    # the second level is heard as soon as its matrix has a gradient, which it has from the first step
+    # the second level is used as soon as its matrix has a gradient, which it has from the first step
     grads = jax.jit(jax.grad(lambda p: (apply(p, x, (t, s)) ** 2).sum()))(student)
     assert jnp.abs(grads["params"]["embedding"]["target"]["kernel"]).max() > 0
     moved = jax.tree.map(lambda p, g: p - 0.1 * np.sign(g), student, grads)
     assert not np.allclose(apply(moved, x, (t, s)), apply(moved, x, (t, 0 * s)))
     # scalars, and one example alone
     np.testing.assert_allclose(apply(moved, x[:1], (1.0, 0.5)), apply(moved, x, (t, s))[:1], rtol=1e-5)
-    # a guidance scale is told in the same way
+    # a guidance scale is taken in the same way
     cond = {"scale": jnp.array([2.0, 7.0])}
-    told = graft(zeros(x, (t, s), cond), student)
-    np.testing.assert_allclose(apply(told, x, (t, s), cond), apply(teacher, x, t), rtol=1e-6)
-    told["params"]["embedding"]["guidance"]["kernel"] = jnp.ones((64, 16))
-    assert not np.allclose(apply(told, x, (t, s), cond), apply(told, x, (t, s), {"scale": 3.0}))
+    student_of_scale = graft(zeros(x, (t, s), cond), student)
+    np.testing.assert_allclose(apply(student_of_scale, x, (t, s), cond), apply(teacher, x, t), rtol=1e-6)
+    student_of_scale["params"]["embedding"]["guidance"]["kernel"] = jnp.ones((64, 16))
+    assert not np.allclose(apply(student_of_scale, x, (t, s), cond), apply(student_of_scale, x, (t, s), {"scale": 3.0}))
     with pytest.raises(ValueError, match='must have a "scale"'):
-        net.apply(told, x, (t, s))
+        net.apply(student_of_scale, x, (t, s))
     with pytest.raises(ValueError, match="must be a pair"):
         net.apply(student, x, t)
     with pytest.raises(ValueError, match="one per example"):

@@ -247,7 +247,7 @@ def test_images_of_both_sizes(net, shape):
         assert not np.allclose(same[1], out[1], rtol=0.01)  # another row
         assert jnp.isnan(apply(params, x, jnp.array([0.0, 10.0]))[1]).all()  # no such level
     else:
-        np.testing.assert_array_equal(same, out)  # the network knows no level
+        np.testing.assert_array_equal(same, out)  # the network uses no level
     low = jax.eval_shape(net.clone(dtype=jnp.bfloat16).apply, params, x, 0.0)
     assert (low.shape, low.dtype) == (shape, jnp.float32)
 

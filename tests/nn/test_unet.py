@@ -179,7 +179,7 @@ def test_a_flow_maps_slopes_through_attention_in_float32_and_bfloat16():
     np.testing.assert_allclose(exact, (moved[0] - moved[1]) / 2e-2, atol=0.01 * size)
     assert low.dtype == jnp.float32 and size > 0.01
     np.testing.assert_allclose(low, exact, atol=0.15 * size)
-    assert not np.allclose(moved[0], apply(net, params, X, (t, s + 5)), atol=0.02)  # the second level is heard
+    assert not np.allclose(moved[0], apply(net, params, X, (t, s + 5)), atol=0.02)  # the second level is used
     for n in (net, net.clone(dtype=jnp.bfloat16)):
         grads = jax.eval_shape(jax.grad(lambda p, n=n: (slope(n, p) ** 2).mean()), params)
         assert jax.tree.structure(grads) == jax.tree.structure(params)

@@ -135,7 +135,7 @@ LINEAR = {
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_dtypes(name):
-    """NumPy's float64 and bfloat16 are measured in float32 (a Fourier transform knows no less); levels are refused."""
+    """NumPy's float64 and bfloat16 are measured in float32 (a Fourier transform has no less); levels are refused."""
     A, x = LINEAR[name], np.linspace(-1, 1, 64).reshape(1, 8, 8, 1)
     y = A(x)
     assert y.dtype == A(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.float32

@@ -70,8 +70,8 @@ def test_a_call_is_the_composition_of_its_parts_and_follows_the_measurement(name
     assert all(callable(part) or hasattr(part, "step") for part in parts[:2])
 
 
-def test_moment_matching_has_the_posterior_s_law():
-    """Its mean to 4 standard errors and the first-order bias of 20 steps; the other methods have other laws."""
+def test_moment_matching_has_the_posterior_s_moments():
+    """Its mean to 4 standard errors and the first-order bias of 20 steps; the other methods sample others."""
     exact = PRIOR.posterior(jnp.asarray(A, jnp.float32), M.y[0], 0.1)
     got = CASES["moment_matching"][0].sample(KEY, D, SDE, X, steps=STEPS)
     std = np.sqrt(np.diag(exact.covs[0]))

@@ -122,7 +122,7 @@ def test_resuming_nothing_begins(tmp_path):
 
 
 def test_a_description_is_the_same_in_every_process():
-    told = record.describe(
+    described = record.describe(
         {
             "partial": functools.partial(dj.times.karras, n=3),
             "bound": jax.tree_util.Partial(dj.times.karras, 1.0),
@@ -132,8 +132,8 @@ def test_a_description_is_the_same_in_every_process():
             "type": dj.VP,
         }
     )
-    text = json.dumps(told)
-    assert "0x" not in text and told["array"] == [0, 1, 2]
+    text = json.dumps(described)
+    assert "0x" not in text and described["array"] == [0, 1, 2]
     assert record.describe(jnp.arange(100.0)) != record.describe(jnp.arange(100.0).at[3].set(0))
 
 

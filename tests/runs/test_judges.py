@@ -29,11 +29,11 @@ def test_image_i_is_the_same_for_every_number_and_batch_size(key):
 def test_reflow_straightens_a_gaussian(x64, key):
     """N(m, C)'s flow ends at m + C^1/2 eps; its reflow is x_0 = m + C^1/2 ((1 - t) C^1/2 + t)^-1 (x - (1 - t) m)."""
     sde, m, root = dj.Flow(), jnp.array([1.0, -0.5]), jnp.array([[0.7, 0.2], [0.2, 0.3]])
-    world = dj.GaussianMixture(jnp.ones(1), m[None], (root @ root)[None])
+    gaussian = dj.GaussianMixture(jnp.ones(1), m[None], (root @ root)[None])
     ts = times.uniform(sde, 128)
-    pairs = samplers.reflow_pairs(key, world.denoiser(sde), sde, dj.Heun(), ts, (50, 2), batch_size=20)
+    pairs = samplers.reflow_pairs(key, gaussian.denoiser(sde), sde, dj.Heun(), ts, (50, 2), batch_size=20)
     np.testing.assert_array_equal(
-        pairs["image"], samplers.generate(key, world.denoiser(sde), sde, dj.Heun(), ts, (50, 2))
+        pairs["image"], samplers.generate(key, gaussian.denoiser(sde), sde, dj.Heun(), ts, (50, 2))
     )
     np.testing.assert_allclose(pairs["image"], m + pairs["noise"] @ root, atol=1e-3)
 
@@ -44,7 +44,7 @@ def test_reflow_straightens_a_gaussian(x64, key):
 
     paths = {
         name: dj.sample(key, denoise, sde, dj.Heun(), ts, jnp.asarray(pairs["noise"]), trajectory=True)
-        for name, denoise in (("flow", world.denoiser(sde)), ("reflow", reflowed))
+        for name, denoise in (("flow", gaussian.denoiser(sde)), ("reflow", reflowed))
     }
     np.testing.assert_allclose(paths["reflow"][-1], m + pairs["noise"] @ root, atol=1e-12)  # the same ends
     assert (
@@ -74,17 +74,17 @@ def test_real_images_are_at_the_floor_and_noise_is_not(digits, key):
 
 
 def test_bits_of_the_data_s_own_gaussian(digits):
-    """A normal law fitted to the dequantised pixels: the ODE's bits equal the density's."""
+    """A normal distribution fitted to the dequantised pixels: the ODE's bits equal the density's."""
     x = (digits.train_images.reshape(-1, 64).astype(np.float64) + 0.5) / 128 - 1
-    law = dj.GaussianMixture(jnp.ones(1), jnp.array([x.mean(0)]), jnp.array([np.cov(x.T) + 1e-3 * np.eye(64)]))
+    fitted = dj.GaussianMixture(jnp.ones(1), jnp.array([x.mean(0)]), jnp.array([np.cov(x.T) + 1e-3 * np.eye(64)]))
     sde = dj.VP()
 
     def denoise(x, t, cond=None):
-        return law.denoise(sde, x.reshape(len(x), -1), t).reshape(x.shape)
+        return fitted.denoise(sde, x.reshape(len(x), -1), t).reshape(x.shape)
 
     result = judges.bits(jax.random.key(0), denoise, sde, digits, 8, tol=1e-3)
     batch = next(batches(digits.test_images, digits.test_labels, 8, seed=0, dequantise=True))["image"]
-    exact = dj.bits_per_dim(law.log_prob(jnp.asarray(batch).reshape(8, -1)), 64).mean()
+    exact = dj.bits_per_dim(fitted.log_prob(jnp.asarray(batch).reshape(8, -1)), 64).mean()
     # one Rademacher probe for each of 8 images; its error is far below the 0.3 bits allowed here
     assert abs(result["bits_per_dim"] - float(exact)) < 0.3
     assert judges.bits(jax.random.key(0), denoise, sde, digits, 0) == {}

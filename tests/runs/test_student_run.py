@@ -1,4 +1,4 @@
-"""The run that distillation experiments share: rounds, players, resuming, and what training costs."""
+"""The run that distillation experiments share: rounds, adversarial training, resuming, and what training costs."""
 
 import dataclasses
 import itertools
@@ -38,7 +38,7 @@ def run(tmp_path, key):
 
 
 @pytest.fixture
-def players():
+def adversarial():
     student = d.Student(SDE, times.Fixed(1.0), network, precondition.from_x0)
     teacher = Partial(lambda x, t, cond=None: 0.5 * x)
     match = d.DistributionMatching(SDE, times.Uniform(0.1), teacher, network, precondition.from_x0)
@@ -57,12 +57,12 @@ def test_the_last_average_is_returned(run, params):
     assert still[0]["w"] == params["w"]
 
 
-def test_players_resume_bit_for_bit(run, params, players, tmp_path):
-    whole = run.fit("whole", players, params, params)
+def test_adversarial_training_resumes_bit_for_bit(run, params, adversarial, tmp_path):
+    whole = run.fit("whole", adversarial, params, params)
     half = dataclasses.replace(run, loop=dataclasses.replace(run.loop, steps=6))
-    half.fit("parts", players, params, params)
+    half.fit("parts", adversarial, params, params)
     rest = dataclasses.replace(run, loop=dataclasses.replace(run.loop, resume=True))
-    jax.tree.map(np.testing.assert_array_equal, whole, rest.fit("parts", players, params, params))
+    jax.tree.map(np.testing.assert_array_equal, whole, rest.fit("parts", adversarial, params, params))
     assert whole["w"] != params["w"]
 
 
@@ -84,11 +84,11 @@ def test_progressive_distillation_of_a_gaussian_ends_at_its_teachers_four_steps(
         run.progressive(method, params, times.uniform(SDE, 3))
 
 
-def test_each_player_has_a_schedule_of_its_own_length(run, params, players):
-    asked = []
-    optimiser = lambda steps: asked.append(steps) or optax.sgd(optax.linear_schedule(0.1, 0.0, steps))  # noqa: E731
-    dataclasses.replace(run, optimiser=optimiser).fit("players", players, params, params)
-    assert asked == [12, 24]  # of the student, and of its opponent with two turns a round
+def test_each_network_has_a_schedule_of_its_own_length(run, params, adversarial):
+    lengths = []
+    optimiser = lambda steps: lengths.append(steps) or optax.sgd(optax.linear_schedule(0.1, 0.0, steps))  # noqa: E731
+    dataclasses.replace(run, optimiser=optimiser).fit("adversarial", adversarial, params, params)
+    assert lengths == [12, 24]  # of the student, and of its opponent with two turns a round
 
 
 def test_in_rounds():
@@ -104,8 +104,8 @@ def test_the_cost_counts_networks():
     def wide(params, x, c_noise, cond=None, **options):
         return jnp.tanh(x @ params["a"]) @ params["b"]
 
-    def cost(loss, model=precondition.from_x0, sampler=dj.DDIM(), **players):
-        method = Method(SDE, loss, model, sampler, **players)
+    def cost(loss, model=precondition.from_x0, sampler=dj.DDIM(), **opponent):
+        method = Method(SDE, loss, model, sampler, **opponent)
         return evaluations(method, wide, params, params, {"image": jnp.ones((8, 2))})
 
     params = {"a": jnp.ones((2, 100)), "b": jnp.ones((100, 2))}

@@ -1,4 +1,4 @@
-"""Langevin dynamics: stationary laws, both step conventions, the NCSN toy, the final denoising, every process."""
+"""Langevin dynamics: stationary variances, both step conventions, the NCSN toy, the final denoising, every process."""
 
 from functools import partial
 
@@ -143,7 +143,7 @@ def test_presets(x64):
 
 
 def toy(x, t, cond=None):
-    """E[x_0 | x] of 0.8 at (5, 5) and 0.2 at (-5, -5): at sigma = 1 the law is the toy's two Gaussians."""
+    """E[x_0 | x] of 0.8 at (5, 5) and 0.2 at (-5, -5): at sigma = 1 x is distributed as the toy's two Gaussians."""
     return 5 * jnp.tanh(5 * x.sum(-1, keepdims=True) / t**2 + jnp.log(2.0)) * jnp.ones_like(x)
 
 

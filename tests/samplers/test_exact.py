@@ -1,4 +1,4 @@
-"""Samplers against worlds with known answers: orders of convergence, gains, laws, and identities between samplers."""
+"""Samplers against exact solutions: orders of convergence, gains, distributions, and identities between samplers."""
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ GRIDS = (*[times.uniform_logsnr] * 3, times.uniform)  # the flow begins at T = 1
 
 
 @pytest.fixture(scope="module")
-def worlds(one_of):
+def problems(one_of):
     """For each process grids of 160 and 320 steps, starts at T, and where the exact flow carries them."""
     with jax.enable_x64(True):
         means = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
@@ -92,8 +92,8 @@ def worlds(one_of):
 @pytest.mark.parametrize(
     ("sampler", "order"), [(dj.Euler(), 1), (dj.DDIM(), 1), (dj.Heun(), 2)], ids=["Euler", "DDIM", "Heun"]
 )
-def test_orders_of_convergence_on_a_mixture(x64, sampler, order, worlds, one_of):
-    mixture, grids, starts, exact = worlds
+def test_orders_of_convergence_on_a_mixture(x64, sampler, order, problems, one_of):
+    mixture, grids, starts, exact = problems
 
     def run(kind, grids, x):
         sde = one_of(kind, PROCESSES)
@@ -150,7 +150,7 @@ def test_number_of_network_evaluations(sampler):
         dj.sample(jax.random.key(0), denoise, sde, sampler, ts, jnp.ones((1, 4))).block_until_ready()
         jax.effects_barrier()
         assert len(calls) == (2 * n - 1 if isinstance(sampler, dj.Heun) else 3 * n)
-        assert min(calls) > 0  # the denoiser is never asked at t = 0
+        assert min(calls) > 0  # the denoiser is never evaluated at t = 0
 
 
 def test_adaptive_ode(x64, four_modes):
@@ -296,7 +296,7 @@ def test_every_stochastic_sampler_has_the_mixture_s_law(kind, sampler, key, one_
     """Two modes of weight 0.2 and 0.8: 4000 samples give the weight to 0.0063, and 4 sigma of it.
 
     In two dimensions a Langevin step in proportion to 1/|score| of the example itself is not Langevin dynamics any more
-    (its law is p |score|^2), so the corrector takes the batch's mean norms here.
+    (its distribution is p |score|^2), so the corrector takes the batch's mean norms here.
     """
     mixture = dj.GaussianMixture(
         jnp.array([0.8, 0.2]), jnp.array([[1.0, 1.0], [-1.0, -1.0]]), jnp.tile(0.04 * jnp.eye(2), (2, 1, 1))

@@ -1,4 +1,4 @@
-"""A run in two halves is a run: laws at times above t_min, and independent noise under one key."""
+"""A run in two halves is a run: distributions at times above t_min, and independent noise under one key."""
 
 import itertools
 
@@ -49,7 +49,7 @@ SAMPLERS = {
 def test_a_run_that_ends_above_t_min_has_the_law_of_x_there(name, x, key):
     """VP to t = .5: variance .968; 20,000 draws give it to .0097, and 4 sigma of it are allowed.
 
-    Without the last step's noise it was .739 with 20 steps. The second half, with the same key, ends in the data's law.
+    Without the last step's noise it was .739 with 20 steps. The second half, with the same key, ends as the data.
     """
     steps = 500 if name in ("EulerMaruyama", "ReverseDiffusion") else 100  # for a bias below 1 %
     down = np.linspace(1, MIDDLE, steps + 1)

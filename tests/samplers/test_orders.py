@@ -43,7 +43,7 @@ STEPS = (320, 640)
 
 
 @pytest.fixture(scope="module")
-def world(one_of):
+def problem(one_of):
     """The mixture; and for each start and process padded grids in time and in logsnr [6, 2, n + 1], starts and ends."""
     with jax.enable_x64(True):
         means = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
@@ -66,8 +66,8 @@ def world(one_of):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", ORDERS, ids=str)
-def test_order(solver, world, x64, key, one_of):
-    mixture, kinds, (in_time, in_logsnr, start, end) = world
+def test_order(solver, problem, x64, key, one_of):
+    mixture, kinds, (in_time, in_logsnr, start, end) = problem
     ts = in_time if isinstance(solver, dj.PNDM) else in_logsnr  # a step of length 0, in the padding, changes nothing
 
     def run(kind, ts, start):

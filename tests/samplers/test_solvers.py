@@ -1,4 +1,4 @@
-"""Solvers against independent derivations, against one another, and against the law of the data."""
+"""Solvers against independent derivations, against one another, and against the data's distribution."""
 
 import jax
 import jax.numpy as jnp

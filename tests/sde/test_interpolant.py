@@ -27,9 +27,9 @@ def test_it_is_the_named_process(x64, key, ours, named):
     t = jnp.linspace(0, 1, 33)
     for f, g in zip(jax.tree.leaves(gaussian.rates(ours, t)), jax.tree.leaves(gaussian.rates(named, t)), strict=True):
         np.testing.assert_allclose(f, g, atol=1e-15)
-    world = dj.GaussianMixture(jnp.ones(1), jnp.ones((1, 2)), jnp.eye(2)[None] / 4)
+    mixture = dj.GaussianMixture(jnp.ones(1), jnp.ones((1, 2)), jnp.eye(2)[None] / 4)
     ts, x = times.uniform(named, 8), jax.random.normal(key, (3, 2))
-    ends = [dj.sample(key, world.denoiser(sde), sde, dj.Heun(), ts, x) for sde in (ours, named)]
+    ends = [dj.sample(key, mixture.denoiser(sde), sde, dj.Heun(), ts, x) for sde in (ours, named)]
     np.testing.assert_allclose(*ends, rtol=1e-12)
 
 

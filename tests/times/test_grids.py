@@ -165,10 +165,10 @@ def test_ten_steps_by_noise_level_are_as_good_as_equal_ones(sde):
     """DPM++ 2M on N(0.7, 0.3^2), where it is affine: the exact distance W2 of its result, by two starts."""
 
     def distance(ts):
-        x = dj.sample(jax.random.key(0), world.denoiser(sde), sde, dj.DPMpp2M(), ts, starts)[:, 0]
+        x = dj.sample(jax.random.key(0), data.denoiser(sde), sde, dj.DPMpp2M(), ts, starts)[:, 0]
         return float(jnp.hypot(x[0] - 0.7, jnp.abs(x[1] - x[0]) - 0.3))
 
-    world = dj.GaussianMixture(jnp.ones(1), jnp.full((1, 1), 0.7), jnp.full((1, 1, 1), 0.09))
+    data = dj.GaussianMixture(jnp.ones(1), jnp.full((1, 1), 0.7), jnp.full((1, 1, 1), 0.09))
     starts = jnp.array([[0.0], [1.0]]) * sde.sigma(sde.T)
     equal = distance(times.uniform(sde, 10))
     for grid in BY_LEVEL:

@@ -25,7 +25,7 @@ def test_consistency_trainings_schedule():
     k, levels = np.array([0, 1, 100_000, 400_000, 800_000, 900_000]), times.Rising()
     code, paper = levels_ema(levels), levels_ema(levels, paper=True)
     np.testing.assert_array_equal(levels(k), [2, 3, 54, 107, 151, 151])
-    # a decay is asked for the number of updates made with this one
+    # a decay takes the number of updates made with this one
     np.testing.assert_allclose(code(k + 1), [0.81, 0.9, 0.99603202, 0.99801404, 0.99859618, 0.99859618], rtol=2e-7)
     np.testing.assert_allclose(
         paper(k + 1), [0.9, 0.93216975, 0.99610536, 0.99803258, 0.99860547, 0.99860547], rtol=2e-7

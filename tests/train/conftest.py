@@ -1,4 +1,4 @@
-"""A world for the training tests: a noisy linear regression whose batches and noise follow from the step."""
+"""The problem of the training tests: a noisy linear regression whose batches and noise follow from the step."""
 
 import itertools
 from types import SimpleNamespace

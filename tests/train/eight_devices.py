@@ -13,11 +13,11 @@ from diffjax import precondition, times
 from diffjax.arrays import normal
 from diffjax.losses import DSM, VLB, Balanced, DropCondition, InfoNCE, Sum, couplings, distillation, weightings
 from diffjax.train import (
-    Players,
+    AdversarialState,
     TrainState,
     adam,
-    against,
-    alternate,
+    adversarial_steps,
+    alternating_steps,
     ema_warmup,
     jit_steps,
     jit_train_steps,
@@ -69,12 +69,15 @@ ways = {
 
 
 def learn(steps):
-    """The law of times after 12 steps on the bound of a chain of 4 steps."""
+    """The distribution of times after 12 steps on the bound of a chain of 4 steps."""
     network = lambda params, x, c_noise, cond, *, train, rngs: params * x  # noqa: E731
     from_eps = partial(precondition.from_eps, c_noise=precondition.time_index)
-    law = times.LossSecondMoment.create(4, 10)
-    bound = VLB(dj.BetaTable.from_betas([0.1, 0.2, 0.3, 0.4]), law, network, from_eps, 0.0)
-    run, state = steps(bound, tx), TrainState.create(jax.random.key(1), jnp.ones(()), tx, time_distribution=law)
+    distribution = times.LossSecondMoment.create(4, 10)
+    bound = VLB(dj.BetaTable.from_betas([0.1, 0.2, 0.3, 0.4]), distribution, network, from_eps, 0.0)
+    run, state = (
+        steps(bound, tx),
+        TrainState.create(jax.random.key(1), jnp.ones(()), tx, time_distribution=distribution),
+    )
     for i in range(12):
         state, _ = run(state, data[i : i + 1])
     return [np.asarray(state.time_distribution.probabilities()), np.asarray(state.time_distribution.count)]
@@ -90,10 +93,10 @@ class Chase:
 
 def play(way, axis=None):
     """Two rounds of one step of d and one of g."""
-    turn = partial(against, Chase(), tx, (), axis=axis)
+    turn = partial(adversarial_steps, Chase(), tx, (), axis=axis)
     states = [TrainState.create(jax.random.key(i), jnp.float32(i), tx) for i in (1, 2)]
-    state, metrics = way(partial(alternate, turn, turn))(Players(*states), data[:4])
-    return [np.asarray(state.d.params), np.asarray(state.g.params), np.asarray(metrics["loss"])]
+    state, metrics = way(partial(alternating_steps, turn, turn))(AdversarialState(*states), data[:4])
+    return [np.asarray(state.discriminator.params), np.asarray(state.generator.params), np.asarray(metrics["loss"])]
 
 
 def every_kind(steps):
@@ -123,9 +126,10 @@ def every_kind(steps):
 
 kinds = [every_kind(partial(jit_train_steps, mesh=one)), every_kind(jit_train_steps), every_kind(pmap_train_steps)]
 games = [play(partial(jit_steps, mesh=one)), play(jit_steps), play(pmap_steps, "batch")]
-laws = [learn(partial(jit_train_steps, mesh=one)), learn(jit_train_steps), learn(pmap_train_steps)]
+distributions = [learn(partial(jit_train_steps, mesh=one)), learn(jit_train_steps), learn(pmap_train_steps)]
 result = {"devices": jax.device_count(), "moved": distance(alone[:-1], jax.tree.leaves((start.params, start.ema)))}
-result |= {"law": max(distance(laws[0], law) for law in laws), "learned": distance([np.full(4, 0.25)], laws[0][:1])}
+result["distribution"] = max(distance(distributions[0], other) for other in distributions)
+result["learned"] = distance([np.full(4, 0.25)], distributions[0][:1])
 result |= {f"kinds on {way}": distance(kinds[0], kinds[i]) for i, way in ((1, "jit"), (2, "pmap"))}
 result |= {"game": max(distance(games[0], game) for game in games), "played": abs(float(games[0][1]) - 2)}
 result |= {name: distance(alone, train(*way)) for name, way in ways.items()}

@@ -185,7 +185,7 @@ def test_a_signal_saves_and_leaves(run, line, whole, tmp_path, number, capsys):
         assert int(state.step) == summary["steps"] == 8 and summary["stopped"] == "SIGINT"
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     said = capsys.readouterr().err
-    assert f"{signal.Signals(number).name} heard" in said and "stopped at step 8" in said
+    assert f"{signal.Signals(number).name} received" in said and "stopped at step 8" in said
     assert saved_steps(tmp_path) == [5, 8]
     state, _ = fit(run.steps, run.start, line.batches, tmp_path, settings(resume=True))
     line.equal(state, whole[0])

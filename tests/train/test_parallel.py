@@ -34,7 +34,7 @@ def test_devices_do_not_change_the_parameters(eight, way):
 
 
 def test_devices_do_not_change_what_a_law_of_times_learns(eight):
-    assert eight["learned"] > 0.01 and eight["law"] < 1e-5
+    assert eight["learned"] > 0.01 and eight["distribution"] < 1e-5
 
 
 @pytest.mark.parametrize("way", ["jit", "pmap"])

@@ -15,11 +15,11 @@ several heads: logits are an array [B, ...] or a tree of them, of which (1) to (
     DMD2    Student(..., simulate=True) Noised(sde, p)  non_saturating  None  DistributionMatching, 1; AdversarialTerm
     DDGAN   PairStudent                 stepwise        non_saturating  0.01  AdversarialTerm, 1
 
-For a sampler's grid ts a `Student` draws its times from `OneOf(ts[:-1])`; a `PairStudent` is given ts.
-ADD (Sauer et al. 2023) gives D the features of a frozen network, and R1 is taken in them. DMD2 (Yin et al. 2024) adds
-to D's loss the `OnSamples` of its fake score, whose features D reads. DDGAN's (Xiao et al. 2022) R1, gamma/2 with gamma
-= 0.02, is taken in x_s alone, there at every 15th step. CTM (Kim et al. 2024) adds the adversarial term to its own
-losses. Both losses find the other network's parameters in `Context.opponent`, which `train.against` sets.
+For a sampler's grid ts a `Student` draws its times from `OneOf(ts[:-1])`; a `PairStudent` is given ts. ADD (Sauer et
+al. 2023) gives D the features of a frozen network, and R1 is taken in them. DMD2 (Yin et al. 2024) adds to D's loss the
+`OnSamples` of its fake score, whose features D reads. DDGAN's (Xiao et al. 2022) R1, gamma/2 with gamma = 0.02, is
+taken in x_s alone, there at every 15th step. CTM (Kim et al. 2024) adds the adversarial term to its own losses. Both
+losses find the other network's parameters in `Context.opponent`, which `train.adversarial_steps` sets.
 """
 
 from collections.abc import Callable
@@ -205,7 +205,7 @@ def opponent_of(loss: Any, context: Context) -> PyTree:
     """The other network's parameters. Raises a ValueError where the context has none."""
     if context.opponent is None:
         raise ValueError(
-            f"{type(loss).__name__} needs the parameters of the other network: train by `train.against`, or call it "
-            "with `context=Context(opponent=...)`"
+            f"{type(loss).__name__} needs the parameters of the other network: train by "
+            "`train.adversarial_steps`, or call it with `context=Context(opponent=...)`"
         )
     return context.opponent

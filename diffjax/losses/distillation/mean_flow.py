@@ -50,7 +50,7 @@ class MeanFlow:
     """
 
     sde: SDE
-    pairs: Callable  # (key, n, step) -> (t [n], s [n]), `times.Sorted(law, 0.75)`
+    pairs: Callable  # (key, n, step) -> (t [n], s [n]), `times.Sorted(distribution, 0.75)`
     network: Callable = static()  # (params, x, (c_t, c_s), cond, *, train, rngs) -> u
     levels: Levels = Both()  # the levels of t and s for the network
     improved: bool = static(default=False)  # Eq. 3

@@ -2,8 +2,8 @@
 
     loss(x_0 = X(sigma_T eps, T, 0), eps),   X the teacher's flow
 
-The pairs cross less than those of independent data and noise, so the student's paths are straighter, and it needs
-fewer steps; a straight flow needs one. `samplers.reflow_pairs` makes such pairs once, where X is dear.
+The pairs cross less than those of independent data and noise, so the student's paths are straighter, and it needs fewer
+steps; a straight flow needs one. `samplers.reflow_pairs` makes such pairs once, where X is expensive.
 """
 
 import jax

@@ -9,7 +9,8 @@ x_real is the teacher's denoiser, x_fake one for the student's own samples. By T
 (score_fake - score_real) at x_t, so that for w = alpha^2/sigma^2 the mean slope of (2) is that of KL(q_t | p_t) between
 the noised densities, whose minimum 0 is at q = p. (1) has no x_fake: it draws x to where the teacher denoises, not to
 the data's distribution, and is meant beside a discriminator. x_fake is trained on samples by denoising,
-`OnSamples(student, DSM)`, more often than the student: DMD2 (Yin et al. 2024) takes 5 steps to 1 (`train.alternate`).
+`OnSamples(student, DSM)`, more often than the student: DMD2 (Yin et al. 2024) takes 5 steps to 1,
+`train.alternating_steps(..., n_d=5)`.
 
 All distances are means over an example's entries.
 """

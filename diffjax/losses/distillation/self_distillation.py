@@ -1,7 +1,7 @@
 """Flow maps by self-distillation or from a teacher (Boffi, Albergo & Vanden-Eijnden 2024, 2025), for any SDE's time.
 
-A flow map X(x, t, s) is known by its slope v on the diagonal s = t and any one of three identities of `flow_maps`, each
-a residual whose squared norm is a loss:
+A flow map X(x, t, s) is determined by its slope v on the diagonal s = t and any one of three identities of `flow_maps`,
+each a residual whose squared norm is a loss:
 
     (1) Lagrangian (LSD):   d/ds X(x, t, s) - sg(v(X, s))
     (2) Eulerian (ESD):     d/dt X(x, t, s) + sg(grad X(x, t, s) v(x, t))
@@ -14,8 +14,8 @@ loss of shortcut models (Frans et al. 2024, who clip its target to 4), whose net
 (`flow_maps.Duration`). With data at t = 1 the papers write X_{s,t}, v and phi with the opposite signs. The paper of
 2024 lets gradients pass where `sg` stands in map matching; here they are stopped, as in that of 2025.
 
-    off = SelfDistillation(sde, times.Sorted(law), lagrangian, net.apply, average_velocity)
-    on = DSM(sde, law, net.apply, Partial(flow_maps.diagonal_of, average_velocity), weightings.velocity)
+    off = SelfDistillation(sde, times.Sorted(distribution), lagrangian, net.apply, average_velocity)
+    on = DSM(sde, distribution, net.apply, Partial(flow_maps.diagonal_of, average_velocity), weightings.velocity)
     Sum((on, off), (0.75, 0.25))
 
 Any flow map, of whatever velocity, has the residual 0: without a teacher it is the diagonal that ties it to the data.

@@ -1,4 +1,4 @@
-"""A world in which every few-step loss has a known value.
+"""Gaussian data for which every few-step loss has a known value.
 
 The data are N(0, S2), noise N(0, 1), and all maps linear in x, so a squared loss is a quadratic form of (x_0, eps):
 four points with these second moments give its expectation exactly, with no noise of sampling. A student is the exact
@@ -23,7 +23,7 @@ X0, EPS = np.sqrt(S2) * np.array([[1.0], [1.0], [-1.0], [-1.0]]), np.array([[1.0
 
 
 def network(params, *inputs, train, rngs):
-    """The parameters themselves, for maps that know what to do with them."""
+    """The parameters themselves, for maps that use them as they are."""
     return params
 
 
@@ -70,7 +70,7 @@ def residuals(loss, batch, points=((S2, 0.0), (0.4, 0.0), (S2, 0.3))):
 
 
 @pytest.fixture(scope="session")
-def world():
+def case():
     gauss = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 1)), jnp.full((1, 1, 1), S2))
     truth = {"v": jnp.asarray(S2), "b": jnp.asarray(0.0)}
     return SimpleNamespace(

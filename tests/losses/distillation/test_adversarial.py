@@ -1,6 +1,6 @@
 """Adversarial losses where the best discriminator, the scores and the posteriors are known; derived again in NumPy.
 
-Data are N(M, S^2), and the student is mu + tau eps: on `Flow` at t = 1 it is told nothing else, as alpha(1) = 0.
+Data are N(M, S^2), and the student is mu + tau eps: on `Flow` at t = 1 it gets nothing else, as alpha(1) = 0.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from diffjax import losses, precondition, times
 from diffjax.arrays import example_keys, fold, normal
 from diffjax.losses import distillation as d
 from diffjax.losses import draws
-from diffjax.train import Players, TrainState, against, alternate
+from diffjax.train import AdversarialState, TrainState, adversarial_steps, alternating_steps
 from diffjax.typing import Context, pytree
 
 FLOW, M, S = dj.Flow(), 0.3, 0.5
@@ -49,7 +49,7 @@ def affine(params, x, c_noise, cond=None, *, train=False, rngs=None):
     return params["mu"] + params["tau"] * x
 
 
-def law(mu, tau):
+def normal_of(mu, tau):
     return {"mu": jnp.asarray(mu), "tau": jnp.asarray(tau)}
 
 
@@ -69,7 +69,7 @@ def test_a_student_starts_where_its_own_sampler_would():
     draw = draws.read(KEY, jnp.full((n, 1), 77.0))  # no data enter
     s = student.time_distribution(draw.k_time, n)
     run = jax.jit(lambda params, at: student(params, draw)[at, 0])
-    mean, var, end = 0.0, 1.0, law(mu, tau)
+    mean, var, end = 0.0, 1.0, normal_of(mu, tau)
     for t in (1.0, 0.6, 0.3):
         at = np.flatnonzero(s == t)
         x = np.asarray(run(end, at), np.float64)
@@ -82,7 +82,7 @@ def test_a_student_starts_where_its_own_sampler_would():
     np.testing.assert_allclose(slope["mu"], 1.0, rtol=1e-5)
     np.testing.assert_allclose(slope["tau"], (x.mean() - mu) / tau, rtol=1e-3)
     first = np.flatnonzero(s == 1.0)  # begins with noise itself
-    np.testing.assert_allclose(run(law(0.0, 1.0), first), draw.eps[first, 0], rtol=1e-6)
+    np.testing.assert_allclose(run(normal_of(0.0, 1.0), first), draw.eps[first, 0], rtol=1e-6)
     for bad, message in ((times.Fixed(0.3), "times `OneOf"), (times.OneOf(jnp.array([1.0, 0.0])), "a grid falls")):
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(dataclasses.replace(student, time_distribution=bad).__call__, end, draw)
@@ -104,8 +104,10 @@ def test_the_best_discriminator_and_its_value(p, q):
 @pytest.mark.parametrize(("mu", "tau"), [(M, S), (0.8, 0.5), (0.3, 0.9), (-0.4, 0.2)])
 def test_against_the_best_discriminator_the_student_descends_kl(mu, tau):
     """KL(q | p) = log S/tau + (tau^2 + (mu - M)^2)/(2 S^2) - 1/2: its slopes, which vanish at the truth."""
-    loss = Against(d.GeneratorLoss(STUDENT, (d.AdversarialTerm(d.Discriminator(log_ratio)),), (1.0,)), law(mu, tau))
-    grad = grads(loss, law(mu, tau), FOUR)
+    loss = Against(
+        d.GeneratorLoss(STUDENT, (d.AdversarialTerm(d.Discriminator(log_ratio)),), (1.0,)), normal_of(mu, tau)
+    )
+    grad = grads(loss, normal_of(mu, tau), FOUR)
     np.testing.assert_allclose(grad["mu"], (mu - M) / S**2, atol=2e-6, rtol=1e-5)
     np.testing.assert_allclose(grad["tau"], tau / S**2 - 1 / tau, atol=2e-6, rtol=1e-5)
     # softplus weighs each point's slope by 1 - sigmoid(D): no longer KL's, but it has its signs and vanishes with it
@@ -115,9 +117,9 @@ def test_against_the_best_discriminator_the_student_descends_kl(mu, tau):
     slope = ((x - M) / S**2 - (x - mu) / tau**2) / (1 + np.exp(D))
     soft = Against(
         d.GeneratorLoss(STUDENT, (d.AdversarialTerm(d.Discriminator(log_ratio, loss=d.non_saturating)),), (1.0,)),
-        law(mu, tau),
+        normal_of(mu, tau),
     )
-    grad = grads(soft, law(mu, tau), {"image": jnp.zeros((2000, 1)), "noise": jnp.asarray(eps, jnp.float32)})
+    grad = grads(soft, normal_of(mu, tau), {"image": jnp.zeros((2000, 1)), "noise": jnp.asarray(eps, jnp.float32)})
     for name, expected, off in (("mu", slope.mean(), mu - M), ("tau", (slope * eps).mean(), tau - S)):
         np.testing.assert_allclose(grad[name], expected, atol=1e-5, rtol=1e-4)
         assert off == 0 or np.sign(expected) == np.sign(off)
@@ -133,10 +135,10 @@ def test_a_linear_discriminator_in_numpy():
     """Hinge and softplus on data and samples, and R1 = |w|^2."""
     params, w, b = {"w": jnp.array([0.7, -1.2]), "b": jnp.asarray(0.2)}, np.array([0.7, -1.2]), 0.2
     real, fake = X0 @ w + b, (0.4 + 0.9 * EPS) @ w + b
-    loss = Against(d.DiscriminatorLoss(STUDENT, d.Discriminator(linear), 1e-2), law(0.4, 0.9))
+    loss = Against(d.DiscriminatorLoss(STUDENT, d.Discriminator(linear), 1e-2), normal_of(0.4, 0.9))
     expected = np.maximum(0, 1 - real) + np.maximum(0, 1 + fake)
     np.testing.assert_allclose(values(loss, params), expected + 1e-2 * (w @ w), rtol=1e-5)
-    soft = Against(d.DiscriminatorLoss(STUDENT, d.Discriminator(linear, loss=d.non_saturating)), law(0.4, 0.9))
+    soft = Against(d.DiscriminatorLoss(STUDENT, d.Discriminator(linear, loss=d.non_saturating)), normal_of(0.4, 0.9))
     np.testing.assert_allclose(values(soft, params), np.log1p(np.exp(-real)) + np.log1p(np.exp(fake)), rtol=1e-5)
     _, aux = loss(params, KEY, BATCH)
     np.testing.assert_allclose(np.stack([aux["real"], aux["fake"]]), np.stack([real, fake]), rtol=1e-5)
@@ -155,7 +157,7 @@ def test_heads_on_features_in_numpy():
         return {"map": h["map"] @ params[0], "vector": h["vector"] @ params[1]}  # [B, 3], [B]
 
     w = np.array([[0.7, -1.2], [0.3, 0.4]])
-    loss = Against(d.DiscriminatorLoss(STUDENT, d.Discriminator(heads, d.Features(features)), 0.5), law(0.4, 0.9))
+    loss = Against(d.DiscriminatorLoss(STUDENT, d.Discriminator(heads, d.Features(features)), 0.5), normal_of(0.4, 0.9))
 
     def side(x, sign):
         maps = np.stack([x, x**2, 3 * x], 1) @ w[0]
@@ -172,7 +174,7 @@ def test_heads_on_features_in_numpy():
     )
     x = 0.4 + 0.9 * EPS
     maps = (np.stack([x, x**2, 3 * x], 1) @ w[0]).mean(1) + np.tanh(x) @ w[1]
-    np.testing.assert_allclose(values(add, law(0.4, 0.9)), -maps + 2.5 * x[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(values(add, normal_of(0.4, 0.9)), -maps + 2.5 * x[:, 0], rtol=1e-5)
 
 
 def drawn(part=0):
@@ -180,7 +182,7 @@ def drawn(part=0):
     return np.asarray(normal(fold(fold(KEY, 3 + part), 1), jnp.asarray(X0)), np.float64)
 
 
-def test_score_distillation_in_numpy(world):
+def test_score_distillation_in_numpy(case):
     """The exact teacher of N(0, s^2) is k x_t with k = alpha s^2/(alpha^2 s^2 + sigma^2); no slope through x_t."""
     sde, t, s2 = dj.VP(), 0.4, 0.25
     a, b = float(sde.alpha(t)), float(sde.sigma(t))
@@ -190,8 +192,8 @@ def test_score_distillation_in_numpy(world):
     loss = Against(d.GeneratorLoss(STUDENT, (term,), (2.5,)), NOTHING)
     x = 0.4 + 0.9 * EPS
     error = x - k * (a * x + b * drawn())
-    np.testing.assert_allclose(values(loss, law(0.4, 0.9)), 2.5 * a * (error**2).mean(1), rtol=1e-4)
-    np.testing.assert_allclose(grads(loss, law(0.4, 0.9))["mu"], 2.5 * a * 2 * error.mean(), rtol=1e-4)
+    np.testing.assert_allclose(values(loss, normal_of(0.4, 0.9)), 2.5 * a * (error**2).mean(1), rtol=1e-4)
+    np.testing.assert_allclose(grads(loss, normal_of(0.4, 0.9))["mu"], 2.5 * a * 2 * error.mean(), rtol=1e-4)
     # its mean over the noise at one x: c ((1 - k alpha)^2 x^2 + k^2 sigma^2)
     many = np.asarray(jax.jit(term)(NOTHING, KEY, jnp.full((20_000, 2), 0.7), None))
     expected = a * ((1 - k * a) ** 2 * 0.7**2 + k**2 * b**2)
@@ -219,7 +221,9 @@ def test_distribution_matching_is_the_difference_of_scores(mu, tau):
     change = b**2 / a * (score(mu, tau) - score(M, S))
     real = (x_t + b**2 * score(M, S)) / a
     for weight, w in ((d.kl, (a / b) ** 2), (d.nearness, 1 / np.abs(x - real).mean(1, keepdims=True))):
-        slope = jax.grad(lambda x, weight=weight: matching(t, weight)(law(mu, tau), KEY, x, None).sum())(jnp.asarray(x))
+        slope = jax.grad(lambda x, weight=weight: matching(t, weight)(normal_of(mu, tau), KEY, x, None).sum())(
+            jnp.asarray(x)
+        )
         np.testing.assert_allclose(slope, w * change / 2, rtol=2e-4, atol=2e-6)
     if (mu, tau) == (M, S):
         assert np.abs(slope).max() < 1e-5
@@ -229,12 +233,12 @@ def test_distribution_matching_descends_kl_of_the_noised_laws():
     """In the mean, for w = alpha^2/sigma^2: slopes of KL(N(a mu, V') | N(a M, V)), to four standard deviations."""
     t, mu, tau, n = 0.5, 0.8, 0.9, 20_000
     a, V, W = 0.5, 0.25 * S**2 + 0.25, 0.25 * tau**2 + 0.25
-    loss = Against(d.GeneratorLoss(STUDENT, (matching(t, d.kl),), (1.0,)), law(mu, tau))
+    loss = Against(d.GeneratorLoss(STUDENT, (matching(t, d.kl),), (1.0,)), normal_of(mu, tau))
     eps = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
     batch = {"image": jnp.zeros((n, 2)), "noise": jnp.asarray(eps)}
     keys = example_keys(KEY, n)
     one = lambda p, k, e: loss(p, k[None], {"image": 0 * e[None], "noise": e[None]})[0][0]  # noqa: E731
-    each = jax.jit(jax.vmap(jax.grad(one), (None, 0, 0)))(law(mu, tau), keys, batch["noise"])
+    each = jax.jit(jax.vmap(jax.grad(one), (None, 0, 0)))(normal_of(mu, tau), keys, batch["noise"])
     for name, expected in (("mu", a**2 * (mu - M) / V), ("tau", a**2 * tau * (1 / V - 1 / W))):
         g = np.asarray(each[name], np.float64)
         assert abs(g.mean() - expected) < 4 * g.std() / np.sqrt(n), name
@@ -242,9 +246,11 @@ def test_distribution_matching_descends_kl_of_the_noised_laws():
 
 def test_the_fake_score_is_trained_on_samples():
     dsm = losses.DSM(FLOW, times.Fixed(0.5), affine, in_x0, losses.weightings.x0)
-    loss = Against(d.OnSamples(STUDENT, dsm), law(0.4, 0.9))
+    loss = Against(d.OnSamples(STUDENT, dsm), normal_of(0.4, 0.9))
     x = 0.4 + 0.9 * jnp.asarray(EPS)
-    np.testing.assert_allclose(values(loss, law(0.1, 0.2)), values(dsm, law(0.1, 0.2), x, fold(KEY, 3)), rtol=1e-5)
+    np.testing.assert_allclose(
+        values(loss, normal_of(0.1, 0.2)), values(dsm, normal_of(0.1, 0.2), x, fold(KEY, 3)), rtol=1e-5
+    )
 
 
 def test_dmd2_finds_the_data_from_afar():
@@ -253,19 +259,19 @@ def test_dmd2_finds_the_data_from_afar():
     noise = times.Fixed(0.5)
     term = d.DistributionMatching(FLOW, noise, teacher, affine, in_x0, d.kl)
     step_d = partial(
-        against,
+        adversarial_steps,
         d.OnSamples(STUDENT, losses.DSM(FLOW, noise, affine, in_x0, losses.weightings.x0)),
         optax.adam(0.05),
         (),
     )
-    step_g = partial(against, d.GeneratorLoss(STUDENT, (term,), (1.0,)), optax.adam(0.01), (0.9,))
-    start = Players(
-        TrainState.create(jax.random.key(1), law(0.0, 0.5), optax.adam(0.05)),
-        TrainState.create(jax.random.key(2), law(-1.0, 1.0), optax.adam(0.01), (0.9,)),
+    step_g = partial(adversarial_steps, d.GeneratorLoss(STUDENT, (term,), (1.0,)), optax.adam(0.01), (0.9,))
+    start = AdversarialState(
+        TrainState.create(jax.random.key(1), normal_of(0.0, 0.5), optax.adam(0.05)),
+        TrainState.create(jax.random.key(2), normal_of(-1.0, 1.0), optax.adam(0.01), (0.9,)),
     )
-    end, _ = jax.jit(partial(alternate, step_d, step_g, n_d=5))(start, jnp.zeros((6 * 400, 128, 1)))
-    np.testing.assert_allclose(end.g.ema[0]["mu"], M, atol=0.06)
-    np.testing.assert_allclose(abs(end.g.ema[0]["tau"]), S, atol=0.06)
+    end, _ = jax.jit(partial(alternating_steps, step_d, step_g, n_d=5))(start, jnp.zeros((6 * 400, 128, 1)))
+    np.testing.assert_allclose(end.generator.ema[0]["mu"], M, atol=0.06)
+    np.testing.assert_allclose(abs(end.generator.ema[0]["tau"]), S, atol=0.06)
 
 
 def constant(params, x, c_noise, cond=None, *, train=False, rngs=None):
@@ -354,11 +360,11 @@ def test_an_example_has_its_own_loss():
     keys, x = example_keys(jax.random.key(3), 3), jnp.asarray(X0)
     others, y = keys.at[0].set(jax.random.key(9)), x.at[0].set(5.0)
     for loss, params in (
-        (Against(d.DiscriminatorLoss(several, noised, 0.1), law(0.4, 0.9)), one),
-        (Against(d.DiscriminatorLoss(pairs, judged, 0.1), law(0.4, 0.9)), one),
-        (Against(d.GeneratorLoss(pairs, (d.AdversarialTerm(judged),), (1.0,)), one), law(0.4, 0.9)),
-        (Against(d.GeneratorLoss(several, (d.AdversarialTerm(noised), add), (1.0, 2.5)), one), law(0.4, 0.9)),
-        (Against(d.GeneratorLoss(several, (varied,), (1.0,)), law(0.1, 0.8)), law(0.4, 0.9)),
+        (Against(d.DiscriminatorLoss(several, noised, 0.1), normal_of(0.4, 0.9)), one),
+        (Against(d.DiscriminatorLoss(pairs, judged, 0.1), normal_of(0.4, 0.9)), one),
+        (Against(d.GeneratorLoss(pairs, (d.AdversarialTerm(judged),), (1.0,)), one), normal_of(0.4, 0.9)),
+        (Against(d.GeneratorLoss(several, (d.AdversarialTerm(noised), add), (1.0, 2.5)), one), normal_of(0.4, 0.9)),
+        (Against(d.GeneratorLoss(several, (varied,), (1.0,)), normal_of(0.1, 0.8)), normal_of(0.4, 0.9)),
     ):
         whole = run(loss, params, keys, x)
         assert np.isfinite(whole).all()
@@ -372,7 +378,7 @@ def test_errors():
     pairs = d.PairStudent(FLOW, jnp.array([1.0, 0.0]), affine, in_x0)
     noised, stepwise = d.Discriminator(linear, d.Noised(FLOW, times.Uniform())), d.Discriminator(linear, d.stepwise)
     lumped = d.Discriminator(lambda p, h, c, cond: h.sum())
-    one, ours = (1.0,), law(0.4, 0.9)
+    one, ours = (1.0,), normal_of(0.4, 0.9)
     for make, message in (
         (lambda: d.DiscriminatorLoss(STUDENT, disc), "DiscriminatorLoss needs the parameters of the other network"),
         (lambda: d.GeneratorLoss(STUDENT, (term,), one), "GeneratorLoss needs the parameters"),

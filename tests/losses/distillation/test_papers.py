@@ -88,11 +88,11 @@ def test_halving():
         d.Progressive(dj.VP(), ts[:8], lambda x, t, cond: x, x_student, precondition.from_v)
 
 
-def test_consistency_with_heuns_step_and_an_average_as_the_target(world):
+def test_consistency_with_heuns_step_and_an_average_as_the_target(case):
     """Song et al. 2023, Algorithm 2, on EDM: a Heun step of the teacher, other parameters as the target."""
     sde, t, s, sd, e = dj.EDM(), 3.0, 2.0, 0.5, 0.002
     teacher = lambda x, t, cond=None: jnp.tanh(x)  # noqa: E731
-    at = world.At((t, s))
+    at = case.At((t, s))
     loss = d.Consistency(sde, at, x_student, precondition.consistency, flow_maps.heun_step(sde, teacher), target_ema=1)
     context = Context(ema=(jnp.asarray(9.0), jnp.asarray(0.6)))
     x = X0 + t * EPS
@@ -113,7 +113,7 @@ def test_consistency_with_heuns_step_and_an_average_as_the_target(world):
     slope = sd * (t - e) / np.sqrt(t**2 + sd**2) * x / np.sqrt(t**2 + sd**2)
     np.testing.assert_allclose(grad, (2 * error * slope).mean(1).sum(), rtol=1e-4)
     # into 0 the target is x_0 itself, finite though log 0 is not
-    into_zero = dataclasses.replace(loss, pairs=world.At((t, 0.0)), weight=d.even)
+    into_zero = dataclasses.replace(loss, pairs=case.At((t, 0.0)), weight=d.even)
     np.testing.assert_allclose(values(into_zero, 0.4), mean(f(0.4, x, t) - X0), rtol=1e-4)
 
 
@@ -141,7 +141,7 @@ TIMES = flow_maps.Both(precondition.time)
 
 
 @pytest.mark.parametrize("improved", [False, True])
-def test_mean_flow_in_numpy(world, improved):
+def test_mean_flow_in_numpy(case, improved):
     """Geng et al. 2025, Algorithm 1: u_tgt = v - (t - r) (v du/dz + du/dt) without gradient; weight (l + c)^-p."""
     t, r, w, p, c = 0.8, 0.3, 0.7, 0.75, 1e-3
     z, v = (1 - t) * X0 + t * EPS, EPS - X0
@@ -151,35 +151,35 @@ def test_mean_flow_in_numpy(world, improved):
     du = w * (1 - th**2) * (1 + t * r) * tangent + th * r + 2 * t
     error = u - (v - (t - r) * du)
     square = (error**2).sum(1)
-    loss = d.MeanFlow(FLOW, world.At((t, r)), u_net, TIMES, improved, power=p, c=c)
+    loss = d.MeanFlow(FLOW, case.At((t, r)), u_net, TIMES, improved, power=p, c=c)
     np.testing.assert_allclose(values(loss, w), square / (square + c) ** p, rtol=1e-4)
     grad = jax.jit(jax.grad(lambda w: values(loss, w).sum()))(w)
     expected = (2 * error * z * (1 - th**2) * (1 + t * r)).sum(1) / (square + c) ** p
     np.testing.assert_allclose(grad, expected.sum(), rtol=1e-4)
 
 
-def test_guided_mean_flow_regresses_on_the_guided_velocity(world):
+def test_guided_mean_flow_regresses_on_the_guided_velocity(case):
     """At s = t: scale v + (1 - scale) u(z, t, t | null); the network takes its condition as a shift."""
 
     def net(w, x, c_noise, cond=None, *, train=False, rngs=None):
         return w * x + cond
 
-    loss = d.MeanFlow(FLOW, world.At((0.6, 0.6)), net, TIMES, scale=2.0, null=jnp.full((3, 2), 5.0), power=0.0)
+    loss = d.MeanFlow(FLOW, case.At((0.6, 0.6)), net, TIMES, scale=2.0, null=jnp.full((3, 2), 5.0), power=0.0)
     z, v = 0.4 * X0 + 0.6 * EPS, EPS - X0
     batch = BATCH | {"cond": jnp.ones((3, 2))}
     error = (0.7 * z + 1) - (2 * v - (0.7 * z + 5))
     np.testing.assert_allclose(values(loss, 0.7, batch), 2 * mean(error), rtol=1e-4)
 
 
-def test_shortcuts_and_progressive_self_distillation_in_numpy(world):
+def test_shortcuts_and_progressive_self_distillation_in_numpy(case):
     """phi over the whole step against the parts' mean, weighted by their durations; Frans et al.: two halves' mean.
 
     With h = (u - s)/(t - s): (1 - h) of the first part, h of the second.
     """
-    told = flow_maps.Duration(precondition.time)
+    levels = flow_maps.Duration(precondition.time)
 
     def shortcut(sde, network):
-        return flow_maps.average_velocity(sde, network, told)
+        return flow_maps.average_velocity(sde, network, levels)
 
     def u(w, x, t, d):
         return np.tanh(w * x) * (1 + t * d) + t**2
@@ -188,7 +188,7 @@ def test_shortcuts_and_progressive_self_distillation_in_numpy(world):
     x = (1 - t) * X0 + t * EPS
     first = u(w, x, t, 0.25)
     second = u(w, x - 0.25 * first, 0.5, 0.25)
-    loss = d.SelfDistillation(FLOW, world.At((t, s)), d.progressive_midpoint, u_net, shortcut)
+    loss = d.SelfDistillation(FLOW, case.At((t, s)), d.progressive_midpoint, u_net, shortcut)
     np.testing.assert_allclose(values(loss, w), mean(u(w, x, t, 0.5) - (first + second) / 2), rtol=1e-4)
 
     keys = dj.arrays.fold(jax.random.key(0), 3)
@@ -196,11 +196,11 @@ def test_shortcuts_and_progressive_self_distillation_in_numpy(world):
     mid = s + h * (t - s)
     first = u(w, x, t, t - mid)
     second = u(w, x - (t - mid) * first, mid, mid - s)
-    loss = d.SelfDistillation(FLOW, world.At((t, s)), d.progressive_uniform, u_net, shortcut)
+    loss = d.SelfDistillation(FLOW, case.At((t, s)), d.progressive_uniform, u_net, shortcut)
     np.testing.assert_allclose(values(loss, w), mean(u(w, x, t, t - s) - ((1 - h) * first + h * second)), rtol=1e-4)
 
 
-def test_lagrangian_and_eulerian_residuals_in_numpy(world):
+def test_lagrangian_and_eulerian_residuals_in_numpy(case):
     """X = x - (t - s) u, so d/ds X = u - (t - s) u_s, d/dt X = -u - (t - s) u_t, grad X = 1 - (t - s) u_x."""
     t, s, w = 0.8, 0.3, 0.7
     x, b = (1 - t) * X0 + t * EPS, t - s
@@ -210,15 +210,15 @@ def test_lagrangian_and_eulerian_residuals_in_numpy(world):
     lsd = (u - b * th * t) - (np.tanh(w * X) * (1 + s * s) + s**2)
     esd = -u - b * (th * s + 2 * t) + (1 - b * w * (1 - th**2) * (1 + t * s)) * v
     for residual, expected in ((d.lagrangian, lsd), (d.eulerian, esd)):
-        loss = d.SelfDistillation(FLOW, world.At((t, s)), residual, u_net, MAP)
+        loss = d.SelfDistillation(FLOW, case.At((t, s)), residual, u_net, MAP)
         np.testing.assert_allclose(values(loss, w), mean(expected), rtol=1e-4)
 
 
-def test_trajectories_in_numpy(world):
+def test_trajectories_in_numpy(case):
     """Kim et al. 2024: both jumps on to time 0 by the target; the gradient is the first jump's."""
     t, u, s, w, target = 0.9, 0.7, 0.3, 0.4, 0.6
     teacher = flow_maps.ddim_step(FLOW, lambda x, t, cond=None: jnp.tanh(x))
-    loss = d.Trajectory(FLOW, world.At((t, u, s)), teacher, u_net, TRAJECTORY, target_ema=0)
+    loss = d.Trajectory(FLOW, case.At((t, u, s)), teacher, u_net, TRAJECTORY, target_ema=0)
     context = Context(ema=(jnp.asarray(target),))
 
     def G(w, x, t, s):  # Eq. 4 of flow_maps on the straight path, g the network's output
@@ -242,7 +242,7 @@ def TRAJECTORY(sde, network):
     return flow_maps.ctm(sde, network, TIMED["x0"], precondition.time)
 
 
-def test_tangents_of_trigflow_in_numpy(world):
+def test_tangents_of_trigflow_in_numpy(case):
     """Lu & Song 2025, Algorithm 1, with a nonlinear F: g, its norm, its warm-up, and the loss."""
 
     def F(w, x, c_noise, cond=None, *, train=False, rngs=None):
@@ -262,7 +262,7 @@ def test_tangents_of_trigflow_in_numpy(world):
     np.testing.assert_allclose(value, mean(g / (norm + c)[:, None]), rtol=1e-4)
 
 
-def test_sums_balances_and_learnt_weights(world):
+def test_sums_balances_and_learnt_weights(case):
     line = Partial(lambda p, k, b: (p["a"] * b[:, 0] + p["b"], {"t": b[:, 0]}))
     curve = Partial(lambda p, k, b: (3 * p["a"] ** 2 * b[:, 0] + 0 * p["b"], {}))
     p, b = {"a": jnp.asarray(2.0), "b": jnp.asarray(1.0)}, jnp.array([[1.0], [3.0]])
@@ -291,7 +291,7 @@ def test_sums_balances_and_learnt_weights(world):
     np.testing.assert_allclose((value, grad), (1 + np.log(7.0), 0), atol=1e-6)
 
 
-def test_the_step_and_the_averages_reach_a_loss_at_any_depth(world):
+def test_the_step_and_the_averages_reach_a_loss_at_any_depth(case):
     """Also one inside other losses: CT with a growing grid, its target the average; two steps against their losses."""
     sde = dj.EDM()
     inner = d.Consistency(
@@ -317,7 +317,7 @@ def test_the_step_and_the_averages_reach_a_loss_at_any_depth(world):
 
 
 def test_one_student_for_all_guidance_scales():
-    """Meng et al. 2023: told the scale it was drawn for, the guided step itself has the loss 0; told another, not.
+    """Meng et al. 2023: given the scale it was drawn for, the guided step itself has the loss 0; given another, not.
 
     The denoiser is x + label, so that guidance shifts x_0 by scale times label, and so do two DDIM steps.
     """
@@ -325,8 +325,8 @@ def test_one_student_for_all_guidance_scales():
     teacher = dj.guidance.cfg_of_scale(shift)
 
     def student(params, x, c_noise, cond, *, train, rngs):
-        told = {"label": cond["label"], "scale": params * cond["scale"]}
-        return d.progressive.two_steps(FLOW, teacher, x, c_noise, c_noise - 0.25, c_noise - 0.5, told)
+        scaled = {"label": cond["label"], "scale": params * cond["scale"]}
+        return d.progressive.two_steps(FLOW, teacher, x, c_noise, c_noise - 0.25, c_noise - 0.5, scaled)
 
     loss = d.Progressive(FLOW, np.array([1.0, 0.75, 0.5]), teacher, student, TIMED["x0"], losses.weightings.x0)
     batch = BATCH | {"cond": {"label": jnp.array([1.0, -2.0, 3.0])}}
@@ -368,17 +368,17 @@ def narrow(params, x, c_noise, cond=None, **_):
     return params * x[:, :1]
 
 
-def test_errors(world):
-    key, at = jax.random.key(0), world.At((0.8, 0.3))
+def test_errors(case):
+    key, at = jax.random.key(0), case.At((0.8, 0.3))
     net = (x_student, precondition.from_v)
-    own = lambda sde: flow_maps.heun_step(sde, world.teacher(sde))  # noqa: E731
+    own = lambda sde: flow_maps.heun_step(sde, case.teacher(sde))  # noqa: E731
     for solver in (
         flow_maps.ddim_step,
         flow_maps.heun_step,
         lambda sde, f: flow_maps.along(sde, f, np.array([1.0, 0.0])),
     ):
         with pytest.raises(ValueError, match=r"made for VP.*, but is used under Flow"):
-            solver(FLOW, world.teacher(dj.VP()))
+            solver(FLOW, case.teacher(dj.VP()))
     for make, message in (
         (lambda: d.Consistency(FLOW, at, *net, target_ema=-1), "the target network has average -1"),
         (lambda: d.Consistency(FLOW, at, *net, target_ema=0), "average 0 of the parameters, of 0 that there are"),
@@ -404,12 +404,12 @@ def test_errors(world):
         ),
         (
             lambda: d.SelfDistillation(
-                FLOW, at, d.lagrangian, u_net, flow_maps.average_velocity, world.teacher(dj.VP())
+                FLOW, at, d.lagrangian, u_net, flow_maps.average_velocity, case.teacher(dj.VP())
             ),
             "made for VP",
         ),
         (
-            lambda: d.ContinuousConsistency(dj.Cosine(), times.Fixed(0.3), x_student, world.teacher(dj.VP())),
+            lambda: d.ContinuousConsistency(dj.Cosine(), times.Fixed(0.3), x_student, case.teacher(dj.VP())),
             "made for VP",
         ),
         (
@@ -417,7 +417,7 @@ def test_errors(world):
             r"made for VP.*, but is used under Flow",
         ),
         (
-            lambda: d.Progressive(dj.VP(), np.array([1.0, 0.5, 0.0]), world.teacher(dj.VP(T=0.9)), *net),
+            lambda: d.Progressive(dj.VP(), np.array([1.0, 0.5, 0.0]), case.teacher(dj.VP(T=0.9)), *net),
             r"T=0\.9.*gaussian\.rescale",
         ),
         (
@@ -427,15 +427,15 @@ def test_errors(world):
             "made for Cosine",
         ),
         (
-            lambda: d.Consistency(FLOW, at, *net, world.teacher(FLOW)),
+            lambda: d.Consistency(FLOW, at, *net, case.teacher(FLOW)),
             r"expected a flow map, such as `flow_maps.heun_step",
         ),
         (
-            lambda: d.Trajectory(FLOW, times.Stops(TS), world.teacher(FLOW), x_student, flow_maps.ctm),
+            lambda: d.Trajectory(FLOW, times.Stops(TS), case.teacher(FLOW), x_student, flow_maps.ctm),
             "expected a flow map",
         ),
         (lambda: d.SelfDistillation(FLOW, at, d.lagrangian, u_net, precondition.from_velocity), "expected a flow map"),
-        (lambda: d.Reflow(FLOW, world.teacher(FLOW), losses.DSM(FLOW, at, *net)), "expected a flow map"),
+        (lambda: d.Reflow(FLOW, case.teacher(FLOW), losses.DSM(FLOW, at, *net)), "expected a flow map"),
         (lambda: d.Consistency(FLOW, times.Uniform(), *net), "expected a distribution of pairs"),
         (
             lambda: d.Consistency(FLOW, times.Neighbours(1000 * TS), *net),
@@ -445,7 +445,7 @@ def test_errors(world):
             lambda: d.Trajectory(FLOW, times.Stops(2 * TS), own(FLOW), x_student, flow_maps.ctm),
             r"T = 1.0\], got 0.0 to 2.0",
         ),
-        (lambda: d.Progressive(FLOW, 1000 * TS, world.teacher(FLOW), *net), r"T = 1.0\], got 0.0 to 1000.0"),
+        (lambda: d.Progressive(FLOW, 1000 * TS, case.teacher(FLOW), *net), r"T = 1.0\], got 0.0 to 1000.0"),
         (
             lambda: d.Progressive(FLOW, TS, lambda x, t, cond: x[:, :1], *net),
             "the teacher maps x .* must keep the shape",
@@ -468,7 +468,7 @@ def test_errors(world):
     with pytest.raises(ValueError, match="each image needs its own eps"):
         d.MeanFlow(FLOW, at, u_net)(0.4, key, {"image": jnp.ones((3, 2)), "noise": jnp.ones((2, 2))})
     # a teacher carried over to the student's process is welcome
-    carried = dj.rescale(world.teacher(dj.VP()), dj.VP(), FLOW)
+    carried = dj.rescale(case.teacher(dj.VP()), dj.VP(), FLOW)
     precondition.check_process(carried, FLOW)
     precondition.check_process(dj.guidance.cfg(carried, 2.0), FLOW)
     precondition.check_process(lambda x, t, cond: x, FLOW)

@@ -45,7 +45,7 @@ def imports(path):
 def test_imports_only_go_down(path):
     parts = path.relative_to(ROOT / "diffjax").with_suffix("").parts
     for target in imports(path):
-        assert target[0] in LAYER, f"{path} imports diffjax.{'.'.join(target)}: name its layer in tests/test_floors.py"
+        assert target[0] in LAYER, f"{path} imports diffjax.{'.'.join(target)}: name its layer in tests/test_layers.py"
         inside = target[0] == parts[0]
         assert inside or LAYER[target[0]] < LAYER[parts[0]], f"{path}: {target[0]} does not lie below {parts[0]}"
         if inside and parts[0] in {"samplers", "guidance", "constraints"} and path.name != "__init__.py":

@@ -1,4 +1,4 @@
-"""Two players in turn: each against the other as it stands, and a resumed game is the same game."""
+"""Adversarial training: each network against the latest parameters of the other, and resumed bit for bit."""
 
 from functools import partial
 
@@ -11,13 +11,13 @@ import pytest
 from diffjax.arrays import normal
 from diffjax.losses import Sum
 from diffjax.train import (
+    AdversarialState,
     Checkpoints,
     LoopConfig,
-    Players,
     TrainState,
     adam,
-    against,
-    alternate,
+    adversarial_steps,
+    alternating_steps,
     fit,
     jit_steps,
     train_step,
@@ -38,13 +38,18 @@ class Chase:
 
 TX_D, TX_G, EMA = adam(0.05, clip=1.0), optax.sgd(0.02), (0.9,)
 LOSS_D, LOSS_G = Sum((Chase(1.0),), (0.5,)), Chase(-1.0)
-GAME = partial(alternate, partial(against, LOSS_D, TX_D, ()), partial(against, LOSS_G, TX_G, EMA), n_d=5)
+ROUND = partial(
+    alternating_steps,
+    partial(adversarial_steps, LOSS_D, TX_D, ()),
+    partial(adversarial_steps, LOSS_G, TX_G, EMA),
+    n_d=5,
+)
 
 
 @pytest.fixture
 def start(line):
     other = jax.tree.map(lambda p: p + 0.5, line.params)
-    return Players(
+    return AdversarialState(
         TrainState.create(jax.random.key(1), line.params, TX_D), TrainState.create(jax.random.key(2), other, TX_G, EMA)
     )
 
@@ -60,8 +65,8 @@ def close(a, b):
 
 def test_two_rounds_are_five_steps_and_one_and_again(line, start):
     """Against `train_step` called by hand, each loss with the other's latest parameters."""
-    together, metrics = jax.jit(GAME)(start, stacked(line, 0, 12))
-    d, g, losses = start.d, start.g, []
+    together, metrics = jax.jit(ROUND)(start, stacked(line, 0, 12))
+    d, g, losses = start.discriminator, start.generator, []
     by_hand = {
         "d": jax.jit(lambda s, o, b: train_step(LOSS_D, TX_D, (), s, b, opponent=o)),
         "g": jax.jit(lambda s, o, b: train_step(LOSS_G, TX_G, EMA, s, b, opponent=o)),
@@ -72,14 +77,16 @@ def test_two_rounds_are_five_steps_and_one_and_again(line, start):
         else:
             g, seen = by_hand["g"](g, d.params, line.batch(n))
         losses.append(seen["loss"])
-    close((together.d.params, together.g.params, together.g.ema), (d.params, g.params, g.ema))
+    close(
+        (together.discriminator.params, together.generator.params, together.generator.ema), (d.params, g.params, g.ema)
+    )
     np.testing.assert_allclose(metrics["loss"], losses, rtol=1e-5)
     assert metrics["d_part0"].shape == (10,) and metrics["g_one"].shape == (2,) and metrics["grad_norm"].shape == (12,)
-    assert (int(together.d.step), int(together.g.step), int(together.step)) == (10, 2, 12)
+    assert (int(together.discriminator.step), int(together.generator.step), int(together.step)) == (10, 2, 12)
 
 
-def test_a_resumed_game_ends_with_the_same_bits(line, start, tmp_path):
-    steps = jit_steps(GAME)
+def test_a_resumed_run_ends_with_the_same_bits(line, start, tmp_path):
+    steps = jit_steps(ROUND)
     state, at_six = start, None
     for n in range(0, 18, 6):
         state, _ = steps(state, stacked(line, n, 6))
@@ -100,10 +107,10 @@ def test_a_resumed_game_ends_with_the_same_bits(line, start, tmp_path):
     assert "g_loss" in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
-def test_what_is_no_game_is_refused(line, start):
+def test_errors(line, start):
     with pytest.raises(ValueError, match=r"a round takes 5 \+ 1 batches.*got 5"):
-        GAME(start, stacked(line, 0, 5))
-    with pytest.raises(ValueError, match="at least one for each player"):
-        alternate(GAME.args[0], GAME.args[1], start, stacked(line, 0, 1), n_g=0)
+        ROUND(start, stacked(line, 0, 5))
+    with pytest.raises(ValueError, match="at least one for each"):
+        alternating_steps(ROUND.args[0], ROUND.args[1], start, stacked(line, 0, 1), n_g=0)
     with pytest.raises(ValueError, match="no parameter `context`"):
-        against(line.loss, TX_G, EMA, start.g, start.d.params, stacked(line, 0, 1))
+        adversarial_steps(line.loss, TX_G, EMA, start.generator, start.discriminator.params, stacked(line, 0, 1))
