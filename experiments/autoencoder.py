@@ -16,12 +16,12 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
 from diffjax import data, losses, metrics, nn, plots, train
 from diffjax.runs import experiment, image_run
+from diffjax.runs.own_pictures import OwnPictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def main(config: Config) -> dict[str, Any]:
         return data.batches(*arrays, seed=config.seed, start_step=start)
 
     step = train.jit_train_steps(losses.Reconstruction(net.apply), tx, config.optim.ema)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     about = image_run.about(images, {})
     dj.save(config.workdir / "ae.safetensors", dj.Trained(net, state.ema[0], (images.shape,)), about, "float16")
     x = jnp.asarray(data.to_float(images.test_images[:1000]))

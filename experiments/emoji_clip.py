@@ -31,7 +31,6 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
@@ -41,6 +40,7 @@ from diffjax import data, metrics, nn, precondition, pretrained, times, train
 from diffjax.data import packages
 from diffjax.losses import InfoNCE
 from diffjax.runs import experiment, image_run
+from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser
 
 SDE, EMOJI = dj.VP(), Path(__file__).with_name("weights") / "emoji.safetensors"
@@ -86,7 +86,7 @@ def main(config: Config) -> dict[str, Any]:
             yield {**batch, "text": text[batch["label"]]}
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     trained = dj.Trained(config.net, state.ema[0], (x.shape[1:], (), text.shape[1:]))
     dj.save(config.workdir / "ema.safetensors", trained, image_run.about(images, {}), "float16")
     towers = Partial(config.net.apply, state.ema[0])

@@ -29,7 +29,6 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from diffjax.runs.own_pictures import model_of
 from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
@@ -42,6 +41,7 @@ from diffjax.losses import distillation as d
 from diffjax.losses import weightings
 from diffjax.model import SHIPPED
 from diffjax.runs import experiment, judges
+from diffjax.runs.own_pictures import model_of
 from diffjax.runs.student_run import EqualNoise, Method, StudentRun, evaluations
 from diffjax.typing import Denoiser, PyTree, Sampler
 
@@ -177,14 +177,17 @@ def main(config: Config) -> dict[str, Any]:
     unknown = set(config.methods) - set(METHODS)
     if unknown:
         raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(METHODS)}")
-    experiment.start(config.workdir, config)
+    experiment.start(config.workdir, config, shared=True)
     images = data.load(config.data, config.data_dir)
     teacher = model_of(config.teacher, VP, images.shape)
     world, native = World(teacher.network, teacher.params, config.add), teacher.denoise
     methods = {name: METHODS[name](world) for name in config.methods}
     judge = judges.judge(images)
-    if judge is None or config.samples <= 112:
-        raise SystemExit(f"{images.name} needs more than 112 samples and a network to judge them; see `make data`")
+    if judge is None:
+        raise SystemExit(f"there is no network to judge samples of {images.name}: `make data` fetches one")
+    needed = judges.dimensions(images.name, images.shape) or 0
+    if config.samples <= needed:
+        raise SystemExit(f"distances in {needed} features need more than {needed} samples, got {config.samples}")
     d.halvings(steps(config.teacher_steps))
     loop = dataclasses.replace(config.loop, resume=False)
     settings = experiment.describe(dataclasses.replace(config, loop=loop, methods=(), workdir=Path()))

@@ -20,7 +20,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from diffjax.runs.own_pictures import model_of
 from tyro.conf import Suppress
 
 import diffjax as dj
@@ -28,6 +27,7 @@ from diffjax import data, metrics, precondition, samplers, times, train
 from diffjax.losses import DSM, couplings, weightings
 from diffjax.nn import presets
 from diffjax.runs import experiment, image_run
+from diffjax.runs.own_pictures import model_of
 from diffjax.typing import PyTree
 
 

@@ -55,7 +55,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from jax.tree_util import Partial
 
@@ -64,6 +63,7 @@ from diffjax import corrections, guidance, plots, precondition, times
 from diffjax.data.image_data import ImageData
 from diffjax.metrics.features import FASHION_WEIGHTS
 from diffjax.runs import experiment, judges
+from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser, Sampler
 
 WEIGHTS = Path(__file__).with_name("weights")

@@ -34,7 +34,6 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
@@ -45,6 +44,7 @@ from diffjax.losses import distillation as d
 from diffjax.metrics.features import FASHION_WEIGHTS
 from diffjax.parameters import graft
 from diffjax.runs import experiment, judges
+from diffjax.runs.own_pictures import OwnPictures
 from diffjax.runs.student_run import Method, StudentRun
 from diffjax.typing import Denoiser, PyTree
 

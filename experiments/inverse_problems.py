@@ -32,7 +32,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from jax.tree_util import Partial
 from matplotlib.figure import Figure
 from tyro.conf import Suppress
@@ -42,6 +41,7 @@ from diffjax import corrections, data, guidance, operators, plots, times
 from diffjax.model import SHIPPED
 from diffjax.operators import Measurement, Misfit
 from diffjax.runs import experiment, judges
+from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser, Sampler
 
 WEIGHTS = Path(__file__).with_name("weights")
@@ -172,7 +172,7 @@ def main(config: Config) -> dict[str, Any]:
     unknown = (set(config.methods) - set(METHODS)) | (set(chosen) - set(there))
     if unknown:
         raise SystemExit(f"unknown: {sorted(unknown)}; methods {list(METHODS)}, problems {list(there)}")
-    experiment.start(config.workdir, config)
+    experiment.start(config.workdir, config, shared=True)
     x = jnp.asarray(data.to_float(images.test_images[: config.images]))
     settings = experiment.describe(dataclasses.replace(config, methods=(), problems=(), workdir=Path()))
     table, compare = experiment.Table(config.workdir / "rows.json", settings), judges.compare(x)

@@ -42,7 +42,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from diffjax.runs.own_pictures import OwnPictures
 from jax import Array
 from jax.tree_util import Partial
 
@@ -52,6 +51,7 @@ from diffjax.data import packages
 from diffjax.data.pictures import read_square
 from diffjax.operators import Measurement, Misfit
 from diffjax.runs import experiment, judges
+from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser, Sampler
 
 ROOT = Path(__file__).parents[1]

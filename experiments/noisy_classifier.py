@@ -26,13 +26,13 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
 from diffjax import data, nn, times, train
 from diffjax.losses import CrossEntropy
 from diffjax.runs import experiment, image_run
+from diffjax.runs.own_pictures import OwnPictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Config(OwnPictures):
 
 
 def main(config: Config) -> dict[str, Any]:
-    experiment.start(config.workdir, config)
+    workdir = config.workdir if config.weights is None else config.workdir / "measured"
+    experiment.start(workdir, config)
     images, key = config.load("fashion_mnist", classes=True), jax.random.key(config.seed)
     net, tx = nn.Classifier(images.n_classes), config.optim.build(config.loop.steps)
     args = key, jnp.zeros((1, *images.shape)), jnp.zeros(1)
@@ -64,7 +65,7 @@ def main(config: Config) -> dict[str, Any]:
         asked = config.weights, config.weights, "--weights", "noisy_classifier.py"
         trained = config.trained(*asked, inputs=(images.shape, ()))
         summary = accuracy(config, loss, trained.params, images)
-        experiment.finish(config.workdir, summary)
+        experiment.finish(workdir, summary)
         return summary
     params = jax.jit(net.init)(*args)
     state = train.TrainState.create(key, params, tx, config.optim.ema)
@@ -74,7 +75,7 @@ def main(config: Config) -> dict[str, Any]:
         return data.batches(*arrays, seed=config.seed, start_step=start)
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     trained = dj.Trained(net, state.ema[0], (images.shape, ()))
     dj.save(config.workdir / "ema.safetensors", trained, image_run.about(images, {}), "float16")
     summary |= {"parameters": train.count(params), **accuracy(config, loss, state.ema[0], images)}

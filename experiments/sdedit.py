@@ -35,13 +35,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffjax.runs.own_pictures import OwnPictures
 
 import diffjax as dj
 from diffjax import data, metrics, plots, times
 from diffjax.data.strokes import paint
 from diffjax.model import SHIPPED
 from diffjax.runs import experiment
+from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser
 
 WEIGHTS = SHIPPED / "fashion-vp.safetensors"

@@ -103,7 +103,7 @@ def sides(shape: Any) -> tuple[int, int]:
     Raises:
       ValueError: it is not two or three positive integers.
     """
-    dims = tuple(shape) if isinstance(shape, tuple | list) else ()
+    dims: tuple[Any, ...] = tuple(shape) if isinstance(shape, tuple | list) else ()
     if len(dims) not in (2, 3) or not all(isinstance(n, int | np.integer) and n > 0 for n in dims):
         raise ValueError(f"the shape of an image is (H, W, C) or (H, W), without the batch, got {shape}")
     return int(dims[0]), int(dims[1])

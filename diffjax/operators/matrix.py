@@ -60,7 +60,7 @@ def matrix(A: Any, shape: tuple[int, ...] | None = None, least: float | None = N
       ValueError: M > D, D is not the number of an image's entries, or A holds NaN.
     """
     A = np.asarray(A, np.float64)
-    shape = A.shape[1:] if shape is None else tuple(shape)
+    shape = tuple(A.shape[1:] if shape is None else shape)
     if A.ndim != 2 or A.shape[0] > A.shape[1] or A.shape[1] != np.prod(shape):
         raise ValueError(f"expected a matrix [M, D] with M <= D = {np.prod(shape)} for images {shape}, got {A.shape}")
     return Matrix(*(jnp.asarray(a, float) for a in decompose(A, least)), shape=tuple(map(int, shape)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,16 +14,11 @@ import numpy as np
 from jax import Array
 
 from diffjax import metrics, operators, pretrained
-from diffjax.arrays import example_keys
 from diffjax.data import ImageData, batches, packages, to_float
-from diffjax.formats import load_params
 from diffjax.likelihoods.ode import bits_per_dim, log_likelihood
 from diffjax.model import Trained
 from diffjax.pretrained import face
-from diffjax.samplers import sample
-from diffjax.sde import prior_sample
-from diffjax.typing import SDE, Denoiser, Key, Sampler
-
+from diffjax.typing import SDE, Denoiser, Key
 
 CLIP_FEATURES = (1, 1, 1008)  # of EfficientNet-Lite0, as the CLIP that judges captions takes them
 
@@ -41,6 +36,15 @@ def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:
         except FileNotFoundError:
             return None
     return (lambda x: np.asarray(x).reshape(len(x), -1)) if np.prod(images.shape) <= 64 else None
+
+
+def dimensions(name: str, shape: tuple[int, ...]) -> int | None:
+    """Of the features that samples of the set `name` are judged in; distances need more samples. None: no features."""
+    if name == "fashion_mnist":
+        return 64
+    if shape[-1] == 3:
+        return 112
+    return math.prod(shape) if math.prod(shape) <= 64 else None
 
 
 def judge(images: ImageData) -> Callable[[np.ndarray], dict[str, Any]] | None:
@@ -157,7 +161,8 @@ class ClassJudge:
     def __init__(self, classifier: Trained, images: ImageData):
         made_for = classifier.inputs, getattr(classifier.network, "n_classes", None)
         if made_for != ((images.shape,), images.n_classes):
-            raise ValueError(f"the classifier has inputs and classes {made_for}, the images {images.shape}, {images.n_classes}")
+            own = f"{images.shape}, {images.n_classes}"
+            raise ValueError(f"the classifier has inputs and classes {made_for}, the images {own}")
         self.apply = jax.jit(classifier)
         x, labels = images.test_images, images.test_labels
         if images.name == "folder":  # too few are held out

@@ -1,4 +1,4 @@
-"""The run that all distillation experiments share: a student, alone or against an opponent, trained, resumed and counted.
+"""The run that all distillation experiments share: a student, alone or against an opponent, trained and counted.
 
 An experiment names its methods as `Method`s; a `StudentRun` trains them, each in a folder of its own; on images an
 `EqualNoise` draws from them.
@@ -20,10 +20,10 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax import train
-from diffjax.samplers import generate
-from diffjax.runs.experiment import Table
 from diffjax.losses.distillation import halvings
-from diffjax.samplers import Jump, Renoise
+from diffjax.runs import experiment
+from diffjax.runs.experiment import Table
+from diffjax.samplers import Jump, Renoise, generate
 from diffjax.train.state import EmaDecay
 from diffjax.typing import SDE, Denoiser, Key, PyTree, Sampler
 
@@ -47,17 +47,19 @@ class Method(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StudentRun:
-    """How students are trained. All numbers are of the student's steps: with an opponent, of rounds (`train.alternate`)."""
+    """How students are trained. Numbers are of the student's steps: with an opponent, of rounds (`train.alternate`)."""
 
     optimiser: Callable[[int], optax.GradientTransformation]  # of the number of steps
     batches: Callable[[int], Iterator[PyTree]]  # see `train.fit`
     loop: train.LoopConfig
     workdir: Path
     key: Key
-    opponent_optimiser: Callable[[int], optax.GradientTransformation] | None = None  # of an opponent's steps; None: the same
+    opponent_optimiser: Callable[[int], optax.GradientTransformation] | None = (
+        None  # of an opponent's steps; None: the same
+    )
 
     def fit(self, name: str, method: Method, params: PyTree, opponent: PyTree = None) -> PyTree:
-        """The last average of the student's parameters, trained from `params` (against an opponent, that from `opponent`).
+        """The last average of the student's parameters, trained from `params`, and its opponent from `opponent`.
 
         Raises as `train.fit`.
         """
@@ -65,17 +67,20 @@ class StudentRun:
         if method.opponent is None:
             steps = train.jit_train_steps(method.loss, tx, method.ema)
             student = train.TrainState.create(self.key, params, tx, method.ema)
-            return train.fit(steps, student, self.batches, folder, self.loop)[0].ema[-1]
+            return experiment.fit(steps, student, self.batches, folder, self.loop)[0].ema[-1]
         k_student, k_opponent = jax.random.split(self.key)
         tx_opponent = (self.opponent_optimiser or self.optimiser)(self.loop.steps * method.turns)
         players = train.Players(
             train.TrainState.create(k_opponent, opponent, tx_opponent),
             train.TrainState.create(k_student, params, tx, method.ema),
         )
-        turns = partial(train.against, method.opponent, tx_opponent, ()), partial(train.against, method.loss, tx, method.ema)
+        turns = (
+            partial(train.against, method.opponent, tx_opponent, ()),
+            partial(train.against, method.loss, tx, method.ema),
+        )
         steps = train.jit_steps(partial(train.alternate, *turns, n_d=method.turns))
         loop = in_rounds(self.loop, method.turns + 1)
-        return train.fit(steps, players, self.batches, folder, loop)[0].g.ema[-1]
+        return experiment.fit(steps, players, self.batches, folder, loop)[0].g.ema[-1]
 
     def progressive(self, method: Method, params: PyTree, ts: Array) -> dict[int, Denoiser]:
         """Progressive distillation down to one step: the students by their numbers of steps, on parts of the grid ts.

@@ -5,6 +5,8 @@ from diffjax.train.checkpoint import Checkpoints as Checkpoints
 from diffjax.train.cost import count as count
 from diffjax.train.cost import products as products
 from diffjax.train.cost import step_cost as step_cost
+from diffjax.train.disk import DiskError as DiskError
+from diffjax.train.lock import RunningError as RunningError
 from diffjax.train.loop import LoopConfig as LoopConfig
 from diffjax.train.loop import fit as fit
 from diffjax.train.optim import OptimConfig as OptimConfig

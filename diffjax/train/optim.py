@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -40,10 +41,18 @@ class OptimConfig:
     """Decays of the parameters' averages; the first is sampled."""
 
     def build(self, steps: int) -> optax.GradientTransformation:
-        lr = self.lr
-        if self.lr_end is not None:
-            lr = optax.cosine_decay_schedule(self.lr, steps // self.accumulate, self.lr_end / self.lr)
-        return adam(lr, self.warmup, self.clip, self.accumulate, weight_decay=self.weight_decay)
+        return adam(self._peak(steps), self.warmup, self.clip, self.accumulate, weight_decay=self.weight_decay)
+
+    def rate(self, steps: int, step: int) -> float:
+        """The learning rate of step `step` = 1, 2, ... in a run of `steps`."""
+        lr, count = self._peak(steps), (step - 1) // self.accumulate
+        lr = warmed(lr, self.warmup) if self.warmup else lr
+        return float(np.asarray(lr(count))) if callable(lr) else lr
+
+    def _peak(self, steps: int) -> float | optax.Schedule:
+        if self.lr_end is None:
+            return self.lr
+        return optax.cosine_decay_schedule(self.lr, steps // self.accumulate, self.lr_end / self.lr)
 
 
 def adam(

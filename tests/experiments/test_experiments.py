@@ -39,7 +39,10 @@ def test_a_run_leaves_its_files_and_resumes(score_sde, tiny):
     assert json.loads((run / "summary.json").read_text())["steps"] == 4
     assert json.loads((run / "config.json").read_text())["sde"]["class"] == "VP"
     assert summary["count"] == 70 and np.isfinite([summary["fd"], summary["fd_floor"], summary["bits_per_dim"]]).all()
-    with pytest.raises(FileExistsError, match="--resume"):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["lr"] == pytest.approx(2e-3 * 2 / 50) and np.isfinite([row["val_loss"] for row in rows]).all()
+    assert json.loads((run / "config.json").read_text())["data"] == "digits"
+    with pytest.raises(SystemExit, match="--resume"):
         score_sde.main(tiny)
     longer = dataclasses.replace(tiny, likelihoods=0, loop=dataclasses.replace(tiny.loop, steps=6, resume=True))
     assert score_sde.main(longer)["steps"] == 6
@@ -74,8 +77,10 @@ def test_command_line(score_sde):
     assert experiment.configure(score_sde.PRESETS, None, []).loop.steps == 800
     with pytest.raises(SystemExit, match=r"unknown preset 'cifar'; choose one of: cpu, cpu-long"):
         experiment.configure(score_sde.PRESETS, None, ["--preset=cifar"])
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"Unrecognized option --stepz\. Perhaps you meant --steps"):
         experiment.configure(score_sde.PRESETS, None, ["--stepz", "3"])
+    with pytest.raises(SystemExit, match=r"--lerning-rate\. Perhaps you meant --lr"):
+        experiment.configure(score_sde.PRESETS, None, ["--lerning-rate", "3"])
 
 
 @pytest.mark.slow

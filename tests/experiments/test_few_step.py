@@ -115,14 +115,14 @@ def test_a_small_table(few_step, tmp_path, monkeypatch):
     few_step.main(again)
     with pytest.raises(SystemExit, match="holds figures of other settings"):
         few_step.main(dataclasses.replace(again, samples=200))
-    with pytest.raises(SystemExit, match="needs more than 112 samples"):
+    with pytest.raises(SystemExit, match="in 64 features need more than 64 samples, got 64"):
         few_step.main(dataclasses.replace(again, samples=64))
     with pytest.raises(ValueError, match="3 steps cannot be halved to 1"):
-        few_step.main(dataclasses.replace(again, teacher_steps=3))
+        few_step.main(dataclasses.replace(config, teacher_steps=3))
     with pytest.raises(FileNotFoundError, match="no weights at"):
-        few_step.main(dataclasses.replace(again, teacher=tmp_path / "none.safetensors"))
+        few_step.main(dataclasses.replace(config, teacher=tmp_path / "none.safetensors"))
     with pytest.raises(ValueError, match="fits no network"):
-        few_step.main(dataclasses.replace(again, teacher=few_step.WEIGHTS / "emoji.safetensors"))
+        few_step.main(dataclasses.replace(config, teacher=few_step.WEIGHTS / "emoji.safetensors"))
     (tmp_path / "config.json").write_text(json.dumps({"loop": {}, "sde": {"class": "Flow"}}))
     with pytest.raises(ValueError, match=r"says sde .*Flow.*needs .*VP"):
         few_step.main(again)
