@@ -24,7 +24,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax import cards, flow_maps, guidance
-from diffjax.checks import check_count, check_has, check_key
+from diffjax.checks import check_count, check_has, check_key, known
 from diffjax.files import replacing
 from diffjax.formats import load_params, read_metadata, save_params
 from diffjax.likelihoods.ode import log_likelihood
@@ -161,7 +161,9 @@ class Model:
         `model.sample(key, len(x), sampler, steps=steps, start=model.invert(x, sampler, steps=steps))` is x again.
         """
         sampler = DPMpp2M() if sampler is None else sampler
-        return invert(self.denoise, self.sde, sampler, self._grid(sampler, steps), self._checked(x), cond)
+        ts = self._grid(sampler, steps)
+        ts = ts[:-1] if known(ts) and len(ts) > 2 and ts[-1] <= 0 else ts  # at t = 0 there is no noise to be seen
+        return invert(self.denoise, self.sde, sampler, ts, self._checked(x), cond)
 
     def _grid(self, sampler: Sampler, steps: int | Array | None) -> Array:
         if steps is not None and np.ndim(steps):
