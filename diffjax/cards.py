@@ -129,7 +129,10 @@ def _build(cls: Any, name: str, fields: dict[str, Any]) -> Any:
     unknown = fields.keys() - {f.name for f in dataclasses.fields(cls)}
     if unknown:
         raise ValueError(f"the model card gives {name} the fields {sorted(unknown)}, which it does not have here")
-    return cls(**fields)
+    try:
+        return cls(**fields)
+    except TypeError as error:
+        raise ValueError(f"the model card's fields make no {name}: {error}") from error
 
 
 def _public_name(thing: Any, where: str) -> str:

@@ -7,6 +7,7 @@ table of presets. `--preset P` chooses one, every other field is an option: `--s
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -44,10 +45,18 @@ def configure(
 
 
 def start(workdir: Path, config: Any) -> None:
-    """Make the run's folder, write its resolved configuration, and say where it is."""
+    """Make the run's folder, write its resolved configuration and the day on which it began, and say where it is."""
+    resumed = getattr(getattr(config, "loop", None), "resume", False)
+    date = begun(workdir) if resumed else f"{datetime.date.today()}"
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(json.dumps({**describe(config), **versions()}, indent=2) + "\n")
+    (workdir / "config.json").write_text(json.dumps({**describe(config), **versions(), "date": date}, indent=2) + "\n")
     print(f"Writing to {workdir}/", flush=True)
+
+
+def begun(workdir: Path) -> str:
+    """The day on which the run of a folder began: today, if there is none."""
+    kept = workdir / "config.json"
+    return (json.loads(kept.read_text()) if kept.exists() else {}).get("date", f"{datetime.date.today()}")
 
 
 def finish(workdir: Path, summary: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ An experiment names its process, objective and prediction, and hands them over a
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -19,8 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Suppress, arg
 
-import diffjax as dj
-from diffjax import data, plots, samplers, times, train
+from diffjax import cards, data, plots, samplers, times, train
 from diffjax.data import folder
 from diffjax.model import IN_A_RUN, Model, save
 from diffjax.runs import experiment, judges
@@ -98,17 +96,19 @@ def run(config: ImageRun, recipe: Recipe, judge: Judge | None = None) -> dict[st
     images = data.load(config.data, config.data_dir, size=config.data_size, path=config.data_path)
     if images.shape[-1] == 3 and 0 < config.samples <= 112:
         raise ValueError(f"distances of RGB images, in 112 dimensions, need more samples (or 0), got {config.samples}")
+
+    def model(params: PyTree) -> Model:
+        how = {"sampler": config.sampler, "steps": config.sampling_steps}
+        return Model(config.net, params, recipe.sde, recipe.prediction, images.shape, **how)  # pyright: ignore
+
     params = init(config, key, images.shape)
+    cards.to_json(model(params), "the model")  # what no card can name is found before the training
     state = train.TrainState.create(key, params, tx, config.optim.ema)
     step = train.jit_train_steps(recipe.loss, tx, config.optim.ema)
 
     def batches(start: int):
         arrays = images.train_images, images.train_labels, config.batch_size
         return data.batches(*arrays, seed=config.seed, start_step=start, flip=config.flip)
-
-    def model(params: PyTree) -> Model:
-        how = {"sampler": config.sampler, "steps": config.sampling_steps}
-        return Model(config.net, params, recipe.sde, recipe.prediction, images.shape, **how)  # pyright: ignore
 
     def grid(state: train.TrainState) -> dict[str, np.ndarray]:
         return {"ema": plots.image_grid(generate(config, recipe, model(state.ema[0]), 36))}
@@ -117,16 +117,16 @@ def run(config: ImageRun, recipe: Recipe, judge: Judge | None = None) -> dict[st
     trained = model(state.ema[0])
     summary |= {"parameters": train.count(params), "data": images.name, **measure(config, recipe, images, trained)}
     summary |= judge(images, trained) if judge else {}
-    save(config.workdir / IN_A_RUN, trained, about(images, summary), "float16")
+    save(config.workdir / IN_A_RUN, trained, about(images, summary, config.workdir), "float16")
     experiment.finish(config.workdir, summary)
     return summary
 
 
-def about(images: data.ImageData, figures: dict[str, Any]) -> dict[str, Any]:
-    """What the card of a run's model says besides what the model is."""
+def about(images: data.ImageData, figures: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    """What the card of a run's model says besides what the model is, and nothing that a resumed run would change."""
     script, options = Path(sys.argv[0]), [option for option in sys.argv[1:] if option != "--resume"]
     command = shlex.join(["python", f"{script.parent.name}/{script.name}", *options])
-    made = {"command": command, "date": f"{datetime.date.today()}", **experiment.versions()}
+    made = {"command": command, "date": experiment.begun(workdir), **experiment.versions()}
     figures = {name: value for name, value in figures.items() if name not in TIMINGS}
     return {"data": images.name, "range": [-1, 1], "classes": list(images.class_names), **made, "figures": figures}
 
@@ -166,7 +166,10 @@ def dry_run(config: ImageRun, recipe: Recipe) -> dict[str, float]:
     def create(key):
         return train.TrainState.create(key, init(config, key, shape), tx, config.optim.ema)
 
-    state, step = jax.eval_shape(create, jax.random.key(0)), partial(train.train_step, recipe.loss, tx, config.optim.ema)
+    state, step = (
+        jax.eval_shape(create, jax.random.key(0)),
+        partial(train.train_step, recipe.loss, tx, config.optim.ema),
+    )
     cost = train.step_cost(step, state, {"image": x}, compile=True)
     mib = {name: cost[name] / 2**20 for name in ("state_bytes", "memory_bytes")}
     print(f"{cost['parameters']:,} parameters")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,16 +13,11 @@ import numpy as np
 from jax import Array
 
 from diffjax import metrics, operators, pretrained
-from diffjax.arrays import example_keys
 from diffjax.data import ImageData, batches, packages, to_float
-from diffjax.formats import load_params
 from diffjax.likelihoods.ode import bits_per_dim, log_likelihood
 from diffjax.model import Trained
 from diffjax.pretrained import face
-from diffjax.samplers import sample
-from diffjax.sde import prior_sample
-from diffjax.typing import SDE, Denoiser, Key, Sampler
-
+from diffjax.typing import SDE, Denoiser, Key
 
 CLIP_FEATURES = (1, 1, 1008)  # of EfficientNet-Lite0, as the CLIP that judges captions takes them
 
@@ -157,7 +151,9 @@ class ClassJudge:
     def __init__(self, classifier: Trained, images: ImageData):
         made_for = classifier.inputs, getattr(classifier.network, "n_classes", None)
         if made_for != ((images.shape,), images.n_classes):
-            raise ValueError(f"the classifier has inputs and classes {made_for}, the images {images.shape}, {images.n_classes}")
+            raise ValueError(
+                f"the classifier has inputs and classes {made_for}, the images {images.shape}, {images.n_classes}"
+            )
         self.apply = jax.jit(classifier)
         x, labels = images.test_images, images.test_labels
         if images.name == "folder":  # too few are held out

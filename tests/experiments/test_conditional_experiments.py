@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
+import diffjax as dj
 from diffjax import data, metrics, operators, train
 from diffjax.data.image_data import ImageData
 
@@ -80,7 +81,7 @@ def test_every_method_runs_on_every_operator_for_which_it_is(inverse):
 def test_an_autoencoder_is_trained_and_kept(load, garments, tmp_path):
     loop = train.LoopConfig(steps=2, log_every=1, checkpoint_every=0, sample_every=0)
     summary = load("autoencoder").main(load("autoencoder").Config(loop=loop, batch_size=4, workdir=tmp_path))
-    assert np.isfinite(summary["psnr"]) and (tmp_path / "ae.safetensors").is_file()
+    assert np.isfinite(summary["psnr"]) and isinstance(dj.load(tmp_path), dj.Trained)
     assert (tmp_path / "autoencoder.png").is_file()
 
 
@@ -119,4 +120,5 @@ def test_noisy_classifier(load, garments, tmp_path):
     )
     summary = noisy.main(config)
     assert summary["steps"] == 2 and 0 <= summary["accuracy at t = 1"] <= 1
-    assert (tmp_path / "ema.safetensors").is_file()
+    logits = dj.load(tmp_path)(jnp.zeros((1, 28, 28, 1)), jnp.zeros(1))
+    assert logits.shape == (1, 10)

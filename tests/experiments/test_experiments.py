@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 
+import diffjax as dj
 from diffjax import train
 from diffjax.runs import experiment
 
@@ -31,7 +34,7 @@ def tiny(score_sde, pixelwise, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_leaves_its_files_and_resumes(score_sde, tiny):
+def test_a_run_leaves_its_files_and_resumes(score_sde, tiny, tmp_path):
     summary = score_sde.main(tiny)
     run = tiny.workdir
     for name in ("config.json", "summary.json", "metrics.jsonl", "samples.png", "ema.safetensors"):
@@ -41,8 +44,37 @@ def test_a_run_leaves_its_files_and_resumes(score_sde, tiny):
     assert summary["count"] == 70 and np.isfinite([summary["fd"], summary["fd_floor"], summary["bits_per_dim"]]).all()
     with pytest.raises(FileExistsError, match="--resume"):
         score_sde.main(tiny)
-    longer = dataclasses.replace(tiny, likelihoods=0, loop=dataclasses.replace(tiny.loop, steps=6, resume=True))
-    assert score_sde.main(longer)["steps"] == 6
+    left = (run / "ema.safetensors").read_bytes()
+    shutil.rmtree(run / "checkpoints/4")  # as if it had been stopped in between
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"date": "2001-02-03"}))
+    resumed = dataclasses.replace(tiny, loop=dataclasses.replace(tiny.loop, resume=True))
+    assert score_sde.main(resumed)["steps"] == 4
+    card = dj.read_card(run)
+    assert card["about"]["date"] == "2001-02-03" and not {"seconds", "examples_per_s"} & card["about"]["figures"].keys()
+    dj.save(tmp_path / "again", dj.load(run), card["about"] | {"date": config["date"]}, "float16")
+    assert (tmp_path / "again.safetensors").read_bytes() == left  # but for the day, to the last bit
+
+
+def test_what_no_card_can_name_is_found_before_the_training(score_sde, tiny):
+    class Mine(type(tiny.net)):
+        __module__ = "mine"
+
+    with pytest.raises(TypeError, match=r"the model\.network is .*Mine.*a model card cannot name it"):
+        score_sde.main(dataclasses.replace(tiny, net=Mine()))
+    assert not (tiny.workdir / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_a_model_of_classes_is_guided(score_sde, tiny):
+    loop = dataclasses.replace(tiny.loop, steps=2, sample_every=0)
+    config = dataclasses.replace(tiny, net=tiny.net.clone(num_classes=10), loop=loop, samples=0, likelihoods=0)
+    config = dataclasses.replace(config, optim=train.OptimConfig(lr=0.1, warmup=0, ema=(0.0,)))
+    score_sde.main(config)
+    model, cond = dj.load(tiny.workdir), {"label": np.arange(3)}
+    x, free = (model.sample(jax.random.key(0), 3, cond=cond, guidance_scale=scale) for scale in (2.0, 0.0))
+    assert x.shape == (3, 8, 8, 1) and np.abs(x - free).max() > 0
+    np.testing.assert_allclose(free, model.sample(jax.random.key(0), 3), atol=1e-5)
 
 
 @pytest.mark.slow

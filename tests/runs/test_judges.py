@@ -7,9 +7,9 @@ import pytest
 
 import diffjax as dj
 from diffjax import metrics, samplers, times
-from diffjax.runs import judges
 from diffjax.data import batches, load
 from diffjax.losses import DSM, weightings
+from diffjax.runs import judges
 
 
 @pytest.fixture(scope="module")
