@@ -179,6 +179,8 @@ class Trained:
     params: PyTree = dataclasses.field(metadata={"parameters": True})
     inputs: tuple[tuple[int, ...], ...] = static()
 
+    __eq__, __hash__ = object.__eq__, object.__hash__  # a function, for `jax.jit`
+
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self.network.apply(self.params, *inputs, **options)
 

@@ -56,20 +56,20 @@ class OwnPictures:
         return images.shuffled(seed=0)  # the first few of a folder's would be of one class
 
     def model_of(self, *asked: Any, **needs: Any) -> Model:
-        """The model of `weights(*asked)`, checked for what it needs as by the function `model_of`.
+        """The model of `find(*asked)`, checked for what it needs as by the function `model_of`.
 
         Raises:
           SystemExit: there are no such weights, or they are of another kind; the message says what they are.
         """
-        return model_of(self.weights(*asked), **needs)
+        return model_of(self.find(*asked), **needs)
 
     def trained(self, *asked: Any, inputs: tuple[tuple[int, ...], ...], classes: int | None = None) -> Trained:
-        """The network of `weights(*asked)`, which must take `inputs` of these shapes, and classify in so many classes.
+        """The network of `find(*asked)`, which must take `inputs` of these shapes, and classify in so many classes.
 
         Raises:
           SystemExit: there are no such weights, or they are of another network; the message says what they are.
         """
-        path = self.weights(*asked)
+        path = self.find(*asked)
         network = _read(path)
         if not isinstance(network, Trained):
             raise SystemExit(f"{path} holds no such network but a diffusion model: is it the file of another option?")
@@ -81,7 +81,7 @@ class OwnPictures:
             )
         return network
 
-    def weights(self, given: Path | None, own: Path, option: str, recipe: str) -> Path:
+    def find(self, given: Path | None, own: Path, option: str, recipe: str) -> Path:
         """The file of weights that was `given` by an option, or the experiment's `own`, which serve no folder.
 
         Raises:

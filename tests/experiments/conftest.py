@@ -28,7 +28,8 @@ class Pixelwise(nn.Module):
     @nn.compact
     def __call__(self, x, c_noise, cond=None, *, train=False):
         cond, over = cond or {}, (-1, *[1] * (x.ndim - 1))
-        c = jnp.broadcast_to(jnp.reshape(jnp.asarray(c_noise, x.dtype), over), (*x.shape[:-1], 1))
+        level = jnp.asarray(sum(jax.tree.leaves(c_noise)), x.dtype)  # of a flow map two
+        c = jnp.broadcast_to(jnp.reshape(level, over), (*x.shape[:-1], 1))
         zeros = nn.initializers.zeros
         y = nn.Dense(self.channels, kernel_init=zeros)(jnp.concatenate([x, jnp.sin(c)], axis=-1))
         if self.num_classes:

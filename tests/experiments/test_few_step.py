@@ -14,7 +14,6 @@ from jax.tree_util import Partial
 import diffjax as dj
 from diffjax import data, nn, precondition, train
 from diffjax.data.image_data import ImageData
-from diffjax.nn import presets
 from diffjax.runs import judges
 from diffjax.runs.student_run import evaluations
 
@@ -70,10 +69,8 @@ def test_the_published_student_follows_its_teacher(few_step):
     student, teacher = dj.load(few_step.WEIGHTS / "fashion-ctm.safetensors"), dj.load("fashion-vp")
     key, n, net = jax.random.key(0), 8, teacher.network
     k_prior, _ = jax.random.split(key)
-    x, slow = (
-        dj.prior_sample(k_prior, few_step.COSINE, (n, *student.shape)),
-        few_step.World(net, teacher.params).teacher,
-    )
+    x = dj.prior_sample(k_prior, few_step.COSINE, (n, *student.shape))
+    slow = few_step.World(net, teacher.params).teacher
 
     def ends(sampler, ts):
         return dj.sample(key, slow, few_step.COSINE, sampler, ts, x)
@@ -84,8 +81,8 @@ def test_the_published_student_follows_its_teacher(few_step):
 
 
 @pytest.fixture
-def small(few_step, tmp_path, monkeypatch):
-    """Forty made-up images, figures that cost nothing, few rows; and a configuration with a small teacher's file."""
+def small(few_step, pixelwise, tmp_path, monkeypatch):
+    """Forty made-up images, figures that cost nothing, few rows; a small teacher, and a configuration with its file."""
     x, labels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8), np.arange(40) % 10
     images = ImageData("fashion_mnist", x, labels, x, labels, tuple("0123456789"))
     monkeypatch.setattr(data, "load", lambda *_, **__: images)
@@ -93,8 +90,7 @@ def small(few_step, tmp_path, monkeypatch):
     monkeypatch.setattr(few_step, "COUNTS", (1,))
     monkeypatch.setattr(few_step, "MORE", ())
     monkeypatch.setattr(few_step, "SOLVERS", dict(list(few_step.SOLVERS.items())[:1]))
-    net = presets.small(width=8, multipliers=(1,))
-    model = dj.Model.init(jax.random.key(0), net, dj.VP(), precondition.from_v, jnp.zeros((1, 8, 8, 1)))
+    model = dj.Model.init(jax.random.key(0), pixelwise(), dj.VP(), precondition.from_v, jnp.zeros((1, 8, 8, 1)))
     teacher = dj.save(tmp_path / "teacher.safetensors", model, dtype="float16")
     loop = train.LoopConfig(steps=6, log_every=6, checkpoint_every=6, sample_every=0)
     config = few_step.Config(teacher, methods=("PD",), teacher_steps=2, loop=loop)

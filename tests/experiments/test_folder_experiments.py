@@ -136,10 +136,10 @@ def test_what_is_missing_of_the_weights(options, tmp_path):
     with pytest.raises(
         SystemExit, match=r"need --model PATH. `python experiments/score_sde.py --data folder --data.path"
     ):
-        config.weights(None, own, "--model", "score_sde.py")
+        config.find(None, own, "--model", "score_sde.py")
     with pytest.raises(SystemExit, match=r"--model: there is no .*other.*score_sde.py`"):
-        OwnPictures().weights(tmp_path / "other", own, "--model", "score_sde.py")
-    assert OwnPictures().weights(None, own, "--model", "score_sde.py") == own
+        OwnPictures().find(tmp_path / "other", own, "--model", "score_sde.py")
+    assert OwnPictures().find(None, own, "--model", "score_sde.py") == own
 
 
 def test_the_model_of_a_file_or_of_a_run_s_folder(pixel_model, tmp_path):
@@ -253,7 +253,8 @@ def test_guidance_by_a_folder_s_classes(load, options, model_of_classes, tmp_pat
 @pytest.mark.slow
 def test_guidance_is_distilled(load, options, model_of_classes, tmp_path):
     guided, run = load("guided_student"), tmp_path / "run"
-    judge = zeros(tmp_path / "judge", SmallClassifier(2), SHAPE)
+    net, x = SmallClassifier(2), jnp.zeros((1, *SHAPE))
+    judge = dj.save(tmp_path / "judge", dj.Trained(net, net.init(jax.random.key(0), x), (SHAPE,)))
     small = dict(scales=(1.0, 2.0), samples=8, batch_size=8, model=model_of_classes, judge=judge, workdir=run)
     config = guided.Config(**options, **small)
     config = dataclasses.replace(config, loop=loop(config))
