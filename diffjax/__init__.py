@@ -2,8 +2,9 @@
 
 A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network -> Denoiser), `flow_maps` (Network ->
 FlowMap), `samplers` (one solver a file and one driver), `operators` (what a measurement sees), `corrections` (x_0 ->
-x_0), `guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `losses`, `likelihoods` (Denoiser -> log
-p), `oracle` (exact denoisers), and, imported when they are first used, `train`, `data`, `metrics`, `plots`.
+x_0), `guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `posterior` (one call a paper), `losses`,
+`likelihoods` (Denoiser -> log p), `oracle` (exact denoisers), and, imported when they are first used, `train`, `data`,
+`metrics`, `plots`.
 """
 
 import importlib
@@ -21,6 +22,7 @@ from diffjax import nn as nn
 from diffjax import operators as operators
 from diffjax import oracle as oracle
 from diffjax import parameters as parameters
+from diffjax import posterior as posterior
 from diffjax import precondition as precondition
 from diffjax import samplers as samplers
 from diffjax import sde as sde

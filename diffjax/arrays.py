@@ -19,6 +19,11 @@ def bcast(t: Time, x: Array) -> Array:
     return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
 
+def as_time(t: Time) -> Array:
+    """t as an array of floats of 32 bits or more: in bfloat16 neighbouring times would coincide."""
+    return jnp.asarray(t, jnp.promote_types(jnp.result_type(float, t), jnp.float32))
+
+
 def scheduled(c: Any, t: Time) -> Any:
     """c(t) where a hyper-parameter c, such as a guidance scale, is a function of time, else c: [] or [B]."""
     return c(t) if callable(c) else c
@@ -41,8 +46,13 @@ def like(x: Array, F: Array, who: str = "network") -> Array:
     """What a network or a denoiser has made of x, in the dtype of x.
 
     Raises:
+      TypeError: it is no array of real numbers: a tuple, say.
       ValueError: it has not the shape of x.
     """
+    if not hasattr(F, "shape") or not hasattr(F, "dtype"):
+        raise TypeError(f"the {who} must return one array shaped like x {x.shape}, got {type(F).__name__}")
+    if jnp.issubdtype(F.dtype, jnp.complexfloating):
+        raise TypeError(f"the {who} must return real numbers, got {F.dtype}")
     if F.shape != x.shape:
         raise ValueError(f"the {who} maps x of shape {x.shape} to {F.shape}; it must keep the shape")
     return F.astype(x.dtype)

@@ -17,8 +17,10 @@ from jax.core import Tracer
 
 
 def known(value: Any) -> bool:
-    """Whether `value` is a number or an array (or a list of numbers) whose entries can be looked at now."""
-    return isinstance(value, numbers.Number | np.ndarray | list | tuple) or (
+    """Whether `value` is a number or an array (or a list of them) whose entries can be looked at now."""
+    if isinstance(value, list | tuple):
+        return all(map(known, value))
+    return isinstance(value, numbers.Number | np.ndarray) or (
         isinstance(value, jax.Array) and not isinstance(value, Tracer)
     )
 
@@ -44,6 +46,19 @@ def check_number(
     if not inside.all():
         bounds = f"{'(' if above else '['}{low:g}, {high:g}]"
         raise ValueError(f"{name} must be a finite number in {bounds}, got {_shown(value)}{_because(why)}")
+
+
+def check_interval(T: Any, t_min: Any, T_max: float = np.inf, *, why: str = "") -> None:
+    """Raise unless 0 <= t_min < T <= T_max, the times of an SDE; `why` is appended to a message about T.
+
+    Raises:
+      TypeError: one of them is no number.
+      ValueError: they lie elsewhere.
+    """
+    check_number("T", T, 0, T_max, above=True, why=why)
+    check_number("t_min", t_min, 0)
+    if known(T) and known(t_min) and not np.all(np.asarray(t_min) < np.asarray(T)):
+        raise ValueError(f"t_min, where sampling stops, must be less than T = {T}, got {t_min}")
 
 
 def check_count(name: str, value: Any, low: int = 1, high: int | None = None, *, why: str = "") -> None:

@@ -29,6 +29,7 @@ from diffjax.files import replacing
 from diffjax.formats import load_params, read_metadata, save_params
 from diffjax.likelihoods.ode import log_likelihood
 from diffjax.parameters import compare, flatten
+from diffjax.posterior import Posterior
 from diffjax.samplers import DPMpp2M, Jump, default_grid, generate, invert, sample
 from diffjax.sde.gaussian import prior_sample
 from diffjax.typing import SDE, Cond, Key, PyTree, Sampler, pytree, static
@@ -130,6 +131,25 @@ class Model:
         if x.shape != (n, *self.shape):
             raise ValueError(f"start must have the shape {(n, *self.shape)}, got {x.shape}")
         return sample(k_steps, denoise, self.sde, sampler, ts, x, cond)
+
+    def sample_posterior(
+        self, key: Key, n: int, method: Posterior, *, steps: int | None = None, cond: Cond = None
+    ) -> Array:
+        """n samples [n, *shape] of p(x_0 | y) by a paper's method: `dj.posterior.ddrm(measurement)` and others.
+
+        Args:
+          key: one key.
+          method: holds the measurement, of n examples or of one for all.
+          steps: by default the paper's.
+
+        Raises:
+          ValueError, TypeError: as `Posterior.sample`.
+        """
+        check_key(key)
+        check_count("n", n)
+        k_prior, k_steps = jax.random.split(key)
+        x = prior_sample(k_prior, self.sde, (n, *self.shape))
+        return method.sample(k_steps, self.denoise, self.sde, x, cond, steps=steps)
 
     def log_likelihood(self, key: Key, x: Array, cond: Cond = None, **options: Any) -> Array:
         """log p(x) in nats of data x [B, *shape] in [-1, 1], [B]; the options are those of `likelihoods.estimate`."""

@@ -1,9 +1,9 @@
-"""The types of the house, and the decorator that makes its nouns.
+"""The package's types: the decorator `pytree` that makes its classes, and the protocols between its layers.
 
-Nouns (SDEs, samplers, losses, laws of time) are frozen dataclasses that are also pytrees: every field is a leaf, and so
-an argument of a compiled function, unless it is marked `static()`. Verbs are pure functions. `jax.tree_util.Partial`
-binds a verb to its nouns, and the result is a pytree again. The protocols below are all that the floors know of one
-another; nothing has to inherit from them.
+SDEs, samplers, losses, denoisers and time distributions are frozen dataclasses that are also pytrees: every field is a
+leaf, and so an argument of a compiled function, unless it is marked `static()`. Everything else is a pure function;
+`jax.tree_util.Partial` binds one to such objects, and the result is a pytree again. Nothing has to inherit from the
+protocols: an object with their methods will do.
 
 Time runs from data at t = 0 to noise at t = sde.T. `x` is `[B, ...]`, `t` is a scalar or `[B]`.
 """
@@ -11,11 +11,13 @@ Time runs from data at t = 0 to noise at t = sde.T. `x` is `[B, ...]`, `t` is a 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
 from jax import Array
 from jax.tree_util import GetAttrKey, Partial
 
@@ -38,41 +40,97 @@ def pytree(cls: type[T]) -> type[T]:
     A plain function in a field counts as part of the program, as in `as_partial`.
 
     `jax.tree_util.register_dataclass` (and `flax.struct.dataclass` above it) leaves the class out of the comparison of
-    tree structures, so that `jit` can run the code compiled for one noun on another with the same fields. The
+    tree structures, so that `jit` can run the code compiled for one object on another with the same fields. The
     registration used here compares the class.
+
+    Raises:
+      TypeError: it decorates no class; and when an object is made: a static field is a list or an array.
     """
+    if not isinstance(cls, type):
+        raise TypeError(f"@pytree decorates a class, without parentheses; got {cls!r}")
+    cls.__post_init__ = _checking_statics(getattr(cls, "__post_init__", None))  # type: ignore[attr-defined]
+    cls.__hash__ = _hash_of_fields  # type: ignore[method-assign]
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
     statics = tuple(f.name for f in fields if f.metadata.get("static"))
 
-    def flatten(noun):
-        return tuple(as_child(getattr(noun, n)) for n in leaves), tuple(getattr(noun, n) for n in statics)
+    def flatten(obj):
+        return tuple(as_child(getattr(obj, n)) for n in leaves), tuple(getattr(obj, n) for n in statics)
 
-    def flatten_with_keys(noun):
-        children, aux = flatten(noun)
+    def flatten_with_keys(obj):
+        children, aux = flatten(obj)
         return tuple(zip(map(GetAttrKey, leaves), children, strict=True)), aux
 
-    def unflatten(aux, children):  # past __init__: JAX rebuilds nouns from tracers and from placeholder objects
-        noun = object.__new__(cls)
+    def unflatten(aux, children):  # past __init__: JAX rebuilds objects from tracers and from placeholder objects
+        obj = object.__new__(cls)
         for name, value in zip(leaves + statics, (*children, *aux), strict=True):
-            object.__setattr__(noun, name, value)
-        return noun
+            object.__setattr__(obj, name, value)
+        return obj
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
 
 
+def _hash_of_fields(self) -> int:
+    """By identity where a field is an array, so that `jax.jit(denoise)` takes an object with parameters."""
+    try:
+        return hash((type(self), *(getattr(self, field.name) for field in dataclasses.fields(self))))
+    except TypeError:
+        return object.__hash__(self)
+
+
+def _checking_statics(post_init: Callable | None) -> Callable:
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.metadata.get("static") and isinstance(value, list | dict | set | np.ndarray | jax.Array):
+                raise TypeError(
+                    f"{field.name} of {type(self).__name__} is static, and so must be hashable (a number, a string, a "
+                    f"tuple, a function); got {type(value).__name__}"
+                )
+        if post_init is not None:
+            post_init(self)
+
+    return __post_init__
+
+
 def as_partial(fn: Callable) -> Callable:
-    """`fn` as a pytree: itself if it is one (a Partial, a noun), else a Partial that holds it as a constant."""
+    """`fn` as a pytree: itself if it is one, else a Partial that holds it as a constant (see `as_child`).
+
+    Raises:
+      TypeError: it is no function, or a Flax module (or its `apply`) without parameters.
+    """
     if not callable(fn):
         raise TypeError(f"expected a function, got {type(fn).__name__}")
+    _check_parameters(fn)
     return as_child(fn)
 
 
 def as_child(value: Any) -> Any:
-    """A number, an array or a pytree as it is, and a plain function, a loss or a schedule say, as a Partial of it."""
-    return Partial(value) if callable(value) and jax.tree_util.all_leaves([value]) else value
+    """A number, an array or a pytree as it is, and a plain function, a loss or a schedule say, as a Partial of it.
+
+    A method of a pytree becomes a Partial whose argument is that object, so that its arrays are no constants.
+    """
+    if not callable(value) or not jax.tree_util.all_leaves([value]):
+        return value
+    if inspect.ismethod(value) and not jax.tree_util.all_leaves([value.__self__]):
+        return Partial(value.__func__, value.__self__)
+    return Partial(value)
+
+
+def _check_parameters(fn: Callable) -> None:
+    """Raise a TypeError for a Flax module that is not bound to parameters, and for its `apply` alone."""
+    if isinstance(fn, functools.partial) and not fn.args and "variables" not in fn.keywords:
+        fn = fn.func
+    if not inspect.ismethod(fn):
+        fn = inspect.unwrap(fn)  # a jitted function
+    module = fn.__self__ if inspect.ismethod(fn) and fn.__name__ == "apply" else fn
+    if isinstance(module, type) or not (hasattr(module, "apply") and hasattr(module, "init")):
+        return
+    if getattr(module, "scope", None) is None:
+        name = type(module).__name__
+        raise TypeError(f"the network {name} has no parameters here: bind them by Partial(net.apply, params)")
 
 
 def check_takes(fn: Callable, what: str, *names: str) -> None:
@@ -105,9 +163,10 @@ class SDE(Protocol):
 
 
 class Network(Protocol):
-    """Any pure function of its parameters; `c_noise` `[B]` tells the noise level, `train` and `rngs` govern dropout.
+    """Any pure function of its parameters; `train` and `rngs` govern dropout.
 
-    The network of a flow map is told two: c_noise is then a pair, that of t and that of s (see `flow_maps`).
+    `c_noise` is the noise level of each example, `[B]`, always: in training, sampling and likelihoods. For the network
+    of a flow map it is a pair, that of t and that of s, each `[B]` (see `flow_maps`).
     """
 
     def __call__(
@@ -116,13 +175,16 @@ class Network(Protocol):
 
 
 class Denoiser(Protocol):
-    """The posterior mean E[x_0 | x_t], shaped like x."""
+    """The posterior mean E[x_0 | x_t], shaped like x.
+
+    One with an attribute `sde` must be run under that process (`precondition.check_process`).
+    """
 
     def __call__(self, x: Array, t: Time, cond: Cond = None) -> Array: ...
 
 
 class FlowMap(Protocol):
-    """The solution of the probability-flow ODE carried from time t to time s <= t."""
+    """The solution of the probability-flow ODE carried from time t to time s <= t; see `flow_maps` for objects."""
 
     def __call__(self, x: Array, t: Time, s: Time, cond: Cond = None) -> Array: ...
 

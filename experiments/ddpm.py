@@ -34,7 +34,7 @@ from diffjax.losses import DSM, Hybrid, weightings
 from diffjax.nn import presets
 from diffjax.runs import experiment, image_run
 
-from_eps = partial(precondition.from_eps, c_noise=precondition.label)  # eps, and the labels 0, ..., T - 1
+from_eps = partial(precondition.from_eps, c_noise=precondition.time_index)  # eps, and the labels 0, ..., T - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def main(config: Config) -> dict[str, Any]:
     def large(model: dj.Model) -> Any:
         """The variance's c: learned, or 0 (small)."""
         network = Partial(apply, model.params)
-        return precondition.learned_range(sde, network, precondition.label)[1] if config.learned else 0.0
+        return precondition.learned_range(sde, network, precondition.time_index)[1] if config.learned else 0.0
 
     if config.learned:
         loss = Hybrid(sde, law, apply, from_eps, weight=config.steps_of_chain / 1e6)  # (T/1000) of the terms' mean

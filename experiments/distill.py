@@ -108,7 +108,7 @@ def reflow(teach: Teach) -> Method:
 
 
 def consistency_distillation(teach: Teach) -> Method:
-    teacher = flow_maps.heun(EDM, teach(EDM))
+    teacher = flow_maps.heun_step(EDM, teach(EDM))
     return pairs_on_edm(times.Neighbours(GRID), teacher=teacher, target=0, ema=(0.95, 0.999))
 
 

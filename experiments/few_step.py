@@ -85,13 +85,13 @@ def progressive(world: World) -> Method:
 
 
 def consistency_distillation(world: World) -> Method:
-    pairs, teacher = times.Neighbours(GRID), flow_maps.heun(COSINE, world.teacher)
+    pairs, teacher = times.Neighbours(GRID), flow_maps.heun_step(COSINE, world.teacher)
     loss = d.Consistency(COSINE, pairs, world.net.apply, consistent, teacher, weight=d.error_in_v)
     return Method(COSINE, loss, consistent)
 
 
 def consistency_trajectory(world: World) -> Method:
-    teacher = flow_maps.heun(COSINE, world.teacher)  # one interval of the grid is one step
+    teacher = flow_maps.heun_step(COSINE, world.teacher)  # one interval of the grid is one step
     soft = d.Trajectory(COSINE, times.Stops(GRID, 1), teacher, world.net.apply, trajectory, weight=d.error_in_v)
     loss = losses.Sum((soft, world.dsm(DIAGONAL)), (1.0, 0.2))
     return Method(COSINE, loss, trajectory, dj.Jump())

@@ -115,7 +115,7 @@ def main(config: Config) -> dict[str, Any]:
 def distil(config: Config, images: data.ImageData, model: dj.Model) -> Denoiser:
     """The student of a model of classes, conditioned on {"label": [B], "scale": [B]}."""
     net = model.network
-    teacher = flow_maps.heun(COSINE, guidance.cfg_of_scale(consistent(COSINE, Partial(net.apply, model.params))))
+    teacher = flow_maps.heun_step(COSINE, guidance.cfg_of_scale(consistent(COSINE, Partial(net.apply, model.params))))
     loss = d.Consistency(COSINE, times.Neighbours(steps(16)), net.apply, consistent, teacher, weight=d.error_in_v)
     loss = losses.DrawScale(loss, min(config.scales), max(config.scales))
 

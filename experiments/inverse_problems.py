@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.tree_util import Partial
 from matplotlib.figure import Figure
 from tyro.conf import Suppress
@@ -73,10 +74,6 @@ def steepest(m: Measurement) -> Any:
     return m.operator.factor if isinstance(m.operator, operators.HDR) else 1.0
 
 
-def dps(m: Measurement, world: World) -> tuple[Denoiser, Sampler]:
-    return world.denoise, dj.DPS(dj.Ancestral(), Misfit(m), 1.0 / steepest(m))  # zeta
-
-
 def mpgd(m: Measurement, world: World, form: Callable | None = None) -> tuple[Denoiser, Sampler]:
     """Plain, or with another form of the step where the paper has it."""
     loss, scale = Misfit(m, squared=True), 0.4 / steepest(m) ** 2  # 0.5 is a Newton step
@@ -102,19 +99,25 @@ def reconstruction(m: Measurement, world: World) -> tuple[Denoiser, Sampler]:
     return guidance.reconstruction(world.denoise, SDE, Misfit(m, squared=True), weight), dj.DDIM(0.5)
 
 
+def paper(call: Callable, *constants: Any, **options: Any) -> Callable[[Measurement, World], tuple[Denoiser, Sampler]]:
+    """One call of `dj.posterior` as a method's build."""
+    return lambda m, world: call(m, *constants, **options).build(world.denoise, SDE)
+
+
+RENOISE, posterior = dj.Renoise(0.85), dj.posterior
 METHODS: dict[str, Method] = {
-    "DPS": Method(dps, linear=False),
+    "DPS": Method(lambda m, w: posterior.dps(m, 1.0 / steepest(m)).build(w.denoise, SDE), linear=False),
     "MPGD": Method(mpgd, linear=False),
     "MPGD-AE": Method(partial(mpgd, form=through), linear=False, manifold=True),
     "MPGD-Z": Method(partial(mpgd, form=latent), linear=False, manifold=True),
     "reconstruction": Method(reconstruction, linear=False),
-    "PiGDM": Method(lambda m, w: (guidance.pigdm(w.denoise, SDE, m), dj.Renoise(0.85))),
-    "PiGDM exact": Method(lambda m, w: (guidance.pigdm_exact(w.denoise, SDE, m, 3), dj.Renoise(0.85)), steps=50),
-    "DDRM": Method(lambda m, w: (w.denoise, dj.DDRM(m, eta_b=0.9))),
-    "DDNM": Method(lambda m, w: (w.denoise, dj.ddnm(m))),
-    "DDNM+": Method(lambda m, w: (w.denoise, dj.DDRM(m))),
-    "DiffPIR": Method(lambda m, w: (guidance.corrected(w.denoise, corrections.Proximal(m, SDE)), dj.Renoise(0.85))),
-    "RePaint": Method(lambda m, w: (w.denoise, dj.TimeTravel(dj.Known(dj.Ancestral(), m))), steps=50, r=4),
+    "PiGDM": Method(paper(posterior.pigdm, sampler=RENOISE)),
+    "PiGDM exact": Method(paper(posterior.moment_matching, 3, sampler=RENOISE), steps=50),
+    "DDRM": Method(paper(posterior.ddrm, eta_b=0.9)),
+    "DDNM": Method(paper(posterior.ddnm)),
+    "DDNM+": Method(paper(posterior.ddnm_plus)),
+    "DiffPIR": Method(paper(posterior.diffpir, zeta=0.85**2)),
+    "RePaint": Method(paper(posterior.repaint), steps=50, r=4),
 }
 
 

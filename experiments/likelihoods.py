@@ -88,7 +88,7 @@ def main(config: Config) -> dict[str, Any]:
         return dj.elbo(key, denoise, sde, times.uniform(sde, n, 0.0), x, decoder=decoder).total
 
     def continuous(t_min: float, x: Array, decoder: Decoder) -> Array:
-        law = times.ImportanceSampled(sde, t_min)
+        law = times.UniformLogSNR(sde, t_min)
         loss = DSM(sde, law, model.network.apply, precondition.from_v, weightings.simple, train=False)
         return continuous_bound(key, loss, model.params, x, config.draws, decoder)
 

@@ -52,6 +52,16 @@ def test_inversion_is_the_way_back(model, key):
     assert jnp.abs(back - x).mean() < 0.02 < jnp.abs(z - x).mean()
 
 
+def test_posterior_samples_are_those_of_the_method(model, key):
+    m = dj.measure(key, dj.operators.average_pool(SHAPE, 2), 0.3 * jnp.ones((2, *SHAPE)), 0.1)
+    x = model.sample_posterior(key, 2, dj.posterior.ddrm(m), steps=3)
+    k_prior, k_steps = jax.random.split(key)
+    start = dj.prior_sample(k_prior, model.sde, (2, *SHAPE))
+    np.testing.assert_allclose(
+        x, dj.posterior.ddrm(m).sample(k_steps, model.denoise, model.sde, start, steps=3), atol=1e-5
+    )
+
+
 def test_likelihood_is_that_of_its_denoiser(model, key):
     x = jax.random.normal(key, (2, *SHAPE))
     logp = model.log_likelihood(key, x, tol=1e-2)
@@ -112,7 +122,13 @@ def test_files_that_are_refused(model, tmp_path):
         dj.load(rewritten(lambda c: None, extra))
     with pytest.raises(ValueError, match="does not have"):
         dj.load(rewritten(lambda c: c["object"]["fields"]["sde"].update({"class": "VQ"})))
-    path.write_bytes(path.read_bytes()[:-7])
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-20] ^= 4
+    path.write_bytes(flipped)
+    with pytest.raises(ValueError, match="damaged"):
+        dj.load(path)
+    path.write_bytes(whole[:-7])
     with pytest.raises(ValueError, match="truncated"):
         dj.load(path)
 

@@ -153,3 +153,129 @@ def test_wrong_shapes(mixture):
         dj.Boxes(jnp.zeros((1, 2)), jnp.ones((1, 2))).denoise(dj.VP(), jnp.zeros((3, 3)), 0.5)
     with pytest.raises(ValueError, match=r"\[B, 4\]"):
         dj.Empirical(jnp.zeros((5, 4))).denoise(dj.VP(), jnp.zeros((3, 3)), 0.5)
+
+
+# -- limits, degenerate data, and what is refused
+
+ENDS = (dj.VP(), dj.EDM(), dj.Flow(), dj.Cosine())
+SINGULAR = np.array([[[0.25, 0.5], [0.5, 1.0]], [[0.0, 0.0], [0.0, 0.0]], [[0.3, 0.0], [0.0, 0.02]]])  # rank 1, 0, 2
+SKEW = dict(weights=[0.2, 0.5, 0.3], means=[[1.0, 0.0], [-1.0, 1.0], [0.0, -2.0]], covs=SINGULAR)
+
+
+def skew(dtype=np.float32):
+    return dj.GaussianMixture(**{name: np.asarray(value, dtype) for name, value in SKEW.items()})
+
+
+@pytest.mark.parametrize("name", ["mixture", "empirical", "boxes"])
+def test_denoisers_at_both_ends(name, one_of):
+    """x/alpha without noise, the mean of the data without signal; finite values and gradients there and beside."""
+    x = np.random.default_rng(3).normal(size=(5, 2)).astype(np.float32)
+    world, mean = {
+        "mixture": (skew(), np.dot(SKEW["weights"], SKEW["means"])),
+        "empirical": (dj.Empirical(np.float32(SKEW["means"])), np.mean(SKEW["means"], 0)),
+        "boxes": (dj.Boxes(np.float32([[-1, 0], [2, 3]]), np.float32([[0, 2], [4, 4]])), [1.25, 2.25]),
+    }[name]
+
+    @jax.jit
+    def both(sde, x, t):
+        f = lambda t: jnp.concatenate([world.denoise(sde, x, t), world.score(sde, x, t)], 1)  # noqa: E731
+        slope = jax.jvp(lambda x: world.denoise(sde, x, t), (x,), (jnp.ones_like(x),))[1]
+        return jax.jvp(f, (t,), (jnp.ones(()),)), slope
+
+    for kind, process in enumerate(ENDS):
+        sde, T = one_of(kind, ENDS, T=process.T), np.float32(process.T)
+        for t in (np.float32(0), np.float32(1e-6) * T, np.nextafter(T, np.float32(0)), T):
+            (value, by_t), by_x = both(sde, x * process.sigma(T), t)
+            assert all(np.isfinite(a).all() for a in (value, by_t, by_x)), (process, t)
+        tiny = both(sde, x, np.float32(1e-30))[0][0][:, :2]  # where the score is beyond float32, and sigma^2 is 0 in it
+        assert np.isfinite(tiny).all()
+        (still, _), _ = both(sde, x, np.float32(0))
+        np.testing.assert_allclose(still, np.concatenate([x, 0 * x], 1), rtol=1e-6)
+        if float(process.alpha(T)) == 0:
+            np.testing.assert_allclose(both(sde, x, T)[0][0][:, :2], np.tile(mean, (5, 1)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_x_keeps_its_dtype(dtype, x64):
+    t, x = np.full(3, 0.4), jnp.asarray([[0.2, 0.1], [1.0, -1.0], [0.0, 0.5]], dtype)
+    for world in (skew(), skew(jnp.bfloat16), dj.Empirical(np.float32(SKEW["means"]))):
+        assert jax.eval_shape(world.denoiser(dj.VP()), x, t).dtype == dtype
+    denoise = jax.jit(lambda x: skew(float).denoise(dj.VP(), x, t))
+    rtol = 4e-2 if dtype == "bfloat16" else 1e-4
+    np.testing.assert_allclose(np.asarray(denoise(x), float), denoise(x.astype(float)), rtol=rtol, atol=rtol)
+
+
+def test_the_density_of_a_singular_mixture_at_and_off_its_subspaces(x64):
+    """By a mixture of the third component alone where no subspace goes; with noise, by NumPy."""
+    world, on_line, on_point, off = skew(float), [1.5, 1.0], [-1.0, 1.0], [0.3, -1.8]
+    got, noisy = jax.jit(lambda x: (world.log_prob(x), world.log_prob_at(dj.VP(), x[2:], 0.3)))(
+        np.array([on_line, on_point, off])
+    )
+    C = SINGULAR[2]
+    d = np.array(off) - SKEW["means"][2]
+    third = np.log(0.3) - 0.5 * d @ np.linalg.solve(C, d) - 0.5 * np.linalg.slogdet(2 * np.pi * C)[1]
+    np.testing.assert_array_equal(got[:2], np.inf)
+    np.testing.assert_allclose(got[2], third, rtol=1e-12)
+    alpha, sigma = (float(c(0.3)) for c in (dj.VP().alpha, dj.VP().sigma))
+    density = 0.0
+    for w, m, C in zip(SKEW["weights"], SKEW["means"], SINGULAR, strict=True):
+        V, d = alpha**2 * C + sigma**2 * np.eye(2), np.array(off) - alpha * np.array(m)
+        density += w * np.exp(-0.5 * d @ np.linalg.solve(V, d)) / np.sqrt(np.linalg.det(2 * np.pi * V))
+    np.testing.assert_allclose(noisy, np.log(density), rtol=1e-12)
+
+
+posterior = jax.jit(dj.GaussianMixture.posterior)
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_a_posterior_of_rows_that_repeat(x64, copies):
+    """Rows that repeat without noise say what one row says, with noise of s what one row says with s/sqrt(n)."""
+    mixture = dj.GaussianMixture(
+        np.array([0.4, 0.6]), np.array([[1.0, 0.0], [-1.0, 0.5]]), np.array([0.2 * np.eye(2), [[0.3, 0.1], [0.1, 0.2]]])
+    )
+    a, y = np.array([[1.0, 0.5]]), np.array([0.4])
+    for noise in (0.0, 0.3):
+        one = posterior(mixture, a, y, noise / np.sqrt(copies))
+        many = posterior(mixture, np.repeat(a, copies, 0), np.repeat(y, copies), noise)
+        jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-9, atol=1e-9), many, one)
+    np.testing.assert_allclose(many.weights.sum(), 1)
+
+
+def test_what_is_no_distribution_is_refused():
+    w, m, C = np.full(2, 0.5), np.zeros((2, 2)), np.stack([np.eye(2)] * 2)
+    mixture, boxes = dj.GaussianMixture, dj.Boxes
+    low = np.zeros((1, 2))
+    for make, error, message in (
+        (lambda: mixture([0.5, 0.5], m, C), TypeError, r"weights must be an array of floats, got list"),
+        (lambda: mixture(w, m.astype(int), C), TypeError, "means must be an array of floats, got int"),
+        (lambda: mixture(w, m, None), TypeError, "covs must be an array"),
+        (lambda: mixture(w, m, np.ones(2)), ValueError, r"variances v \[K\]"),
+        (lambda: mixture(w[:1], m, C), ValueError, r"weights \[K\], means \[K, D\]"),
+        (lambda: mixture(w, m[:, :1], C), ValueError, r"weights \[K\], means \[K, D\]"),
+        (lambda: mixture(2 * w, m, C), ValueError, "must sum to 1"),
+        (lambda: mixture(np.array([1.5, -0.5]), m, C), ValueError, "weights must be"),
+        (lambda: mixture(w * np.nan, m, C), ValueError, "weights must be"),
+        (lambda: mixture(w, m + np.inf, C), ValueError, "means must be"),
+        (lambda: mixture(w, m, C * np.nan), ValueError, "covs must be"),
+        (lambda: mixture(w, m, -C), ValueError, "negative eigenvalue"),
+        (lambda: mixture(w, m, C + np.triu(np.ones((2, 2)), 1)), ValueError, "symmetric"),
+        (lambda: mixture(w, m, C).posterior(np.ones((1, 3)), np.ones(1), 0.1), ValueError, r"A \[M, 2\]"),
+        (lambda: mixture(w, m, C).posterior(np.ones((1, 2)), np.ones(1), -0.1), ValueError, "noise_std"),
+        (lambda: mixture(w, m, C).log_prob(np.ones((2, 2), int)), TypeError, "array of floats"),
+        (lambda: mixture(w, m, C).denoise(np.ones((2, 2)), 0.5, None), TypeError, r"is `denoiser\(sde\)`"),
+        (lambda: mixture(w[:1] * 2, m[:1], C[:1]).flow_map(dj.VP())(m, 0.5, None), ValueError, "a flow map takes"),
+        (lambda: dj.Empirical(np.zeros((0, 2))), ValueError, "one example or more"),
+        (lambda: dj.Empirical(np.zeros((3, 2), np.uint8)), TypeError, "array of floats, got uint8"),
+        (lambda: dj.Empirical(m).denoise(m, 0.5, None), TypeError, r"is `denoiser\(sde\)`"),
+        (lambda: boxes(low, low - 1), ValueError, "wider than 0"),
+        (lambda: boxes(low, np.ones((2, 2))), ValueError, r"lows \[K, D\]"),
+        (lambda: boxes(np.array([[0.0], [2.0]]), np.array([[1.0], [4.0]])), ValueError, "equal volumes"),
+        (lambda: boxes(np.array([[0.0], [0.5]]), np.array([[1.0], [1.5]])), ValueError, "must not overlap"),
+        (lambda: boxes(low, low + 1).denoise(low, 0.5, None), TypeError, r"is `denoiser\(sde\)`"),
+    ):
+        with pytest.raises(error, match=message):
+            make()
+    stack = mixture(np.stack([w, w]), np.stack([m, m + 1]), np.stack([C, C]))
+    x0 = jax.jit(jax.vmap(lambda mixture: mixture.denoise(dj.Flow(), m, 1.0)))(stack)
+    np.testing.assert_allclose(x0[1], 1, rtol=1e-6)
+    jax.eval_shape(lambda w: mixture(w, m, C).log_prob(m), w)  # traced values pass

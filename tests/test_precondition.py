@@ -1,5 +1,7 @@
 """Denoisers from networks that output the exact target give the exact posterior mean."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,7 +90,7 @@ def test_the_index_of_ncsn_s_levels(x64):
     between = jnp.clip(t[:, None] + jnp.array([-0.49, 0.49]) / (L - 1), 0, 1)
     np.testing.assert_array_equal(precondition.level(L)(sde, between), np.repeat(np.arange(L)[:, None], 2, 1))
     assert precondition.level(1)(sde, 0.3) == 0
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least 1"):
         precondition.level(0)
 
 
@@ -130,8 +132,8 @@ def test_learned_range_splits_the_channels_and_costs_one_network(key):
         return h @ w.T @ jnp.ones((w.shape[0], 2 * x.shape[-1]))
 
     w = jax.random.normal(key, (8, 64))
-    first, large = precondition.learned_range(sde, Partial(network, w), precondition.label)
-    denoise = precondition.from_eps(sde, first, precondition.label)
+    first, large = precondition.learned_range(sde, Partial(network, w), precondition.time_index)
+    denoise = precondition.from_eps(sde, first, precondition.time_index)
     x, t = jax.random.normal(jax.random.key(1), (4, 8)), 3.0
     F = network(w, x, jnp.asarray(2.0))
     np.testing.assert_allclose(large(x, t), (F[:, 8:] + 1) / 2, rtol=1e-6)
@@ -155,3 +157,248 @@ def test_a_network_of_one_process_in_the_clock_of_another(x64, key):
     np.testing.assert_allclose(moved(x, t), dj.gaussian.rescale(own, vp, cosine)(x, t), rtol=1e-6)
     assert precondition.clock(vp)(cosine, 1.0) == precondition.scaled_time(vp, 1.0)  # sigma/alpha infinite: told T
     np.testing.assert_allclose(precondition.scaled_by(20.0)(dj.EDM(T=4.0), jnp.array([1.0, 4.0])), [5, 20])
+
+
+# -- what a network gets
+
+
+def shapes_of(seen):
+    """A network that writes down its noise levels, and relies on their shape."""
+
+    def network(x, c_noise, cond=None):
+        for c in c_noise if isinstance(c_noise, tuple) else (c_noise,):
+            seen.append((c.shape, c.dtype))
+            x = x + 0.01 * c.reshape(len(x), *[1] * (x.ndim - 1))
+        return x
+
+    return network
+
+
+MAKERS = {
+    "v": precondition.from_v,
+    "level": lambda sde, net: precondition.from_score(sde, net, precondition.level(10)),
+    "index": lambda sde, net: precondition.from_x0(sde, net, precondition.time_index),
+    "time": lambda sde, net: precondition.from_velocity(sde, net, precondition.time),
+    "clock": lambda sde, net: precondition.from_v(sde, net, precondition.clock(dj.Cosine())),
+    "edm": precondition.edm,
+    "consistency": precondition.consistency,
+    "large": lambda sde, net: precondition.learned_range(sde, lambda *a: jnp.concatenate([net(*a)] * 2, -1))[1],
+    "ctm": lambda sde, net: dj.flow_maps.ctm(sde, net).to(0.0),
+    "diagonal": lambda sde, net: dj.flow_maps.average_velocity(sde, net).diagonal,
+    "duration": lambda sde, net: dj.flow_maps.average_velocity(sde, net, dj.flow_maps.Duration()).to(0.0),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_network_gets_one_noise_level_for_each_example(name):
+    """Whatever t is, also a Python or NumPy integer, and with images of odd sizes."""
+    seen, x = [], np.random.default_rng(0).normal(size=(3, 5, 1, 2)).astype(np.float32)
+    denoise = MAKERS[name](dj.VP(0.1, 2.0, T=4.0), shapes_of(seen))
+    outs = [denoise(x, t) for t in (2.0, 2, np.int64(2), np.float64(2), jnp.full(3, 2, jnp.bfloat16), np.full(3, 2))]
+    assert set(seen) == {((3,), jnp.dtype(jnp.float32))}
+    for out in outs:
+        assert out.dtype == jnp.float32
+        np.testing.assert_allclose(out, outs[0], rtol=1e-6)
+    for t in (np.zeros(4), np.zeros((3, 1))):
+        with pytest.raises(ValueError, match="one for each example"):
+            denoise(x, t)
+
+
+def test_such_a_network_runs_in_every_driver(key):
+    sde, x = dj.VP(), jnp.ones((2, 2))
+    denoise = precondition.from_v(sde, shapes_of(seen := []))
+    flow = dj.flow_maps.average_velocity(sde, shapes_of(seen))
+    for run in (
+        lambda: dj.sample(key, denoise, sde, dj.DDIM(), dj.times.uniform(sde, 2), x),
+        lambda: dj.sample(key, flow, sde, dj.Jump(), dj.times.uniform(sde, 2), x),
+        lambda: dj.sample_ode(denoise, sde, x).x,
+        lambda: dj.log_likelihood(key, denoise, sde, x),
+    ):
+        jax.eval_shape(run)
+    assert {shape for shape, _ in seen} == {(2,), (1,)}  # a batch, and one example within vmap
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64])
+def test_the_dtype_of_x_stays_and_the_arithmetic_is_no_coarser_than_float32(dtype, x64):
+    sde, x = dj.VP(), jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)), dtype)
+    for make in (precondition.from_eps, precondition.edm, precondition.consistency):
+        denoise = make(sde, lambda x, c, cond: 0.3 * jnp.ones_like(x, float))
+        exact = denoise(x.astype(float), 0.9)
+        for t in (0.9, jnp.float32(0.9), jnp.full(4, 0.9)):
+            out = denoise(x, t)
+            assert out.dtype == dtype
+            np.testing.assert_allclose(np.asarray(out, float), exact, rtol=float(jnp.finfo(dtype).eps), atol=2e-5)
+
+
+# -- where alpha or sigma is 0
+
+
+ENDS = {"Flow": dj.Flow(), "Cosine": dj.Cosine(), "VP": dj.VP(), "EDM": dj.EDM(), "VE": dj.VE()}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_preconditionings_and_noise_levels_at_both_ends(name):
+    """Finite values and gradients at t = 0 and T and beside them, and the limits of the docstring."""
+    sde, x = ENDS[name], jnp.asarray(np.random.default_rng(2).normal(size=(3, 2)), jnp.float32)
+    network = lambda x, c, cond=None: jnp.tanh(x) + 0.1 * jnp.sin(c)[:, None]  # noqa: E731
+    levels = (precondition.log_sigma, precondition.quarter_log_sigma, precondition.scaled_time, precondition.level(7))
+
+    @jax.jit
+    def values(t):
+        out = [c(sde, t) for c in levels] + [precondition.clock(dj.VP(), c)(sde, t) for c in levels]
+        for make in (precondition.edm, partial(precondition.consistency, eps=0.01 * sde.T)):
+            out.append(make(sde, network)(x, t).sum())
+        return jnp.stack(out)
+
+    T = np.float32(sde.T)
+    for t in (np.float32(0), np.float32(1e-30), np.float32(1e-7) * T, np.nextafter(T, np.float32(0)), T):
+        assert np.isfinite(values(t)).all(), t
+        assert np.isfinite(jax.jacfwd(values)(t)).all(), t
+    alpha, sigma = (np.float64(c(T)) for c in (sde.alpha, sde.sigma))
+    if alpha == 0:
+        c = 24 * np.log(2) / 4
+        F = np.tanh(np.asarray(x, float) / sigma) + 0.1 * np.sin(c)
+        np.testing.assert_allclose(precondition.edm(sde, network)(x, T), 0.5 * F, rtol=1e-5)
+    if float(sde.sigma(0.0)) == 0:
+        np.testing.assert_allclose(precondition.edm(sde, network)(x, 0.0), x / sde.alpha(0.0), rtol=1e-6)
+
+
+def test_a_prediction_of_eps_does_not_start_where_alpha_is_0(key):
+    x, net = jnp.ones((2, 2)), lambda x, c, cond=None: 0.5 * x
+    for sde, make in ((dj.Flow(), precondition.from_eps), (dj.Cosine(), precondition.from_score)):
+        denoise, ts = make(sde, net), dj.times.uniform(sde, 3)
+        for guided in (denoise, dj.guidance.corrected(denoise, dj.corrections.Clip())):
+            with pytest.raises(ValueError, match="says nothing of x_0"):
+                dj.sample(key, guided, sde, dj.DDIM(), ts, x)
+            with pytest.raises(ValueError, match="says nothing of x_0"):
+                dj.sample_ode(guided, sde, x)
+        assert np.isfinite(dj.sample(key, denoise, sde, dj.DDIM(), 0.9 * ts, x)).all()
+    carried = dj.rescale(precondition.from_eps(dj.VP(), net), dj.VP(), dj.Flow())
+    precondition.check_start(carried, dj.times.uniform(dj.Flow(), 3))
+    precondition.check_start(precondition.from_eps(dj.VP(), net), 1.0)
+
+
+# -- a denoiser carries its SDE
+
+
+def test_the_process_of_whatever_is_made_of_denoisers(four_modes):
+    vp, cosine = dj.VP(), dj.Cosine()
+    net = lambda x, c, cond=None: x  # noqa: E731
+    guide, maps = dj.guidance, dj.flow_maps
+    d = precondition.from_v(vp, net)
+    flow = maps.average_velocity(vp, net)
+    of_vp = [
+        d,
+        precondition.edm(vp, net),
+        precondition.from_v(vp, net, precondition.clock(cosine)),
+        precondition.to_score(vp, d),
+        four_modes.denoiser(vp),
+        dj.Empirical(jnp.ones((3, 2))).denoiser(vp),
+        dj.Boxes(jnp.zeros((1, 2)), jnp.ones((1, 2))).denoiser(vp),
+        dj.rescale(precondition.from_v(cosine, net), cosine, vp),
+        guide.cfg(guide.corrected(d, dj.corrections.Clip()), 2.0, {"label": 3}),
+        guide.interval(d, four_modes.denoiser(vp), 0.1, 0.5),
+        guide.autoguide(d, precondition.from_x0(dj.VP(jnp.float32(0.1), T=np.float64(1)), net), 2.0),
+        jax.jit(d),
+        Partial(jax.jit(lambda denoise, x, t, cond=None: denoise(x, t, cond)), d),
+        *(flow, flow.to(0.1), flow.diagonal, maps.guided(flow, 2.0), maps.ctm(vp, net), maps.to_end(d)),
+        *(maps.ddim_step(vp, d), maps.along(vp, d, np.array([1.0, 0.0])), four_modes.flow_map(vp)),
+    ]
+    for made in of_vp:
+        assert precondition.process_of(made) == vp, made
+        precondition.check_process(made, dj.VP(t_min=0.1))  # where sampling stops is no part of the process
+        precondition.check_process(dj.typing.as_partial(made), vp)
+        for other in (cosine, dj.VP(beta_max=10.0)):
+            with pytest.raises(ValueError, match=r"made for VP.*`dj.rescale"):
+                precondition.check_process(made, other)
+    assert precondition.process_of(lambda x, t, cond: x) is None
+    for mixed in (
+        lambda: guide.autoguide(d, precondition.from_v(cosine, net), 2.0),
+        lambda: guide.interval(four_modes.denoiser(cosine), d, 0.1, 0.5),
+        lambda: dj.rescale(precondition.from_v(cosine, net), vp, cosine),
+    ):
+        with pytest.raises(ValueError, match="made for"):
+            precondition.check_process(mixed(), vp)
+
+
+def test_traced_numbers_of_a_process_are_not_compared(key):
+    x, traces = jnp.ones((2, 2)), []
+
+    @jax.jit
+    def run(sde, other):
+        traces.append(0)
+        denoise = precondition.from_v(sde, lambda x, c, cond=None: x)
+        return dj.sample(key, denoise, other, dj.DDIM(), jnp.array([1.0, 0.1]), x)
+
+    for beta in (10.0, 20.0):
+        run(dj.VP(beta_max=beta), dj.VP())
+    assert len(traces) == 1
+    with pytest.raises(ValueError, match="made for"):
+        run(dj.VP(), dj.Cosine())
+
+
+# -- errors
+
+
+def test_what_is_no_network_or_sde_is_named(key):
+    vp, x, net = dj.VP(), jnp.ones((2, 2)), dj.nn.MLP(width=4, depth=1)
+    bound = Partial(net.apply, {"params": {}})
+
+    class Plain:
+        T, t_min = 1.0, 0.0
+        alpha = sigma = staticmethod(lambda t: t)
+
+    no_parameters = "has no parameters here"
+    for make, error, message in (
+        (lambda: precondition.from_v(bound, vp), TypeError, "expected an SDE, such as dj.VP"),
+        (lambda: precondition.from_v(dj.VP, bound), TypeError, r"did you mean VP\(\)"),
+        (lambda: precondition.edm(Plain(), bound), TypeError, "decorate it with @dj.pytree"),
+        (lambda: precondition.clock("VP"), TypeError, "expected an SDE"),
+        *(
+            ((lambda f=f: precondition.from_v(vp, f)), TypeError, no_parameters)
+            for f in (net, net.apply, Partial(net.apply))
+        ),
+        (lambda: dj.flow_maps.ctm(vp, jax.jit(net.apply)), TypeError, no_parameters),
+        (lambda: dj.sample(key, net.apply, vp, dj.DDIM(), np.array([1.0, 0.5]), x), TypeError, no_parameters),
+        (lambda: precondition.check_process(bound, vp), TypeError, "this is a network, not a denoiser"),
+        (lambda: precondition.from_v(vp, None), TypeError, "expected a function"),
+        (lambda: precondition.from_v(vp, lambda x: x), ValueError, "expected a network"),
+        (lambda: precondition.from_v(vp, bound, 3.0), TypeError, "expected a function"),
+        (lambda: precondition.from_v(vp, bound, lambda t: t), ValueError, "expected c_noise"),
+        (lambda: precondition.edm(vp, bound, 0.0), ValueError, "sigma_data must be"),
+        (lambda: precondition.consistency(vp, bound, -1.0), ValueError, "sigma_data must be"),
+        (lambda: precondition.level(2.5), TypeError, "must be an integer"),
+        (lambda: precondition.scaled_by("7"), TypeError, "must be a number"),
+        (lambda: precondition.to_score(dj.Flow(), precondition.from_v(vp, bound)), ValueError, "made for VP"),
+        (lambda: dj.flow_maps.average_velocity(bound, vp), TypeError, "expected an SDE"),
+    ):
+        with pytest.raises(error, match=message):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("network", "error", "message"),
+    [
+        (lambda x, c, cond: (x, x), TypeError, "one array shaped like x, got tuple"),
+        (lambda x, c, cond: None, TypeError, "one array shaped like x, got NoneType"),
+        (lambda x, c, cond: [x], TypeError, "one array shaped like x, got list"),
+        (lambda x, c, cond: x[:, 0], ValueError, "must keep the shape"),
+        (lambda x, c, cond: x * 1j, TypeError, "real numbers"),
+        (lambda x, c, cond: np.sin(np.asarray(x)), TypeError, "the network uses NumPy"),
+        (lambda x, c, cond: x if c[0] > 0 else -x, TypeError, "the network branches on a value"),
+        (lambda x, c, cond: x * float(c[0]), TypeError, "the network branches on a value"),
+    ],
+)
+def test_what_a_network_returns_is_looked_at(network, error, message):
+    vp, x = dj.VP(), jnp.ones((2, 2))
+    for call in (
+        precondition.from_v(vp, network),
+        precondition.edm(vp, network),
+        dj.flow_maps.average_velocity(vp, network).to(0.0),
+        dj.flow_maps.ctm(vp, lambda x, c, cond: network(x, c[0], cond)).diagonal,
+    ):
+        with pytest.raises(error, match=message):
+            jax.jit(lambda x, t, call=call: call(x, t))(x, 0.5)
+    for wrong in (np.ones((2, 2), np.uint8), jnp.ones((2, 2), complex)):
+        with pytest.raises(TypeError, match="array of floats"):
+            precondition.from_v(vp, network)(wrong, 0.5)

@@ -16,9 +16,12 @@ import jax
 from jax import Array
 
 from diffjax.arrays import bcast, scheduled
+from diffjax.checks import check_has, check_number
+from diffjax.constraints.arguments import check_denoises
 from diffjax.constraints.remember import moved, remember
 from diffjax.corrections.gradient import per_example
-from diffjax.typing import Sampler, pytree
+from diffjax.samplers.arguments import check_sizes
+from diffjax.typing import Sampler, check_takes, pytree
 
 
 @pytree
@@ -26,18 +29,31 @@ class DPS:
     """`sampler` with DPS's gradient, one forward and one backward pass a step (for a sampler of one evaluation).
 
     `loss` is `(x_0, cond) -> [B]`, `operators.Misfit(measurement)` for a measurement; `zeta` a number, [B], or a
-    function of t. zeta = 0 is the sampler alone.
+    function of t. zeta = 0 is the sampler alone. Where the loss is flat, as Misfit is at its minimum 0, nothing moves.
+
+    Raises:
+      TypeError: `sampler` is no sampler of a denoiser, `loss` no function, or zeta no number.
+      ValueError: `loss` does not take (x_0, cond), or zeta is negative.
     """
 
     sampler: Sampler
     loss: Callable
     zeta: Any = 0.3
 
+    def __post_init__(self):
+        check_denoises(self.sampler, "DPS")
+        check_has(self.loss, "a loss (x_0, cond) -> [B], such as operators.Misfit(measurement),", "__call__")
+        check_takes(self.loss, "the loss", "x_0", "cond")
+        if not callable(self.zeta):
+            check_number("zeta", self.zeta, 0)
+
     def init(self, x: Array) -> Any:
         return self.sampler.init(x)
 
     def step(self, key, denoise, sde, state, t, s, cond):
         x = state.x
+        if not callable(self.zeta):
+            check_sizes(self, x, "zeta")
 
         def objective(x):
             x0 = denoise(x, t, cond)

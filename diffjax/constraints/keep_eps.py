@@ -11,20 +11,32 @@ from typing import Any
 
 from jax import Array
 
+from diffjax.checks import check_has, check_number
+from diffjax.constraints.arguments import check_denoises, check_measurement
 from diffjax.constraints.remember import moved, remember
 from diffjax.corrections import Project
 from diffjax.operators import Measurement
 from diffjax.samplers.renoise import Renoise
 from diffjax.sde import gaussian
-from diffjax.typing import Sampler, pytree
+from diffjax.typing import Sampler, check_takes, pytree
 
 
 @pytree
 class KeepEps:
-    """`sampler` with `correction`, which is told the time s that the step leads to; one evaluation of the network."""
+    """`sampler` with `correction`, at the time s that the step leads to; one evaluation of the network.
+
+    Raises:
+      TypeError: `sampler` is no sampler of a denoiser, or `correction` no function.
+      ValueError: `correction` does not take (x_0, s, cond).
+    """
 
     sampler: Sampler
     correction: Callable  # (x_0, s, cond) -> x_0
+
+    def __post_init__(self):
+        check_denoises(self.sampler, "KeepEps")
+        check_has(self.correction, "a correction (x_0, s, cond) -> x_0, such as corrections.Project(m),", "__call__")
+        check_takes(self.correction, "the correction", "x_0", "s", "cond")
 
     def init(self, x: Array) -> Any:
         return self.sampler.init(x)
@@ -38,5 +50,12 @@ class KeepEps:
 
 
 def ddnm(measurement: Measurement, eta: Any = 0.85) -> KeepEps:
-    """DDNM (Wang et al. 2023, Algorithm 1): for measurements without noise. With noise `DDRM`, which is DDNM+."""
+    """DDNM (Wang et al. 2023, Algorithm 1): for measurements without noise. With noise `DDRM`, which is DDNM+.
+
+    Raises:
+      TypeError: the operator has no decomposition.
+      ValueError: eta does not lie in [0, 1].
+    """
+    check_measurement(measurement, "DDNM")
+    check_number("eta", eta, 0, 1)
     return KeepEps(Renoise(eta), Project(measurement))

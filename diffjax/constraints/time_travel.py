@@ -10,9 +10,11 @@ unknown part gets the time to agree with what is known.
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast, normal
+from diffjax.samplers.arguments import check_sampler
 from diffjax.sde import gaussian
 from diffjax.typing import Sampler, pytree
 
@@ -21,18 +23,23 @@ from diffjax.typing import Sampler, pytree
 class TimeTravel:
     """`sampler`, on grids that climb too; put it outside of every other constraint, which would act on climbs as well.
 
-    A climb begins the sampler anew: what a multistep solver remembers belongs to another path, whose noise is gone.
+    A climb begins the sampler anew: what a multistep solver remembers belongs to another path, whose noise is gone. A
+    run may be cut anywhere, also where the grid has climbed.
     """
 
     sampler: Sampler
     climbs: ClassVar[bool] = True  # the driver lets its grid rise
+    invertible: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_sampler(self.sampler)
 
     def init(self, x: Array) -> Any:
         return self.sampler.init(x)
 
     def step(self, key, denoise, sde, state, t, s, cond):
         def climb():
-            a, b = gaussian.transition(sde, s, t)
+            a, b = gaussian.transition(sde, s, jnp.where(s > t, t, 0))  # under `vmap` both branches run
             return self.sampler.init(bcast(a, state.x) * state.x + bcast(b, state.x) * normal(key, state.x))
 
         def fall():

@@ -7,6 +7,7 @@ Source: huggingface/safetensors, README.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from safetensors.numpy import load_file, save
 from diffjax.files import replacing
 from diffjax.parameters import compare, flatten, unflatten
 from diffjax.typing import PyTree
+
+CHECKSUM = "crc32"  # the name of the arrays' checksum in the metadata
 
 
 def save_params(path: str | Path, params: PyTree, metadata: Mapping[str, str] | None = None, dtype: Any = None) -> None:
@@ -44,7 +47,7 @@ def save_params(path: str | Path, params: PyTree, metadata: Mapping[str, str] | 
         raise TypeError(f"dtype must be a floating type, such as 'float16', got {dtype!r}")
     arrays = {name: _stored(name, value, dtype) for name, value in flatten(params).items()}
     with replacing(path) as part:
-        part.write_bytes(save(arrays, metadata=metadata))
+        part.write_bytes(save(arrays, metadata=metadata | {CHECKSUM: _checksum(arrays)}))
 
 
 def _stored(name: str, value: Any, dtype: Any) -> np.ndarray:
@@ -76,12 +79,16 @@ def load_params(path: str | Path, like: PyTree | None = None, dtype: Any = None)
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is truncated or no safetensors file, or differs from `like` (the first difference is named).
+      ValueError: the file is truncated, damaged or no safetensors file, or differs from `like` (the first difference is
+        named).
     """
     try:
         flat = load_file(_file(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or no safetensors file ({error})") from error
+    kept = _metadata(path).get(CHECKSUM)
+    if kept is not None and kept != _checksum(flat):
+        raise ValueError(f"{path} is damaged: its arrays are not those that were written (their checksum differs)")
     wanted = {} if like is None else flatten(like)
     if wanted:
         compare(path, flat, wanted)
@@ -106,11 +113,23 @@ def read_metadata(path: str | Path) -> dict[str, str]:
       FileNotFoundError: there is no such file.
       ValueError: the file is truncated or no safetensors file.
     """
+    return {name: value for name, value in _metadata(path).items() if name != CHECKSUM}
+
+
+def _metadata(path: str | Path) -> dict[str, str]:
     try:
         with safe_open(_file(path), "numpy") as file:
             return dict(file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or no safetensors file ({error})") from error
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """CRC-32 of all arrays in the order of their names, as eight hexadecimal digits."""
+    total = 0
+    for name, array in sorted(arrays.items()):
+        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), zlib.crc32(name.encode(), total))
+    return f"{total:08x}"
 
 
 def _file(path: str | Path) -> Path:

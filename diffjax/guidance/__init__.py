@@ -8,7 +8,7 @@ from diffjax.guidance.classifier import classifier as classifier
 from diffjax.guidance.classifier import label_log_prob as label_log_prob
 from diffjax.guidance.corrected import corrected as corrected
 from diffjax.guidance.corrected import corrected_prediction as corrected_prediction
+from diffjax.guidance.moments import pigdm_exact as pigdm_exact
 from diffjax.guidance.posterior import pigdm as pigdm
-from diffjax.guidance.posterior import pigdm_exact as pigdm_exact
 from diffjax.guidance.posterior import reconstruction as reconstruction
 from diffjax.guidance.switch import interval as interval

@@ -5,24 +5,23 @@ The score of p_t(x | y) is that of p_t(x) plus grad_x log p(y | x_t). With x_0(x
     (1) log p(y | x_t) ~ -scale L(x_0(x_t))                                reconstruction guidance (Ho et al. 2022)
     (2) grad = J^T A^T (r^2 A A^T + noise_std^2 I)^-1 (y - A x_0)          PiGDM (Song et al. 2023, Eq. 7)
     (3) r^2 = kappa^2 / (1 + kappa^2), kappa = sigma/alpha                 as if x_0 were N(0, I) (its Section 3.2)
-    (4) Cov[x_0 | x_t] = (sigma^2 / alpha) J in place of r^2 I             exact where the posterior is Gaussian
 
 and, by Tweedie's formula, x_0 <- x_0 + (sigma^2 / alpha) grad_x log p(y | x_t). One forward and one backward pass of
-the network. The paper-exact DPS, whose gradient is added to the step instead, is `constraints.DPS`.
+the network. With Cov[x_0 | x_t] in place of r^2 I see `moments`. The paper-exact DPS, whose gradient is added to the
+step instead, is `constraints.DPS`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from diffjax.arrays import bcast, flat_sum, scheduled
+from diffjax.arrays import bcast, scheduled
 from diffjax.corrections.gradient import per_example
 from diffjax.operators.linear import divide, require_svd
-from diffjax.operators.measurement import Measurement, require_noise
+from diffjax.operators.measurement import Measurement
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Time, as_child, as_partial
 
@@ -48,23 +47,6 @@ def pigdm(denoise: Denoiser, sde: SDE, measurement: Measurement, r: Callable | N
     return Partial(_pigdm, as_partial(denoise), sde, measurement, as_child(r))
 
 
-def pigdm_exact(denoise: Denoiser, sde: SDE, measurement: Measurement, iterations: int | None = None) -> Denoiser:
-    """PiGDM with the covariance of Eq. 4, by conjugate gradients: a backward pass for each of their iterations.
-
-    There are `iterations`, by default as many as y has entries, or fewer if all examples are solved to 1e-6 before. On
-    images a few do (Rozet et al. 2024, moment matching posterior sampling: one to three).
-
-    Raises:
-      TypeError: the operator has no decomposition.
-      ValueError: the measurement has no noise: the system could be singular; or there are no iterations.
-    """
-    require_svd(measurement.operator, "PiGDM")
-    require_noise(measurement, "PiGDM with the exact covariance")
-    if iterations is not None and iterations < 1:
-        raise ValueError(f"conjugate gradients need an iteration or more, got {iterations}")
-    return Partial(_pigdm_exact, as_partial(denoise), sde, measurement, iterations)
-
-
 def _reconstruction(denoise, sde, loss, scale, x: Array, t: Time, cond: Cond = None) -> Array:
     def objective(x):
         x0 = denoise(x, t, cond)
@@ -82,43 +64,6 @@ def _pigdm(denoise, sde, measurement, r, x: Array, t: Time, cond: Cond = None) -
     # the solution lies in A's range; where s^2 r^2 + noise^2 = 0 nothing is measured
     spectrum = divide(A.s * A.Ut(measurement.residual(x0)), r2 * A.s**2 + measurement.noise_std**2)
     return x0 + _tweedie(sde, x, t) * pull_back(A.V(spectrum).astype(x0.dtype))[0]
-
-
-def _pigdm_exact(denoise, sde, measurement, iterations, x: Array, t: Time, cond: Cond = None) -> Array:
-    x0, pull_back = jax.vjp(lambda x: denoise(x, t, cond), x)
-    A, factor = measurement.operator, _tweedie(sde, x, t)
-
-    def back(v):  # J^T A^T v
-        return pull_back(A.V(A.s * A.Ut(v)).astype(x0.dtype))[0]
-
-    def system(v):
-        return A(factor * back(v)) + measurement.noise_std**2 * v
-
-    return x0 + factor * back(_conjugate_gradients(system, measurement.residual(x0), iterations))
-
-
-def _conjugate_gradients(system: Callable, b: Array, iterations: int | None) -> Array:
-    """Each example's own solution v of system(v) = b; an example that is solved stands still."""
-
-    def dot(u, v):
-        return bcast(flat_sum(u * v), u)
-
-    least, most = 1e-12 * dot(b, b), b[0].size if iterations is None else iterations
-
-    def unsolved(state):
-        i, _, _, _, rr = state
-        return (i < most) & jnp.any(rr > least)
-
-    def iterate(state):
-        i, v, r, p, rr = state
-        q = system(p)
-        step = jnp.where(rr > least, divide(rr, dot(p, q)), 0)
-        r_next = r - step * q
-        rr_next = dot(r_next, r_next)
-        return i + 1, v + step * p, r_next, r_next + divide(rr_next, rr) * p, rr_next
-
-    start = 0, jnp.zeros_like(b), b, b, dot(b, b)
-    return jax.lax.while_loop(unsolved, iterate, start)[1]
 
 
 def _tweedie(sde: SDE, x: Array, t: Time) -> Array:

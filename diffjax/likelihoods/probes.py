@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from diffjax.checks import check_count, check_has
 from diffjax.typing import Key, pytree, static
 
 
 class Probes(Protocol):
-    """How a trace is taken: vectors e for one example, and what their products e^T J e say of it."""
+    """How a trace is taken: vectors e for one example, and the estimate from their products e^T J e."""
 
     def draw(self, key: Key, x: Array) -> Array: ...  # [P, *x.shape]
 
@@ -27,9 +28,12 @@ class Probes(Protocol):
 
 @pytree
 class Rademacher:
-    """n probes with entries +1 and -1 (Eq. 1)."""
+    """n probes with entries +1 and -1 (Eq. 1). Raises unless n is a count from 1 on."""
 
     n: int = static(default=1)
+
+    def __post_init__(self):
+        check_count("the number of probes", self.n)
 
     def draw(self, key: Key, x: Array) -> Array:
         return jax.random.rademacher(key, (self.n, *x.shape), x.dtype)
@@ -40,9 +44,12 @@ class Rademacher:
 
 @pytree
 class Gaussian:
-    """n standard normal probes (Eq. 2)."""
+    """n standard normal probes (Eq. 2). Raises unless n is a count from 1 on."""
 
     n: int = static(default=1)
+
+    def __post_init__(self):
+        check_count("the number of probes", self.n)
 
     def draw(self, key: Key, x: Array) -> Array:
         return jax.random.normal(key, (self.n, *x.shape), x.dtype)
@@ -63,9 +70,8 @@ class Exact:
 
 
 def check_probes(probes: Any) -> None:
-    """Raise a ValueError if there is no probe."""
-    if getattr(probes, "n", 1) < 1:
-        raise ValueError(f"at least one probe is needed, got {probes}")
+    """Raise a TypeError unless these are probes."""
+    check_has(probes, "probes, such as Rademacher(5),", "draw", "trace")
 
 
 def _mean(products: Array) -> tuple[Array, Array]:

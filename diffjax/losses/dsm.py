@@ -3,7 +3,7 @@
     E_{t, x_0, eps} w(t) |x_0 - D(alpha x_0 + sigma eps, t)|^2 / D
 
 The minimum over D is the posterior mean E[x_0 | x_t], whatever the weight w. The law of t and the weight together are
-the objective: (Uniform, simple) is DDPM's, (Uniform, likelihood) bounds the likelihood, (ImportanceSampled, simple) is
+the objective: (Uniform, simple) is DDPM's, (Uniform, likelihood) bounds the likelihood, (UniformLogSNR, simple) is
 the same bound with less variance, (LogNormal, edm) is EDM's.
 
 Conditional flow matching, E |dx/dt(network) - (eps - x_0)|^2, is the same loss (Lipman et al. 2023; Liu et al. 2023):

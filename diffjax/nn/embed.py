@@ -24,6 +24,7 @@ import numpy as np
 from jax import Array
 from jax.nn.initializers import variance_scaling
 
+from diffjax.checks import check_count, check_number
 from diffjax.typing import Cond
 
 
@@ -31,16 +32,24 @@ from diffjax.typing import Cond
 class Sinusoidal:
     """Sines and cosines of c_noise at `dim // 2` frequencies falling geometrically from 1 to 1 / max_period.
 
-    Meant for c_noise that counts steps, 0..999: frequencies exp(-ln(max_period) i / (dim // 2 - 1)) (Ho et al. 2020).
+    Meant for c_noise that counts steps, 0..999: frequencies exp(-ln(max_period) i / (dim // 2 - 1)) (Ho et al. 2020);
+    of one frequency, at dim = 2 or 3, it is 1. An odd dim ends with a feature that is 0, as in their code.
+
+    Raises:
+      ValueError: dim is below 2, or max_period below 1.
     """
 
     dim: int = 128
     max_period: float = 1e4
 
+    def __post_init__(self):
+        check_count("dim", self.dim, 2, why="a sine and a cosine for each frequency")
+        check_number("max_period", self.max_period, 1)
+
     def __call__(self, c_noise: Array) -> Array:  # [B] -> [B, dim]
         half = self.dim // 2
-        w = np.exp(-np.log(self.max_period) * np.arange(half) / (half - 1)).astype(np.float32)
-        return sin_cos(c_noise[:, None] * w)
+        w = np.exp(-np.log(self.max_period) * np.arange(half) / max(half - 1, 1)).astype(np.float32)
+        return jnp.pad(sin_cos(c_noise[:, None] * w), ((0, 0), (0, self.dim % 2)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +63,12 @@ class Fourier:
     dim: int = 256
     scale: float = 16.0
     seed: int = 0
+
+    def __post_init__(self):
+        check_count("dim", self.dim, 2, why="a sine and a cosine for each frequency")
+        if self.dim % 2:
+            raise ValueError(f"dim must be even, a sine and a cosine for each frequency, got {self.dim}")
+        check_number("scale", self.scale, 0)
 
     def __call__(self, c_noise: Array) -> Array:  # [B] -> [B, dim]
         # NumPy promises that RandomState never changes its numbers; jax.random does not, and a checkpoint needs its W

@@ -80,7 +80,7 @@ def as_state(x: Any) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def as_grid(ts: Any, sde: SDE, climbs: bool = False) -> Array | np.ndarray:
+def as_grid(ts: Any, sde: SDE, climbs: bool = False) -> Any:
     """ts as an array of floats, never below float32, once it is found to be a grid for the SDE.
 
     A grid that `climbs` may rise on its way, but not as a whole.

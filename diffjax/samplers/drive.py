@@ -19,7 +19,8 @@ from jax.core import Tracer
 
 from diffjax.arrays import example_keys, fold, like
 from diffjax.checks import check_key
-from diffjax.flow_maps import check_map
+from diffjax.flow_maps import check_map, check_no_map
+from diffjax.precondition import check_start, evaluate
 from diffjax.samplers.arguments import as_grid, as_state, check_model, check_sampler, held
 from diffjax.samplers.arguments import check_grid as check_grid
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Sampler, as_partial
@@ -80,6 +81,7 @@ def sample(
     x = as_state(x)
     check_model(denoise, sde, cond, x.shape[0])
     ts = as_grid(ts, sde, getattr(sampler, "climbs", False))
+    check_start(denoise, ts)
     keys = example_keys(key, x.shape[0])
     return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory)
 
@@ -135,10 +137,9 @@ def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
     def checked(x, *times_and_cond):
         if len(times_and_cond) > 2:
             check_map(denoise)
-        x0 = denoise(x, *times_and_cond)
-        if not isinstance(x0, jax.Array | np.ndarray):
-            raise TypeError(f"the denoiser must return an array shaped like x {x.shape}, got {type(x0).__name__}")
-        return like(x, x0, "denoiser")
+        else:
+            check_no_map(denoise)
+        return like(x, evaluate(denoise, "denoiser", x, *times_and_cond), "denoiser")
 
     def step(state: Any, interval):
         i, t, s = interval

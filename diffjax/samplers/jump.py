@@ -4,7 +4,7 @@
 
 with x_s | x_u ~ N(a x_u, b^2): the map jumps past s, and noise leads back to s. gamma = 0 follows the flow without
 noise. gamma = 1 jumps to the data and forgets all else: multistep consistency sampling (Song et al. 2023, Algorithm 1),
-the same as `Renoise(1.0)` on `flow_maps.denoiser(flow_map)`. There a = alpha_s/alpha_u and b = gamma sigma_s.
+the same as `Renoise(1.0)` on `flow_map.to(0.0)`. There a = alpha_s/alpha_u and b = gamma sigma_s.
 
 Where the map ends at eps > 0 (the boundary of `precondition.consistency`), x_u is x_eps, and (1) has b^2 = sigma_s^2 -
 (a sigma_eps)^2: the paper's sqrt(tau^2 - eps^2). `Renoise` takes what its denoiser returns for x_0, and adds sigma_s.

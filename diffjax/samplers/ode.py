@@ -14,6 +14,7 @@ from jax.core import Tracer
 
 from diffjax.checks import check_number
 from diffjax.conditions import batch_axes, one_example
+from diffjax.precondition import check_start
 from diffjax.samplers.arguments import as_state, check_model
 from diffjax.sde import gaussian
 from diffjax.times.grids import check_times
@@ -60,6 +61,7 @@ def sample_ode(
     for name, t in (("t_start", t_start), ("t_end", t_end)):
         check_number(name, t)
         check_times(t, sde)
+        check_start(denoise, t)
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         check_number(name, tolerance, 0, above=True)
     x, nfe, arrived = _solve(as_partial(denoise), sde, x, cond, t_start, t_end, rtol, atol)

@@ -6,6 +6,8 @@ alpha(t) = cos(pi t / 2),   sigma(t) = sin(pi t / 2)
 import jax.numpy as jnp
 from jax import Array
 
+from diffjax.arrays import as_time
+from diffjax.checks import check_interval
 from diffjax.typing import Time, pytree
 
 
@@ -16,9 +18,12 @@ class Cosine:
     T: float = 1.0
     t_min: float = 1e-3
 
+    def __post_init__(self):
+        check_interval(self.T, self.t_min, 1, why="alpha(t) = cos(pi t / 2) is negative beyond t = 1")
+
     def alpha(self, t: Time) -> Array:
-        t = jnp.asarray(t)  # two forms of one function: each keeps its digits at its own end
+        t = as_time(t)  # two forms of one function: each keeps its digits at its own end
         return jnp.where(t < 0.5, jnp.cos(0.5 * jnp.pi * t), jnp.sin(0.5 * jnp.pi * (1 - t)))
 
     def sigma(self, t: Time) -> Array:
-        return jnp.sin(0.5 * jnp.pi * jnp.asarray(t))
+        return jnp.sin(0.5 * jnp.pi * as_time(t))

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jax import Array
 
+from diffjax.arrays import as_time
+from diffjax.checks import check_interval
 from diffjax.typing import Time, pytree
 
 
@@ -13,8 +15,11 @@ class EDM:
     T: float = 80.0
     t_min: float = 0.002
 
+    def __post_init__(self):
+        check_interval(self.T, self.t_min)
+
     def alpha(self, t: Time) -> Array:
         return jnp.ones_like(self.sigma(t))
 
     def sigma(self, t: Time) -> Array:
-        return jnp.asarray(t, jnp.result_type(float, t))
+        return as_time(t)

@@ -5,9 +5,10 @@
 Papers that put the data at t = 1 are read with t -> 1 - t and the velocity's sign changed.
 """
 
-import jax.numpy as jnp
 from jax import Array
 
+from diffjax.arrays import as_time
+from diffjax.checks import check_interval
 from diffjax.typing import Time, pytree
 
 
@@ -18,8 +19,11 @@ class Flow:
     T: float = 1.0
     t_min: float = 0.0
 
+    def __post_init__(self):
+        check_interval(self.T, self.t_min, 1, why="alpha(t) = 1 - t is negative beyond t = 1")
+
     def alpha(self, t: Time) -> Array:
         return 1 - self.sigma(t)
 
     def sigma(self, t: Time) -> Array:
-        return jnp.asarray(t, jnp.result_type(float, t))
+        return as_time(t)

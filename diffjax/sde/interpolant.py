@@ -6,7 +6,7 @@ Their z is our eps; papers that put the data at t = 1 are read with t -> 1 - t. 
 trigonometric one (GVP in SiT, Ma et al. 2024) is `Cosine`.
 
 Either curve may rise and fall, but sigma/alpha must grow from data to noise, so that g^2 >= 0 in (1) of `gaussian` and
-every noise level has one time. Grids and laws are inverted through it.
+every noise level has one time. Grids and time distributions are inverted through it.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from diffjax.arrays import as_time
+from diffjax.checks import check_interval
 from diffjax.typing import Time, pytree, static
 
 SLACK = 1e-6  # rounding of float32 curves
@@ -37,6 +39,11 @@ class Interpolant:
     t_min: float = 0.0
 
     def __post_init__(self):
+        check_interval(self.T, self.t_min, 1, why="the curves are functions on [0, 1]")
+        for name in ("alpha_fn", "sigma_fn"):
+            if not callable(getattr(self, name)):
+                raise TypeError(f"{name} must be a function of t, got {getattr(self, name)!r}")
+        self._check_traceable()
         with jax.ensure_compile_time_eval():
             t = jnp.linspace(0, 1, 129)
             a, s = (np.asarray(fn(t), np.float64) + 0 * np.asarray(t) for fn in (self.alpha_fn, self.sigma_fn))
@@ -53,6 +60,16 @@ class Interpolant:
                 "t = 1; read a paper's curves with t -> 1 - t if it has them the other way"
             )
 
+    def _check_traceable(self) -> None:
+        for name in ("alpha_fn", "sigma_fn"):
+            try:
+                shape = jax.eval_shape(lambda t, fn=getattr(self, name): fn(t), jax.ShapeDtypeStruct((3,), jnp.float32))
+                shape = jnp.shape(shape)
+            except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+                raise TypeError(f"{name} must be made of jax.numpy: NumPy's functions cannot be compiled") from None
+            if shape not in ((), (3,)):
+                raise ValueError(f"{name} must return one number for each t, but maps t of shape (3,) to {shape}")
+
     def alpha(self, t: Time) -> Array:
         return _not_below_zero(self.alpha_fn, t)
 
@@ -61,6 +78,6 @@ class Interpolant:
 
 
 def _not_below_zero(fn: Callable[[Array], Array], t: Time) -> Array:
-    t = jnp.asarray(t, jnp.result_type(float, t))
+    t = as_time(t)
     curve = jnp.broadcast_to(fn(t), t.shape)
     return curve - jax.lax.stop_gradient(jnp.minimum(curve, 0))  # the slope stays the curve's own

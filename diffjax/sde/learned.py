@@ -11,8 +11,11 @@ and r decides only the variance of its estimate. sigma(0) is not 0: time 0 is th
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from diffjax.arrays import as_time
+from diffjax.checks import check_count, check_number, known
 from diffjax.typing import Time, pytree
 
 
@@ -26,6 +29,12 @@ class Learned:
     s: Array  # [K] steepnesses, before softplus
     c: Array  # [K] centres
 
+    def __post_init__(self):
+        for name in ("gamma_0", "gamma_1", "w", "s", "c"):
+            check_number(name, getattr(self, name))
+        if known((self.gamma_0, self.gamma_1)) and not np.all(np.asarray(self.gamma_0) < np.asarray(self.gamma_1)):
+            raise ValueError(f"gamma must rise: gamma_0 < gamma_1, got {self.gamma_0} and {self.gamma_1}")
+
     @classmethod
     def create(cls, width: int = 32, gamma_0: float = -13.3, gamma_1: float = 5.0) -> "Learned":
         """Nearly linear gamma between the paper's ends, with `width` sigmoids spread over [0, 1].
@@ -33,8 +42,9 @@ class Learned:
         Raises:
           ValueError: gamma would not rise, or there is no sigmoid.
         """
-        if width < 1 or not gamma_0 < gamma_1:
-            raise ValueError(f"expected width >= 1 and gamma_0 < gamma_1, got {width}, {gamma_0} and {gamma_1}")
+        check_count("width", width)
+        check_number("gamma_0", gamma_0)
+        check_number("gamma_1", gamma_1)
         centres = (jnp.arange(width) + 0.5) / width
         heights, steepness = (jnp.full(width, jnp.log(jnp.expm1(value)), float) for value in (1 / width, 2.0 + width))
         return cls(jnp.asarray(gamma_0, float), jnp.asarray(gamma_1, float), heights, steepness, centres)
@@ -63,6 +73,6 @@ class Learned:
         return jnp.exp(0.5 * jax.nn.log_sigmoid(self.gamma(t)))
 
     def _h(self, t: Time) -> Array:
-        t = jnp.asarray(t, jnp.result_type(float, t))
+        t = as_time(t)
         sigmoids = jax.nn.sigmoid(jax.nn.softplus(self.s) * (t[..., None] - self.c))
         return t + (jax.nn.softplus(self.w) * sigmoids).sum(axis=-1)

@@ -7,18 +7,25 @@ sigma(t) = 1 - alpha(t)^2: the variance of VP taken as the standard deviation
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.sde.vp import log_alpha
+from diffjax.sde.vp import check_betas, log_alpha
 from diffjax.typing import Time, pytree
 
 
 @pytree
 class SubVP:
-    """sub-VP SDE with linear beta(t); data at t = 0, N(0, I) at T."""
+    """sub-VP SDE with linear beta(t); data at t = 0, N(0, I) at T.
+
+    Raises:
+      ValueError: beta(t) is negative somewhere on [0, T], or 0 everywhere.
+    """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
     T: float = 1.0
     t_min: float = 1e-3
+
+    def __post_init__(self):
+        check_betas(self)
 
     def alpha(self, t: Time) -> Array:
         return jnp.exp(log_alpha(self, t))

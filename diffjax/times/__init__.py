@@ -1,26 +1,30 @@
-"""Times to sample at (grids), and times to train at: laws of one time, and of pairs."""
+"""Times to sample at (grids), and times to train at: distributions of one time, of pairs and of stops."""
 
+from diffjax.times.distributions import Fixed as Fixed
+from diffjax.times.distributions import Integers as Integers
+from diffjax.times.distributions import LogitNormal as LogitNormal
+from diffjax.times.distributions import LogNormal as LogNormal
+from diffjax.times.distributions import LowDiscrepancy as LowDiscrepancy
+from diffjax.times.distributions import OneOf as OneOf
+from diffjax.times.distributions import Place as Place
+from diffjax.times.distributions import Uniform as Uniform
+from diffjax.times.distributions import UniformLogSNR as UniformLogSNR
+from diffjax.times.distributions import check_distribution as check_distribution
+from diffjax.times.distributions import draw as draw
+from diffjax.times.distributions import importance as importance
 from diffjax.times.grids import geometric as geometric
 from diffjax.times.grids import karras as karras
 from diffjax.times.grids import leading as leading
 from diffjax.times.grids import leading_quadratic as leading_quadratic
 from diffjax.times.grids import quadratic as quadratic
 from diffjax.times.grids import repaint as repaint
+from diffjax.times.grids import strided as strided
 from diffjax.times.grids import tail as tail
 from diffjax.times.grids import trailing as trailing
 from diffjax.times.grids import uniform as uniform
 from diffjax.times.grids import uniform_angle as uniform_angle
 from diffjax.times.grids import uniform_logsnr as uniform_logsnr
-from diffjax.times.laws import Fixed as Fixed
-from diffjax.times.laws import ImportanceSampled as ImportanceSampled
-from diffjax.times.laws import Integers as Integers
-from diffjax.times.laws import LogitNormal as LogitNormal
-from diffjax.times.laws import LogNormal as LogNormal
-from diffjax.times.laws import LossSecondMoment as LossSecondMoment
-from diffjax.times.laws import LowDiscrepancy as LowDiscrepancy
-from diffjax.times.laws import OneOf as OneOf
-from diffjax.times.laws import Uniform as Uniform
-from diffjax.times.laws import importance as importance
+from diffjax.times.loss_second_moment import LossSecondMoment as LossSecondMoment
 from diffjax.times.pairs import Doubling as Doubling
 from diffjax.times.pairs import Dyadic as Dyadic
 from diffjax.times.pairs import KarrasNeighbours as KarrasNeighbours

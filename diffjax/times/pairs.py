@@ -1,8 +1,10 @@
 """Pairs of times to train few-step models at: t, and an earlier s <= t that its map is compared with or goes to.
 
-A law of pairs draws `(key, n, step) -> (t [n], s [n])`, where `key` is one key or n keys, and `step` the number of
-training steps taken, for laws that change as training goes on (None where it is not known: they raise a ValueError).
-Noise levels are r = sigma/alpha; their times are found by inverting logsnr(t), so that a law serves every SDE.
+A distribution of pairs is called `(key, n, step) -> (t [n], s [n])`, where `key` is one key or n keys, and `step` the
+number of training steps taken, for those that change as training goes on (None where it is not known: they raise a
+ValueError). Losses draw from it by `draw(distribution, sde, key, n, step, count=2)`, from `Stops` with `count=3`: see
+`distributions`. Noise levels are r = sigma/alpha; their times are found by inverting logsnr(t), so that it serves every
+SDE.
 
     (1) N(k) = ceil(sqrt(k/K ((s1 + 1)^2 - s0^2) + s0^2) - 1) + 1        `Rising` (Song et al. 2023, App. C)
     (2) N(k) = min(s0 2^floor(k/K'), s1) + 1,  K' = floor(K / (log2 floor(s1/s0) + 1))    `Doubling` (Song & Dhariwal)
@@ -11,19 +13,22 @@ Noise levels are r = sigma/alpha; their times are found by inverting logsnr(t), 
     (5) r_s = r_t max(1 - q^-(stage + 1) (1 + k sigmoid(-b r_t)), 0)                      (Geng et al. 2025, ECT)
 """
 
+import dataclasses
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.scipy.special import erf, erfinv
 
 from diffjax.arrays import example_keys
-from diffjax.sde.gaussian import logsnr, time_of_logsnr
-from diffjax.times.grids import falling
+from diffjax.checks import check_number, known
+from diffjax.sde.gaussian import ENDLESS, check_sde, noise_to_signal, time_of_logsnr
+from diffjax.times.distributions import Place, check_own, on
+from diffjax.times.grids import check_times, falling, level_ends
 from diffjax.typing import SDE, Key, pytree
 
 
@@ -73,6 +78,15 @@ class Neighbours:
 
     ts: Array
 
+    per_example: ClassVar[int] = 2
+
+    def __post_init__(self):
+        falling(self.ts)
+
+    def on(self, sde: SDE) -> "Neighbours":
+        check_times(self.ts, sde)
+        return self
+
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
         ts = falling(self.ts)
         i = _index(_uniforms(key, n, 1)[0], len(ts) - 1)
@@ -91,8 +105,18 @@ class KarrasNeighbours:
     normal: tuple[Any, Any] | None = None
     rho: Any = 7.0
 
+    per_example: ClassVar[int] = 2
+
+    def __post_init__(self):
+        check_sde(self.sde)
+        check_number("rho", self.rho, 0, above=True)
+
+    def on(self, sde: SDE) -> "KarrasNeighbours":
+        check_own(self, sde)
+        return self
+
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
-        N = self.levels(_known(step))
+        N = self.levels(_given(step))
         u = _uniforms(key, n, 1)[0]
         i = _index(u, N - 1) if self.normal is None else self.interval(u, N)
         return self.time(i + 1, N), self.time(i, N)
@@ -111,33 +135,43 @@ class KarrasNeighbours:
         return jnp.where(i <= 0, self.sde.t_min, jnp.where(i >= N - 1, self.sde.T, t))
 
     def _ends(self) -> Array:
-        """r^(1/rho) at t_min and T."""
-        return jnp.exp(-0.5 / self.rho * logsnr(self.sde, jnp.array([self.sde.t_min, self.sde.T])))
+        """r^(1/rho) at t_min and T; an end without a level counts as in `grids`."""
+        noisy, clean = level_ends(self.sde, None, self.sde.t_min)
+        return jnp.stack([clean, noisy]) ** (1 / self.rho)
 
 
 @pytree
 class Tightening:
-    """ECT's pairs (Eq. 5): t by a law of times, and s from 0 towards t, nearer every `every` training steps.
+    """ECT's pairs (Eq. 5): t by a time distribution, and s from 0 towards t, nearer every `every` training steps.
 
     Raises:
       ValueError: `every` is not above 0.
     """
 
     sde: SDE
-    law: Callable  # (key, n) -> t [n]; the paper's is LogNormal(sde, -1.1, 2.0)
+    distribution: Callable  # (key, n) -> t [n]; the paper's is LogNormal(sde, -1.1, 2.0)
     every: Any
     q: Any = 2.0
     k: Any = 8.0
     b: Any = 1.0
 
+    per_example: ClassVar[int] = 2
+
     def __post_init__(self):
-        if not isinstance(self.every, Tracer) and not self.every > 0:
-            raise ValueError(f"pairs come nearer every so many steps, more than 0; got every = {self.every}")
+        check_sde(self.sde)
+        check_number("every", self.every, 0, above=True, why="pairs come nearer every so many steps")
+        for name in ("q", "k", "b"):
+            check_number(name, getattr(self, name), 0)
+
+    def on(self, sde: SDE) -> "Tightening":
+        check_own(self, sde)
+        return dataclasses.replace(self, distribution=on(self.distribution, sde))
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
-        t = self.law(key, n)
-        r = jnp.exp(-0.5 * logsnr(self.sde, t))
-        stage = jnp.floor(_known(step) / self.every)
+        t = self.distribution(key, n)
+        r = noise_to_signal(self.sde, t)
+        r = jnp.where(jnp.isfinite(r), r, math.exp(ENDLESS / 2))  # alpha(T) = 0
+        stage = jnp.floor(_given(step) / self.every)
         share = jnp.maximum(1 - self.q ** -(stage + 1) * (1 + self.k * jax.nn.sigmoid(-self.b * r)), 0)
         s = time_of_logsnr(self.sde, -2 * jnp.log(jnp.where(share > 0, share, 1) * r))
         return t, jnp.where(share > 0, jnp.minimum(s, t), 0 * t)
@@ -145,24 +179,41 @@ class Tightening:
 
 @pytree
 class Sorted:
-    """Two draws of a law of times, the later one as t; and s = t with probability `same` (MeanFlow: 0.75).
+    """Two draws of a time distribution, the later one as t; and s = t with probability `same` (MeanFlow: 0.75).
 
     Raises:
       ValueError: `same` is no probability.
     """
 
-    law: Callable  # (key, n) -> t [n]
+    distribution: Callable  # (key, n) -> t [n]
     same: Any = 0.0
 
-    def __post_init__(self):
-        if not isinstance(self.same, Tracer) and not 0 <= self.same <= 1:
-            raise ValueError(f"`same` is a probability, got {self.same}")
+    per_example: ClassVar[int] = 2
 
-    def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
+    def __post_init__(self):
+        check_number("same", self.same, 0, 1, why="it is a probability")
+
+    def on(self, sde: SDE) -> "Sorted":
+        return dataclasses.replace(self, distribution=on(self.distribution, sde))
+
+    @property
+    def joint(self) -> bool:
+        return getattr(self.distribution, "joint", False)
+
+    def __call__(
+        self, key: Key, n: int, step: Array | None = None, *, place: Place | None = None
+    ) -> tuple[Array, Array]:
         keys = jax.vmap(lambda k: jax.random.split(k, 3), out_axes=1)(example_keys(key, n))
-        a, b = self.law(keys[0], n), self.law(keys[1], n)
+        a, b = self._combs(key, n, place) if self.joint else (self.distribution(keys[i], n) for i in range(2))
         t = jnp.maximum(a, b)
         return t, jnp.where(_uniforms(keys[2], n, 1)[0] < self.same, t, jnp.minimum(a, b))
+
+    def _combs(self, key: Key, n: int, place: Place | None) -> tuple[Array, Array]:
+        """Two independent combs; the second is shuffled, for two combs have one distance at all examples."""
+        key, first, total = place or Place(key if key.ndim == 0 else key[0], 0, n)
+        k_a, k_b, k_order = jax.random.split(key, 3)
+        b = jax.random.permutation(k_order, self.distribution(k_b, total))
+        return self.distribution(k_a, n, place=Place(k_a, first, total)), jax.lax.dynamic_slice_in_dim(b, first, n)
 
 
 @pytree
@@ -176,17 +227,26 @@ class Dyadic:
     """
 
     n: Any = 128.0
-    T: Any = 1.0
+    T: Any = None  # the SDE's
+
+    per_example: ClassVar[int] = 2
 
     def __post_init__(self):
-        if not isinstance(self.n, Tracer) and not (self.n >= 2 and np.log2(self.n) % 1 == 0):
+        check_number("n", self.n, why="dyadic steps divide T by a power of two, 2 or more")
+        if known(self.n) and not (self.n >= 2 and np.log2(self.n) % 1 == 0):
             raise ValueError(f"dyadic steps divide T by a power of two, 2 or more; got n = {self.n}")
+
+    def on(self, sde: SDE) -> "Dyadic":
+        if self.T is not None:
+            check_times(self.T, sde)
+        return dataclasses.replace(self, T=sde.T if self.T is None else self.T)
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array]:
         u, w = _uniforms(key, n, 2)
         count = 2.0 ** _index(u, jnp.log2(self.n))
         i = _index(w, count)
-        return self.T * (i + 1) / count, self.T * i / count
+        T = 1.0 if self.T is None else self.T
+        return T * (i + 1) / count, T * i / count
 
 
 @pytree
@@ -202,9 +262,15 @@ class Stops:
     ts: Array
     most: Any = 17
 
+    per_example: ClassVar[int] = 3
+
     def __post_init__(self):
-        if not isinstance(self.most, Tracer) and not self.most >= 1:
-            raise ValueError(f"the teacher takes one step or more, got most = {self.most}")
+        falling(self.ts)
+        check_number("most", self.most, 1, why="the teacher takes one step or more")
+
+    def on(self, sde: SDE) -> "Stops":
+        check_times(self.ts, sde)
+        return self
 
     def __call__(self, key: Key, n: int, step: Array | None = None) -> tuple[Array, Array, Array]:
         ts = falling(self.ts)
@@ -215,15 +281,16 @@ class Stops:
         return ts[i], ts[j], ts[k]
 
 
-def _check_levels(law: Any) -> None:
-    known = [n for n in (law.s0, law.s1, law.K) if not isinstance(n, Tracer)]
-    if len(known) == 3 and not (1 <= law.s0 <= law.s1 and law.K > 0):
-        raise ValueError(f"levels rise from s0 to s1 in K steps: 1 <= s0 <= s1 and K > 0, got {law}")
+def _check_levels(levels: Any) -> None:
+    for name in ("s0", "s1", "K"):
+        check_number(name, getattr(levels, name), why="1 <= s0 <= s1 and K > 0")
+    if known((levels.s0, levels.s1, levels.K)) and not (1 <= levels.s0 <= levels.s1 and levels.K > 0):
+        raise ValueError(f"levels rise from s0 to s1 in K steps: 1 <= s0 <= s1 and K > 0, got {levels}")
 
 
-def _known(step: Array | None) -> Array:
+def _given(step: Array | None) -> Array:
     if step is None:
-        raise ValueError("this law of times follows a schedule and needs the training step: see `typing.Progress`")
+        raise ValueError("this time distribution follows a schedule and needs the training step: see `typing.Progress`")
     return jnp.asarray(step)
 
 

@@ -69,7 +69,7 @@ def test_replacement_is_biased_and_repaint_repairs_it(optimised, gaussian, rho, 
 
 def test_time_travel_adds_the_noise_of_the_climb_and_begins_a_multistep_solver_anew(images, key):
     """Down two steps, up one, down one, against the same by hand: the noise is that of the third step's keys."""
-    ts, keys = jnp.array([0.9, 0.7, 0.5, 0.7, 0.5]), dj.arrays.example_keys(key, 4)
+    ts, keys = jnp.array([1.0, 0.7, 0.5, 0.7, 0.5]), dj.arrays.example_keys(key, 4)
     got = dj.sample(key, DENOISE, SDE, dj.TimeTravel(dj.DPMpp2M()), ts, images, trajectory=True)
     down = dj.sample(key, DENOISE, SDE, dj.DPMpp2M(), ts[:3], images)
     np.testing.assert_allclose(got[2], down, atol=1e-6)
@@ -137,7 +137,7 @@ def test_sdedit_leaves_an_off_manifold_guide_as_t_0_grows(four_modes, key):
 
 
 def test_errors(images, key):
-    with pytest.raises(ValueError, match="at least one pass, got repeats = 0"):
+    with pytest.raises(ValueError, match="repeats must be at least 1, got 0: SDEdit takes at least one pass"):
         dj.sdedit(key, DENOISE, SDE, dj.DDIM(), times.uniform(SDE, 3), images, repeats=0)
     with pytest.raises(ValueError, match=r"the strength must lie in \[0, 1\], got 1.2"):
         times.tail(times.uniform(SDE, 3), 1.2)
@@ -149,7 +149,7 @@ def test_errors(images, key):
         dj.sample(key, DENOISE, SDE, dj.TimeTravel(dj.DDIM()), climbing[::-1], images)
     with pytest.raises(TypeError, match="HDR lacks s"):
         dj.Known(dj.DDIM(), dj.Measurement(operators.HDR(), images))
-    with pytest.raises(ValueError, match=r"expected grey images \[B, H, W, 1\]"):
+    with pytest.raises(ValueError, match=r"expected images \[B, H, W, 1\]"):
         dj.colorize(dj.DDIM(), images)
     with pytest.raises(ValueError, match="1 where a pixel is known"):
         dj.inpaint(dj.DDIM(), images, 0.5 * jnp.ones((6, 6, 1)))

@@ -196,7 +196,7 @@ def test_conjugate_gradients_stop_where_they_are_told(x, x64):
     one, two, all_ = (guidance.pigdm_exact(gm.denoiser(SDE), SDE, m, n)(x, 0.4) for n in (1, 2, None))
     np.testing.assert_allclose(two, all_, atol=1e-9)
     assert jnp.abs(one - all_).max() > 1e-3
-    with pytest.raises(ValueError, match="need an iteration or more, got 0"):
+    with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         guidance.pigdm_exact(gm.denoiser(SDE), SDE, m, 0)
 
 

@@ -237,3 +237,48 @@ def test_unfit_input_is_refused(key):
         dj.elbo(key, denoise, sde, ts, jnp.zeros((2, 3), int))
     with pytest.raises(ValueError, match="keep the shape"):
         dj.elbo(key, lambda x, t, cond: x[:, :1], sde, ts, x0)
+
+
+@pytest.mark.parametrize("name", ["ve", "edm"])
+def test_more_steps_tighten_the_bound_where_a_grid_is_dense_at_its_last_node(name, key):
+    """VE's sigma(0) is 0.01, EDM's grids end in 0.002, 0: a decoder of variance v -> 0 made 20 steps better than 320.
+
+    By Eq. 5 a step loses at most log(sigma_t/sigma_s)^2 a dimension, and the decoder of variance sigma^2/2 loses 0.153.
+    """
+    sde, s2, d, n = SDES[name], 0.25, 8, 256
+    x0 = 0.3 + np.sqrt(s2) * jax.random.normal(jax.random.key(1), (n, d))
+
+    def denoise(x, t, cond=None):
+        alpha, sigma = dj.gaussian.curves(sde, t, x)
+        return 0.3 + alpha * s2 * (x - 0.3 * alpha) / (alpha**2 * s2 + sigma**2)
+
+    def gap(steps, large=0.0):
+        ts = times.karras(sde, steps) if name == "edm" else times.uniform(sde, steps, 0.0)
+        total = dj.elbo(key, denoise, sde, ts, x0, decoder=gaussian_density, large=large).total
+        each = np.asarray(total + norm.logpdf(np.asarray(x0, float), 0.3, np.sqrt(s2)).sum(1)) / d
+        lost = np.sum(np.diff(np.log(np.asarray(sde.sigma(ts[:-1]), float))) ** 2)
+        return each.mean(), 4 * each.std() / np.sqrt(n), lost
+
+    (coarse, _, _), (fine, error, lost), (tight, _, _) = gap(20), gap(320), gap(320, 1.0)
+    assert coarse > fine > -error and fine < lost + 0.153 + error, (coarse, fine, lost, error)
+    one, *_ = gap(320, lambda x, t, cond: jnp.ones_like(x))
+    assert fine - one > 0.1 and tight > one, (fine, one, tight)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (dict(x0=jnp.full((2, 3), 200.0)), ValueError, "8-bit data scaled"),
+        (dict(large=1.5), ValueError, "large must be"),
+        (dict(decoder="gaussian"), TypeError, "expected a decoder"),
+        (dict(key=None), ValueError, "must be made by jax.random.key"),
+        (dict(sde=dj.VP(beta_max=10.0)), ValueError, "was made for"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(key, options, error, message):
+    gm = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 3)), jnp.eye(3)[None])
+    x0, sde = options.pop("x0", jnp.zeros((2, 3))), options.pop("sde", dj.VP())
+    with pytest.raises(error, match=message):
+        dj.elbo(options.pop("key", key), gm.denoiser(dj.VP()), sde, times.uniform(sde, 4, 0.0), x0, **options)
+    with pytest.raises(ValueError, match="n_dims must be at least 1"):
+        dj.ELBO(1.0, jnp.ones((1, 1)), 1.0).bits_per_dim(0)

@@ -77,7 +77,7 @@ def test_weights_turn_the_x0_error_into_the_named_error(key):
 
 def test_importance_sampling_estimates_the_likelihood_weighted_loss_with_less_noise(key):
     sde, lo = dj.VP(), 1e-3
-    law = times.ImportanceSampled(sde, lo)
+    law = times.UniformLogSNR(sde, lo)
     direct, direct_error = minimum(sde, times.Uniform(lo, 1.0), weightings.likelihood, key)
     sampled, error = minimum(sde, law, weightings.simple, key)
     scale = float(law.z()) / (1 - lo)

@@ -231,7 +231,7 @@ def test_one_program_for_all_floats_of_the_noise(key):
 
 def test_bad_arguments(key):
     score, x = (lambda params, x, t, cond: x), jnp.ones((3, 2))
-    with pytest.raises(ValueError, match="at least one probe"):
+    with pytest.raises(ValueError, match="the number of probes must be at least 1"):
         ScoreMatching(score, Gaussian(0))({}, key, x)
     with pytest.raises(ValueError, match="both `sde` and `law`"):
         ScoreMatching(score, sde=dj.VP())({}, key, x)

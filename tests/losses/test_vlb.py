@@ -17,14 +17,14 @@ BETAS = np.linspace(1e-3, 0.4, 20)
 TABLE = dj.BetaTable.from_betas(BETAS)
 S2 = 0.25
 run = jax.jit(lambda loss, params, key, batch: loss(params, key, batch))
-from_eps = functools.partial(precondition.from_eps, c_noise=precondition.label)
+from_eps = functools.partial(precondition.from_eps, c_noise=precondition.time_index)
 
 
 def exact(sde, network):
     """The `precondition` of an oracle, the posterior mean of N(0, s2) data; s2 is what the network says of 1."""
 
     def denoise(x, t, cond=None):
-        s2 = network(jnp.ones_like(x), precondition.label(sde, t), cond)
+        s2 = network(jnp.ones_like(x), precondition.time_index(sde, t), cond)
         alpha, sigma = dj.gaussian.curves(sde, t, x)
         return alpha * s2 * x / (alpha**2 * s2 + sigma**2)
 

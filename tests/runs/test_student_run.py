@@ -116,11 +116,11 @@ def test_the_cost_counts_networks():
     alone = cost(dsm)
     assert alone == 1 + 1.5
     pairs = times.Neighbours(grid)
-    consistency = d.Consistency(SDE, pairs, wide, precondition.from_x0, flow_maps.step(SDE, teacher))
+    consistency = d.Consistency(SDE, pairs, wide, precondition.from_x0, flow_maps.ddim_step(SDE, teacher))
     assert cost(consistency) - alone == 2  # the teacher's step and the target
     tracked = dataclasses.replace(consistency, target=0)
     assert cost(tracked, ema=(0.9, 0.99)) == cost(consistency)
-    along = flow_maps.along(SDE, teacher, grid, flow_maps.step)
+    along = flow_maps.along(SDE, teacher, grid, flow_maps.ddim_step)
     assert cost(d.Reflow(SDE, along, dsm)) - alone == 4  # each interval is counted
     student = d.Student(SDE, times.Fixed(1.0), wide, precondition.from_x0)
     game = d.Generate(student, (lambda rival, key, x, cond: (x**2).mean(-1),), (1.0,))

@@ -42,10 +42,10 @@ def test_with_all_noise_it_is_multistep_consistency(key):
     """x_s = f(x_t) + sqrt(s^2 - eps^2) z, in NumPy with the draws of the sampler (Song et al. 2023, Algorithm 1)."""
     sde, ts = dj.EDM(), np.array([80.0, 20.0, 3.0, 0.5, 0.0], np.float32)
     flow = GAUSS.flow_map(sde)
-    renoised = dj.sample(key, flow_maps.denoiser(flow), sde, dj.Renoise(1.0), ts, 80 * X)
+    renoised = dj.sample(key, flow_maps.as_flow_map(sde, flow).to(0.0), sde, dj.Renoise(1.0), ts, 80 * X)
     np.testing.assert_allclose(dj.sample(key, flow, sde, dj.Jump(1.0), ts, 80 * X), renoised, rtol=1e-6)
     eps, x = 0.4, 80 * X.astype(np.float64)
-    f = flow_maps.to_end(flow_maps.denoiser(flow, eps))  # a consistency function with its end at eps
+    f = flow_maps.to_end(flow_maps.as_flow_map(sde, flow).to(eps))  # a consistency function with its end at eps
     path = dj.sample(key, f, sde, dj.Jump(1.0, eps), ts, 80 * X, trajectory=True)
     keys = dj.arrays.example_keys(key, 5)
     for i, s in enumerate(ts[1:-1]):
@@ -71,13 +71,13 @@ def test_one_trace_batch_independence_and_a_network(key):
 
     @chex.assert_max_traces(n=1)
     def network(w, x, c_noise, cond=None):
-        return jnp.tanh(w * x) + (c_noise[0] - c_noise[1])
+        return jnp.tanh(w * x) + (c_noise[0] - c_noise[1])[:, None]
 
     precond = Partial(precondition.edm, sigma_data=0.5)
     for gamma in (0.0, 0.5, 1.0):
         flow = flow_maps.ctm(sde, Partial(network, gamma + 0.1), precond)
         out = dj.sample(key, flow, sde, dj.Jump(gamma, 0.002), 80 * TS, 80 * X)
-    flow = flow_maps.ctm(sde, Partial(lambda w, x, c, cond: jnp.tanh(w * x) + (c[0] - c[1]), 1.1), precond)
+    flow = flow_maps.ctm(sde, Partial(lambda w, x, c, cond: jnp.tanh(w * x) + (c[0] - c[1])[:, None], 1.1), precond)
     keys = dj.arrays.example_keys(key, 5)
     alone = [dj.sample(keys[i : i + 1], flow, sde, dj.Jump(1.0, 0.002), 80 * TS, 80 * X[i : i + 1]) for i in (0, 3)]
     np.testing.assert_allclose(np.concatenate(alone), out[np.array([0, 3])], rtol=1e-4, atol=1e-5)

@@ -72,7 +72,7 @@ ways = {
 def learn(steps):
     """The law of times after 12 steps on the bound of a chain of 4 steps."""
     network = lambda params, x, c_noise, cond, *, train, rngs: params * x  # noqa: E731
-    from_eps = partial(precondition.from_eps, c_noise=precondition.label)
+    from_eps = partial(precondition.from_eps, c_noise=precondition.time_index)
     law = times.LossSecondMoment.create(4, 10)
     bound = VLB(dj.BetaTable.from_betas([0.1, 0.2, 0.3, 0.4]), law, network, from_eps, 0.0)
     run, state = steps(bound, tx), TrainState.create(jax.random.key(1), jnp.ones(()), tx, law=law)

@@ -13,7 +13,7 @@ choices of pairs, distance, weight and target; f is a boundary's `precondition`:
     iCT    KarrasNeighbours(sde, Doubling(), (-1.1, 2.0))  PseudoHuber()     rate    student  consistency
     ECT    Tightening(sde, LogNormal(sde, -1.1, 2), n)     PseudoHuber(0.0)  rate    student  edm
 
-CD's teacher is `flow_maps.heun`; the papers' best metric is LPIPS, any function of two batches is accepted.
+CD's teacher is `flow_maps.heun_step`; the papers' best metric is LPIPS, any function of two batches is accepted.
 CT's target follows the student with the decay of `train.levels_ema(Rising())`. iCT's (Song & Dhariwal 2024) and ECT's
 (Geng et al. 2025) is the student itself. With s = 0 the target is x_0, as the boundary condition at 0 says.
 """
@@ -63,7 +63,7 @@ class Consistency:
     pairs: Callable  # (key, n, step) -> (t [n], s [n]), see `times`
     network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
     precondition: Callable = static()  # (sde, network) -> f, `precondition.consistency` or `edm`
-    teacher: FlowMap | None = None  # `flow_maps.heun(sde, denoise)`, say; None: Eq. 3
+    teacher: FlowMap | None = None  # `flow_maps.heun_step(sde, denoise)`, say; None: Eq. 3
     metric: Callable = metrics.squared  # (a, b) -> [B]
     weight: Callable = static(default=even)  # (sde, t, s) -> w [B]
     target: int | None = static(default=None)  # the number of an EMA; None: the student itself

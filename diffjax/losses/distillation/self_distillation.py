@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast, example_keys, flat_mean, fold
-from diffjax.flow_maps import check_map, velocity
+from diffjax.flow_maps import as_flow_map
 from diffjax.losses.draws import bound, read, target, times
 from diffjax.precondition import check_process
 from diffjax.sde import gaussian
@@ -98,9 +98,10 @@ class SelfDistillation:
         draw = read(key, batch)
         t, s = times(self, self.pairs, draw)
         x = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
-        student, frozen = (self.flow_map(self.sde, bound(self, p, draw)) for p in (params, target(self, params)))
-        check_map(student)
-        maps = Maps(student, frozen, velocity(frozen) if self.teacher is None else self._teachers_velocity)
+        student, frozen = (
+            as_flow_map(self.sde, self.flow_map(self.sde, bound(self, p, draw))) for p in (params, target(self, params))
+        )
+        maps = Maps(student, frozen, frozen.velocity if self.teacher is None else self._teachers_velocity)
         residual = self.residual(maps, fold(key, 3), x, t, s, draw.cond)
         return flat_mean(residual**2), {"t": t, "s": s}
 

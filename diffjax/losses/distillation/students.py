@@ -23,8 +23,8 @@ from diffjax.arrays import bcast, example_keys, fold, normal
 from diffjax.losses.draws import Draw, bound
 from diffjax.precondition import CNoise, scaled_time
 from diffjax.sde import gaussian
+from diffjax.times.distributions import OneOf
 from diffjax.times.grids import falling
-from diffjax.times.laws import OneOf
 from diffjax.typing import SDE, PyTree, pytree, static
 
 

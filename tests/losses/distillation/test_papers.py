@@ -91,7 +91,7 @@ def test_consistency_with_heuns_step_and_an_average_as_the_target(world):
     sde, t, s, sd, e = dj.EDM(), 3.0, 2.0, 0.5, 0.002
     teacher = lambda x, t, cond=None: jnp.tanh(x)  # noqa: E731
     at = world.At((t, s))
-    loss = d.Consistency(sde, at, x_student, precondition.consistency, flow_maps.heun(sde, teacher), target=1)
+    loss = d.Consistency(sde, at, x_student, precondition.consistency, flow_maps.heun_step(sde, teacher), target=1)
     loss = dataclasses.replace(loss, progress=Progress(jnp.zeros(()), (jnp.asarray(9.0), jnp.asarray(0.6))))
     x = X0 + t * EPS
     slope = (x - np.tanh(x)) / t
@@ -215,7 +215,7 @@ def test_lagrangian_and_eulerian_residuals_in_numpy(world):
 def test_trajectories_in_numpy(world):
     """Kim et al. 2024: both jumps on to time 0 by the target; the gradient is the first jump's."""
     t, u, s, w, target = 0.9, 0.7, 0.3, 0.4, 0.6
-    teacher = flow_maps.step(FLOW, lambda x, t, cond=None: jnp.tanh(x))
+    teacher = flow_maps.ddim_step(FLOW, lambda x, t, cond=None: jnp.tanh(x))
     loss = d.Trajectory(FLOW, world.At((t, u, s)), teacher, u_net, TRAJECTORY, target=0)
     loss = dataclasses.replace(loss, progress=Progress(jnp.zeros(()), (jnp.asarray(target),)))
 
@@ -336,7 +336,7 @@ def test_one_student_for_all_guidance_scales():
 def test_an_example_has_its_own_loss():
     """Moved to other neighbours, with its key, it keeps it: times, noise and parts are its own."""
     pairs, ts = times.Sorted(times.Uniform(0.1), 0.3), np.linspace(1, 0, 5, dtype=np.float32)
-    teacher = flow_maps.step(FLOW, lambda x, t, cond=None: jnp.tanh(x))
+    teacher = flow_maps.ddim_step(FLOW, lambda x, t, cond=None: jnp.tanh(x))
     off = d.SelfDistillation(FLOW, pairs, d.progressive_uniform, u_net, MAP)
     on = losses.DSM(FLOW, times.Uniform(0.1), u_net, Partial(flow_maps.diagonal_of, MAP))
     run = jax.jit(lambda loss, keys, x: loss(0.7, keys, x)[0])
@@ -367,8 +367,12 @@ def narrow(params, x, c_noise, cond=None, **_):
 def test_errors(world):
     key, at = jax.random.key(0), world.At((0.8, 0.3))
     net = (x_student, precondition.from_v)
-    own = lambda sde: flow_maps.heun(sde, world.teacher(sde))  # noqa: E731
-    for solver in (flow_maps.step, flow_maps.heun, lambda sde, f: flow_maps.along(sde, f, np.array([1.0, 0.0]))):
+    own = lambda sde: flow_maps.heun_step(sde, world.teacher(sde))  # noqa: E731
+    for solver in (
+        flow_maps.ddim_step,
+        flow_maps.heun_step,
+        lambda sde, f: flow_maps.along(sde, f, np.array([1.0, 0.0])),
+    ):
         with pytest.raises(ValueError, match=r"made for VP.*, but is used under Flow"):
             solver(FLOW, world.teacher(dj.VP()))
     for loss, message in (
@@ -391,7 +395,7 @@ def test_errors(world):
         ),
         (d.ContinuousConsistency(dj.Cosine(), times.Fixed(0.3), x_student, world.teacher(dj.VP())), "made for VP"),
         (
-            d.Consistency(FLOW, at, *net, flow_maps.heun(dj.VP(), lambda x, t, cond: x)),
+            d.Consistency(FLOW, at, *net, flow_maps.heun_step(dj.VP(), lambda x, t, cond: x)),
             r"made for VP.*, but is used under Flow",
         ),
         (
@@ -404,7 +408,7 @@ def test_errors(world):
             ),
             "made for Cosine",
         ),
-        (d.Consistency(FLOW, at, *net, world.teacher(FLOW)), r"expected a flow map, such as `flow_maps.heun"),
+        (d.Consistency(FLOW, at, *net, world.teacher(FLOW)), r"expected a flow map, such as `flow_maps.heun_step"),
         (d.Trajectory(FLOW, times.Stops(TS), world.teacher(FLOW), x_student, flow_maps.ctm), "expected a flow map"),
         (d.SelfDistillation(FLOW, at, d.lagrangian, u_net, precondition.from_velocity), "expected a flow map"),
         (d.Reflow(FLOW, world.teacher(FLOW), losses.DSM(FLOW, at, *net)), "expected a flow map"),

@@ -1,4 +1,4 @@
-"""Laws of pairs of times: the papers' schedules and their known numbers."""
+"""Distributions of pairs of times: the papers' schedules and their known numbers."""
 
 import itertools
 import math
@@ -15,9 +15,9 @@ N = 4000
 
 
 @jax.jit
-def run(law, key, step=None):
+def run(pairs, key, step=None):
     keys = dj.arrays.example_keys(key, N if key.ndim == 0 else len(key))
-    return law(keys, len(keys), step)
+    return pairs(keys, len(keys), step)
 
 
 def test_consistency_trainings_schedule():
@@ -40,10 +40,10 @@ def test_improved_trainings_schedule():
 
 
 def test_the_log_normal_over_a_grid_by_differences_of_erf():
-    """At N = 11: the law over quantiles u, with no sampling at all, against erf in NumPy; and the known numbers."""
-    law = times.KarrasNeighbours(dj.EDM(), times.Doubling(), (-1.1, 2.0))
+    """At N = 11: the intervals of quantiles u, with no sampling at all, against erf in NumPy; and the known numbers."""
+    pairs = times.KarrasNeighbours(dj.EDM(), times.Doubling(), (-1.1, 2.0))
     u = (np.arange(200_000) + 0.5) / 200_000
-    counts = np.bincount(np.asarray(jax.jit(law.interval)(u, 11.0)).astype(int), minlength=10) / len(u)
+    counts = np.bincount(np.asarray(jax.jit(pairs.interval)(u, 11.0)).astype(int), minlength=10) / len(u)
     r = (0.002 ** (1 / 7) + np.arange(11) / 10 * (80 ** (1 / 7) - 0.002 ** (1 / 7))) ** 7
     p = np.diff([math.erf((math.log(c) + 1.1) / (math.sqrt(2) * 2.0)) for c in r])
     np.testing.assert_allclose(counts, p / p.sum(), atol=2e-5)
@@ -54,9 +54,9 @@ def test_the_log_normal_over_a_grid_by_differences_of_erf():
 @pytest.mark.parametrize("sde", [dj.EDM(), dj.VP()], ids=lambda sde: type(sde).__name__)
 def test_neighbours_of_a_growing_grid(sde, key):
     """Both ends are exact, all intervals are equally likely (4 sigma), and those of karras(sde, N - 1)."""
-    law = times.KarrasNeighbours(sde, times.Rising(2.0, 150.0, 800_000.0))
+    pairs = times.KarrasNeighbours(sde, times.Rising(2.0, 150.0, 800_000.0))
     for k, levels in ((0, 2), (1, 3), (2000, 8)):
-        t, s = (np.asarray(c) for c in run(law, key, k))
+        t, s = (np.asarray(c) for c in run(pairs, key, k))
         grid = np.asarray(times.karras(sde, levels - 1, to_zero=False))
         i = np.abs(t[:, None] - grid).argmin(1)
         np.testing.assert_allclose(t, grid[i], rtol=2e-4)
@@ -69,9 +69,9 @@ def test_neighbours_of_a_growing_grid(sde, key):
 
 def test_tightening_pairs(key):
     """r = t (1 - 2^-(stage + 1) (1 + 8 sigmoid(-t))), not below 0 (Geng et al. 2025)."""
-    law = times.Tightening(dj.EDM(), times.LogNormal(dj.EDM(), -1.1, 2.0), every=10)
+    pairs = times.Tightening(dj.EDM(), times.LogNormal(dj.EDM(), -1.1, 2.0), every=10)
     for step, stage in ((0, 0), (9, 0), (10, 1), (55, 5)):
-        t, s = (np.asarray(c, np.float64) for c in run(law, key, step))
+        t, s = (np.asarray(c, np.float64) for c in run(pairs, key, step))
         share = 1 - 2.0 ** -(stage + 1) * (1 + 8 / (1 + np.exp(t)))
         np.testing.assert_allclose(s, t * np.maximum(share, 0), rtol=1e-4, atol=1e-7)
         assert (s <= t).all() and (s < t).mean() > 0.99
@@ -99,33 +99,33 @@ def test_pairs_without_a_schedule(key):
 
 def test_each_example_draws_by_its_own_key(key):
     keys = dj.arrays.example_keys(key, 6)
-    for law in (times.Sorted(times.Uniform(), 0.5), times.Dyadic(), times.Stops(np.linspace(1, 0, 9))):
-        whole, part = run(law, keys), run(law, keys[2:4])
+    for pairs in (times.Sorted(times.Uniform(), 0.5), times.Dyadic(), times.Stops(np.linspace(1, 0, 9))):
+        whole, part = run(pairs, keys), run(pairs, keys[2:4])
         np.testing.assert_array_equal(np.stack(whole)[:, 2:4], np.stack(part))
 
 
-def test_laws_without_a_step_to_take():
+def test_distributions_without_a_step_to_take():
     for n in (1.0, 96.0, np.nan):
-        with pytest.raises(ValueError, match="power of two, 2 or more; got n"):
+        with pytest.raises(ValueError, match="power of two, 2 or more"):
             times.Dyadic(n)
-    with pytest.raises(ValueError, match="one step or more, got most = 0"):
+    with pytest.raises(ValueError, match=r"most must be .* got 0: the teacher takes one step or more"):
         times.Stops(np.array([1.0, 0.0]), 0)
-    for law in (times.Doubling, times.Rising):
+    for pairs in (times.Doubling, times.Rising):
         for s0, s1, K in ((80.0, 10.0, 100.0), (0.0, 1.0, 100.0), (2.0, 4.0, 0.0)):
             with pytest.raises(ValueError, match="1 <= s0 <= s1 and K > 0, got"):
-                law(s0, s1, K)
-    with pytest.raises(ValueError, match="more than 0; got every = 0"):
+                pairs(s0, s1, K)
+    with pytest.raises(ValueError, match=r"every must be .* got 0"):
         times.Tightening(dj.EDM(), times.LogNormal(dj.EDM()), 0)
-    with pytest.raises(ValueError, match="is a probability, got 75"):
+    with pytest.raises(ValueError, match=r"same must be .* got 75"):
         times.Sorted(times.Uniform(), 75)
     levels = times.Doubling(10.0, 80.0, 3.0)  # fewer training steps than stages: it doubles at each
     np.testing.assert_array_equal([levels(k) for k in range(4)], [11, 21, 41, 81])
 
 
 def test_a_schedule_needs_the_step(key):
-    for law in (
+    for pairs in (
         times.KarrasNeighbours(dj.EDM(), times.Rising()),
         times.Tightening(dj.EDM(), times.LogNormal(dj.EDM()), 10),
     ):
         with pytest.raises(ValueError, match="needs the training step"):
-            law(key, 2, None)
+            pairs(key, 2, None)
