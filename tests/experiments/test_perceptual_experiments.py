@@ -46,8 +46,8 @@ def world(monkeypatch):
 def test_mpgd(load, world, task, pixelwise, tmp_path, monkeypatch):
     mpgd = load("mpgd")
     monkeypatch.setattr(mpgd, "STYLES", (5,))
-    x = jnp.zeros((1, 32, 32, 3))
-    model = dj.Model.init(jax.random.key(0), pixelwise(3), dj.VP(), precondition.from_v, x)
+    halves = {"params": {"Dense_0": {"kernel": 0.5 * jnp.eye(4, 3), "bias": jnp.zeros(3)}}}  # x_0 = x_t / 2
+    model = dj.Model(pixelwise(3), halves, dj.VP(), precondition.from_x0, (32, 32, 3))
     small = dict(scales=(0.0, 0.1), samples=4, steps=3, batch_size=2, workdir=tmp_path)
     small["model"] = dj.save(tmp_path / "model", model)
     summary = mpgd.main(dataclasses.replace(mpgd.PRESETS[task](), **small))
