@@ -14,8 +14,14 @@ from diffjax.typing import Key, Time
 
 
 def bcast(t: Time, x: Array) -> Array:
-    """Shape t, [] or [B], to broadcast against x [B, ...]."""
+    """Shape t, [] or [B], to broadcast against x [B, ...].
+
+    Raises:
+      ValueError: t holds values for another number of examples.
+    """
     t = jnp.asarray(t)
+    if any(n != m and 1 not in (n, m) for n, m in zip(t.shape, x.shape, strict=False)) or t.ndim > x.ndim:
+        raise ValueError(f"values of shape {t.shape} do not fit x {x.shape}: give one number, or one for each example")
     return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
 

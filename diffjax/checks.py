@@ -75,6 +75,21 @@ def check_count(name: str, value: Any, low: int = 1, high: int | None = None, *,
         raise ValueError(f"{name} must be {bounds}, got {value}{_because(why)}")
 
 
+def check_schedule(name: str, value: Any, low: float = -np.inf, high: float = np.inf, *, why: str = "") -> None:
+    """As `check_number`, for what may also be a function of time, such as a guidance scale; a function passes."""
+    if not callable(value) or isinstance(value, type):
+        check_number(name, value, low, high, why=why)
+
+
+def check_ordered(low: Any, high: Any, what: str, names: tuple[str, str] = ("low", "high")) -> None:
+    """Raise a ValueError unless low <= high, numbers or arrays of numbers; infinite ends pass, NaN does not."""
+    for name, value in zip(names, (low, high), strict=True):
+        if isinstance(value, str | bytes | type | dict) or value is None:
+            raise TypeError(f"{what}: {name} must be a number, got {value!r}")
+    if known(low) and known(high) and not np.all(np.asarray(low) <= np.asarray(high)):
+        raise ValueError(f"{what} from {names[0]} = {low} to {names[1]} = {high} is empty: {names[0]} <= {names[1]}")
+
+
 def check_key(key: Any, what: str = "key") -> None:
     """Raise a ValueError unless `key` is a new-style key, or an array of them, as `jax.random.key(seed)` makes it."""
     dtype = getattr(key, "dtype", None)
@@ -108,8 +123,9 @@ def check_pytree(value: Any, what: str) -> None:
 def check_pictures(x: Any, what: str = "pictures", *, channels: tuple[int, ...] | None = None) -> None:
     """Raise unless `x` are pictures: finite floats [B, H, W, C], B, H, W, C >= 1, meant to lie in [-1, 1].
 
-    Samples of a poor model overshoot, so that values up to 20 pass; levels 0 ... 255 do not. A UserWarning says where
-    floats look like [0, 1]: they spread over it, from below 0.1 to above 0.6, and none is negative.
+    Levels 0 ... 255 do not pass: values beyond 20, and none below -1. Samples of a poor model overshoot on both sides,
+    and pass. A UserWarning says where values lie beyond 20 on either side, and where floats look like [0, 1]: they
+    spread over it, from below 0.1 to above 0.6, and none is negative.
 
     Args:
       what: what the pictures are, for the messages: "the image", say.
@@ -117,7 +133,7 @@ def check_pictures(x: Any, what: str = "pictures", *, channels: tuple[int, ...] 
 
     Raises:
       TypeError: they are integers (uint8, say), booleans, or complex.
-      ValueError: their shape is another, a value is not finite, or lies beyond 20.
+      ValueError: their shape is another, a value is not finite, or they look like levels.
     """
     array = np.asarray(x) if isinstance(x, list | tuple) else x
     shape, dtype = tuple(getattr(array, "shape", ())), getattr(array, "dtype", None)
@@ -135,11 +151,13 @@ def _check_range(x: np.ndarray, what: str) -> None:
     if bad:
         raise ValueError(f"{what}: {bad} of {x.size} values are NaN or infinite")
     low, high = float(x.min()), float(x.max())
-    if max(-low, high) > 20:
+    if high > 20 and low >= -1:
         raise ValueError(
             f"{what} must lie in [-1, 1], got values from {low:g} to {high:g}: if they are levels 0 ... 255, "
             "take x / 127.5 - 1"
         )
+    if max(-low, high) > 20:
+        warnings.warn(f"{what}: values from {low:g} to {high:g} are far outside of [-1, 1]", stacklevel=4)
     if 0 <= low < 0.1 and 0.6 < high <= 1 and x.size >= 64 and x.std() > 0.05:
         message = f"{what}: values from {low:g} to {high:g}, none negative; if they are meant in [0, 1], take 2 x - 1"
         warnings.warn(message, stacklevel=4)

@@ -4,17 +4,33 @@
 
 An array with axes has the examples as its first axis. Scalars are shared by all examples, and so is whatever an
 `Attend` or a `Shared` holds: attention control has no batch axis. A condition that is no dict follows the same rule.
+
+A batch of training is x_0 [B, ...] itself, or a dict of any fields: "image" is x_0, "noise" the eps of each example,
+"cond" a condition as it is, and every other field can become an entry of the condition (`of_batch`):
+
+    a network that declares `cond_keys`     takes the fields with those names; the others are not used
+    one that declares nothing, a function   takes all fields
+
+So labels reach a network with classes, and an unconditional one trains on labelled data too. "cond" is never filtered,
+its entries come before the fields, and a network of `diffjax.nn` raises where it cannot use one.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Collection
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 from jax.tree_util import Partial
 
+from diffjax.checks import known
 from diffjax.typing import Cond, pytree
+
+NO_CONDITIONS = frozenset({"image", "noise", "cond"})  # the fields of a batch that are no entries of the condition
 
 
 @pytree
@@ -53,3 +69,61 @@ def check_cond(cond: Cond, n: int) -> None:
                 f"the condition{jax.tree_util.keystr(path)} has shape {shape} for {n} examples: its first axis must be "
                 "the batch; wrap what all examples share in diffjax.conditions.Shared"
             )
+
+
+def cond_keys(network: Any) -> Collection[str] | None:
+    """The entries of a condition that a network declares by `cond_keys`, or None where it declares nothing.
+
+    `net.apply` has those of the module `net`, and a `Partial` those of the function inside.
+    """
+    while isinstance(network, functools.partial):
+        network = network.func
+    own = getattr(network, "cond_keys", None)
+    return getattr(getattr(network, "__self__", None), "cond_keys", None) if own is None else own
+
+
+def of_batch(batch: dict[str, Any], keys: Collection[str] | None) -> Cond:
+    """The condition in a batch for a network that takes `keys` (None: every field), or None where there is none."""
+    given = batch.get("cond")
+    if given is not None and not isinstance(given, dict):
+        return given
+    fields = {k: v for k, v in batch.items() if k not in NO_CONDITIONS and (keys is None or k in keys)}
+    cond = fields | (given or {})
+    return cond if cond or given is not None else None
+
+
+def check_labels(label: Any, n: int, classes: int, null: bool = False) -> Array:
+    """Labels [n], or one for all, as an integer array [n]; with `null` the label `classes` is one, the null label.
+
+    Labels that are traced and out of range, negative ones too, become `classes + 1`: a table looked up with it gives
+    NaN, never another class.
+
+    Raises:
+      TypeError: they are no integers.
+      ValueError: they are one-hot or of another length, or out of range.
+    """
+    values, last = np.asarray(label) if known(label) else None, classes if null else classes - 1
+    label = jnp.asarray(label)
+    if not jnp.issubdtype(label.dtype, jnp.integer):
+        raise TypeError(f"labels are integers, got {label.dtype}{list(label.shape)}")
+    if label.shape not in ((), (n,)):
+        hint = ": of one-hot labels take the argmax" if label.ndim == 2 else ""
+        raise ValueError(f"labels must have the shape [{n}], one for each example, got {list(label.shape)}{hint}")
+    if values is not None and values.size and not (values.min() >= 0 and values.max() <= last):
+        no_label = f" ({classes} is the null label)" if null else ""
+        raise ValueError(f"labels go from 0 to {last}{no_label}, got {values.min()} to {values.max()}")
+    return jnp.broadcast_to(jnp.where((label >= 0) & (label <= last), label, classes + 1), (n,))
+
+
+def check_values(denoise: Any, x: Any, t: Any, cond: Cond) -> None:
+    """Let what a denoiser is made of look at a condition whose values are known: each part with a `check_cond`.
+
+    Inside a compiled function a label out of range can only become NaN; here, before it, it raises.
+    """
+    if hasattr(denoise, "check_cond"):
+        denoise.check_cond(x, t, cond)
+    if isinstance(denoise, functools.partial):
+        denoise = (*denoise.args, *denoise.keywords.values())
+    if isinstance(denoise, tuple | list):
+        for part in denoise:
+            check_values(part, x, t, cond)

@@ -99,8 +99,10 @@ def as_partial(fn: Callable) -> Callable:
     """`fn` as a pytree: itself if it is one, else a Partial that holds it as a constant (see `as_child`).
 
     Raises:
-      TypeError: it is no function, or a Flax module (or its `apply`) without parameters.
+      TypeError: it is no function, a class, or a Flax module (or its `apply`) without parameters.
     """
+    if isinstance(fn, type):
+        raise TypeError(f"expected a function, got the class {fn.__name__}: did you mean {fn.__name__}()?")
     if not callable(fn):
         raise TypeError(f"expected a function, got {type(fn).__name__}")
     _check_parameters(fn)
@@ -204,20 +206,40 @@ class Sampler(Protocol):
     def step(self, key: Key, denoise: Denoiser, sde: SDE, state: Any, t: Array, s: Array, cond: Cond) -> Any: ...
 
 
-class Loss(Protocol):
-    """The loss of each example `[B]`, and a dict of further per-example figures; the mean is taken in `train`."""
+@pytree
+class Context:
+    """Where training stands: all that a loss may depend on besides parameters, key and batch.
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]: ...
+    `train.train_step` makes it. A loss made of losses hands it on (`losses.evaluate`), so it reaches every depth, and a
+    loss that follows a schedule or compares with an average of the parameters stays a pure function.
 
-
-class Progress(NamedTuple):
-    """How far training is. `train_step` puts it into a loss's field `progress`, if there is one, also of inner losses.
-
-    So a loss may follow a schedule or compare with an average of the student, and stays a pure function.
+    Attributes:
+      step: [] the number of steps before this one; None outside of training.
+      ema: the averages of the parameters, one for each decay.
+      time_distribution: one that learns from the losses, in the place of the loss's own; None: the loss's own.
+      opponent: the parameters that the other of two players has now (`train.against`); None where there is none.
+      axis: the name of the mapped axis over whose devices the batch is spread; None where the batch is whole.
     """
 
-    step: Array  # [] the number of steps before this one
-    ema: tuple[PyTree, ...]  # the averages of the parameters, one for each decay
+    step: Array | None = None
+    ema: tuple[PyTree, ...] = ()
+    time_distribution: Any = None
+    opponent: PyTree = None
+    axis: str | None = static(default=None)
+
+
+NO_CONTEXT = Context()
+
+
+class Loss(Protocol):
+    """The loss of each example `[B]`, and a dict of further per-example figures; the mean is taken in `train`.
+
+    `key` is one key, or in training B keys, one for each example. A loss may leave `context` out.
+    """
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]: ...
 
 
 class Site(NamedTuple):

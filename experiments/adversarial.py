@@ -3,10 +3,10 @@
     python experiments/adversarial.py [--methods DMD2 ADD ...] [--data checkerboard] [--steps 2000]
 
 Data, teacher, network, batches and distance are those of `distill.py`: eight Gaussians or a checkerboard, their exact
-denoiser, an MLP. Two players train in turn; a round is one step of the student, and of its rival one step, five for DMD
-and DMD2. "GAN" is ADD without its teacher, and CTM alone has no rival; DDGAN's 1 and 2 steps are two students. Each row
-gives the sliced W2 distance between the data and 1-step and 2-step samples, beside that of the teacher's DDIM. In 2
-steps all but DDGAN and CTM renoise between.
+denoiser, an MLP. Two players train in turn; a round is one step of the student, and of its opponent one step, five for
+DMD and DMD2. "GAN" is ADD without its teacher, and CTM alone has no opponent; DDGAN's 1 and 2 steps are two students.
+Each row gives the sliced W2 distance between the data and 1-step and 2-step samples, beside that of the teacher's DDIM.
+In 2 steps all but DDGAN and CTM renoise between.
 
 Minutes on two busy CPU cores, jax 0.10.2, 2026-11-25, CTM and the checkerboard 2026-11-27; one seed:
 
@@ -68,16 +68,16 @@ def fourier(x: Array) -> list[Array]:
     return [x, jnp.concatenate([jnp.sin(x @ FREQUENCIES), jnp.cos(x @ FREQUENCIES)], -1)]
 
 
-def fake_score(rival: PyTree, *args: Any, **options: Any) -> Any:
-    return NET.apply(rival["fake"], *args, **options)
+def fake_score(opponent: PyTree, *args: Any, **options: Any) -> Any:
+    return NET.apply(opponent["fake"], *args, **options)
 
 
-def judge(rival: PyTree, *args: Any) -> Any:
-    return JUDGE.apply(rival["judge"], *args)
+def judge(opponent: PyTree, *args: Any) -> Any:
+    return JUDGE.apply(opponent["judge"], *args)
 
 
-def heads(rival: PyTree, *args: Any) -> Any:
-    return HEADS.apply(rival["heads"], *args)
+def heads(opponent: PyTree, *args: Any) -> Any:
+    return HEADS.apply(opponent["heads"], *args)
 
 
 def with_latent(params: PyTree, x: Array, c_noise: Any, cond: Any, **options: Any) -> Array:
@@ -87,20 +87,20 @@ def with_latent(params: PyTree, x: Array, c_noise: Any, cond: Any, **options: An
 
 
 STUDENT = d.Student(SDE, times.OneOf(GRIDS[2][:-1]), NET.apply, precondition.from_velocity)
-FOOL_HEADS = d.Fool(d.Critic(heads, d.Features(fourier)))
-FOOL_NOISED = d.Fool(d.Critic(judge, d.Noised(SDE, LEVELS), d.softplus))
+GAN_HEADS = d.AdversarialTerm(d.Discriminator(heads, d.Features(fourier)))
+GAN_NOISED = d.AdversarialTerm(d.Discriminator(judge, d.Noised(SDE, LEVELS), d.non_saturating))
 DENOISE = losses.DSM(SDE, LEVELS, fake_score, precondition.from_velocity, weightings.velocity, train=False)
 
 
-def method(rival: Any, student: Any, turns: int = 1, sampler: Sampler = dj.Renoise(1.0)) -> Method:
-    """The losses of the two players, and how many steps the rival takes for each of the student's."""
-    return Method(SDE, student, student.student.precondition, sampler, (0.99,), rival, turns)
+def method(opponent: Any, student: Any, turns: int = 1, sampler: Sampler = dj.Renoise(1.0)) -> Method:
+    """The losses of the two players, and how many steps the opponent takes for each of the student's."""
+    return Method(SDE, student, student.student.precondition, sampler, (0.99,), opponent, turns)
 
 
 def with_heads(*more: tuple[Any, float]) -> Method:
     """GAN and ADD."""
-    terms, weights = zip((FOOL_HEADS, 1.0), *more, strict=True)
-    return method(d.Discriminate(STUDENT, FOOL_HEADS.critic, 1e-3), d.Generate(STUDENT, terms, weights))
+    terms, weights = zip((GAN_HEADS, 1.0), *more, strict=True)
+    return method(d.DiscriminatorLoss(STUDENT, GAN_HEADS.discriminator, 1e-3), d.GeneratorLoss(STUDENT, terms, weights))
 
 
 def match(teacher: Denoiser) -> d.DistributionMatching:
@@ -108,14 +108,15 @@ def match(teacher: Denoiser) -> d.DistributionMatching:
 
 
 def dmd(teacher: Denoiser) -> Method:
-    return method(d.OnSamples(STUDENT, DENOISE), d.Generate(STUDENT, (match(teacher),), (1.0,)), 5)
+    return method(d.OnSamples(STUDENT, DENOISE), d.GeneratorLoss(STUDENT, (match(teacher),), (1.0,)), 5)
 
 
 def dmd2(teacher: Denoiser) -> Method:
     """DMD beside a discriminator; the student trains where its own sampler brings it."""
     student = dataclasses.replace(STUDENT, simulate=True)
-    rivals = d.OnSamples(student, DENOISE), d.Discriminate(student, FOOL_NOISED.critic)
-    return method(losses.Sum(rivals, (1.0, 1.0)), d.Generate(student, (match(teacher), FOOL_NOISED), (1.0, 0.1)), 5)
+    opponents = d.OnSamples(student, DENOISE), d.DiscriminatorLoss(student, GAN_NOISED.discriminator)
+    student_loss = d.GeneratorLoss(student, (match(teacher), GAN_NOISED), (1.0, 0.1))
+    return method(losses.Sum(opponents, (1.0, 1.0)), student_loss, 5)
 
 
 def ctm(teacher: Denoiser, *adversarial: Any) -> Method:
@@ -129,14 +130,14 @@ def ctm(teacher: Denoiser, *adversarial: Any) -> Method:
 
 def ctm_gan(teacher: Denoiser) -> Method:
     student = dataclasses.replace(STUDENT, precondition=Partial(flow_maps.denoiser_of, TRAJECTORY))
-    rival = d.Discriminate(student, FOOL_HEADS.critic, 1e-3)
-    return ctm(teacher, d.Generate(student, (FOOL_HEADS,), (1.0,)))._replace(rival=rival)
+    opponent = d.DiscriminatorLoss(student, GAN_HEADS.discriminator, 1e-3)
+    return ctm(teacher, d.GeneratorLoss(student, (GAN_HEADS,), (1.0,)))._replace(opponent=opponent)
 
 
 def ddgan(steps: int) -> Method:
     student = d.PairStudent(SDE, GRIDS[steps], with_latent, precondition.from_x0, LATENT)
-    fool = d.Fool(d.Critic(judge, d.stepwise, d.softplus))
-    game = d.Discriminate(student, fool.critic, 0.01), d.Generate(student, (fool,), (1.0,))
+    term = d.AdversarialTerm(d.Discriminator(judge, d.stepwise, d.non_saturating))
+    game = d.DiscriminatorLoss(student, term.discriminator, 0.01), d.GeneratorLoss(student, (term,), (1.0,))
     return method(*game, sampler=dj.Latent(dj.Ancestral(), LATENT))
 
 
@@ -194,8 +195,8 @@ def students(config: Config, name: str) -> dict[int, Denoiser]:
 
     def trained(n: int) -> Denoiser:
         method = METHODS[name](n, LAWS[config.data].denoiser(SDE))
-        student, rival = init(k_init, method)
-        params = run.fit(f"{name}{n}", method, student, rival)
+        student, opponent = init(k_init, method)
+        params = run.fit(f"{name}{n}", method, student, opponent)
         network = with_latent if isinstance(method.sampler, dj.Latent) else NET.apply
         return method.model(SDE, Partial(network, params))
 
@@ -207,16 +208,16 @@ def students(config: Config, name: str) -> dict[int, Denoiser]:
 
 
 def init(key: Array, method: Method) -> tuple[PyTree, PyTree]:
-    """The parameters of the student, and of all networks that a rival may have, used or not."""
+    """The parameters of the student, and of all networks that an opponent may have, used or not."""
     keys, x, c = jax.random.split(key, 4), jnp.zeros((1, 2)), jnp.zeros(1)
     pairs = isinstance(method.sampler, dj.Latent)
-    rival = {
+    opponent = {
         "fake": jax.jit(NET.init)(keys[0], x, c),
         "heads": jax.jit(HEADS.init)(keys[1], fourier(x)),
         "judge": jax.jit(JUDGE.init)(keys[2], x, (x, c) if pairs else c),
     }
     told = (c, c) if method.two_times else c
-    return jax.jit(NET.init)(keys[3], jnp.zeros((1, 2 + LATENT * pairs)), told), rival
+    return jax.jit(NET.init)(keys[3], jnp.zeros((1, 2 + LATENT * pairs)), told), opponent
 
 
 if __name__ == "__main__":

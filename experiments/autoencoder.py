@@ -53,7 +53,7 @@ def main(config: Config) -> dict[str, Any]:
         return data.batches(*arrays, seed=config.seed, start_step=start)
 
     step = train.jit_train_steps(losses.Reconstruction(net.apply), tx, config.optim.ema)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     trained = dj.Trained(net, state.ema[0], (images.shape,))
     x = jnp.asarray(data.to_float(images.test_images[:1000]))
     y = jnp.clip(jax.jit(net.apply)(trained.params, x), -1, 1)

@@ -109,13 +109,13 @@ def reflow(teach: Teach) -> Method:
 
 def consistency_distillation(teach: Teach) -> Method:
     teacher = flow_maps.heun_step(EDM, teach(EDM))
-    return pairs_on_edm(times.Neighbours(GRID), teacher=teacher, target=0, ema=(0.95, 0.999))
+    return pairs_on_edm(times.Neighbours(GRID), teacher=teacher, target_ema=0, ema=(0.95, 0.999))
 
 
 def consistency_training(steps: int) -> Method:
     levels = times.Rising(2.0, 50.0, 0.8 * steps)
     ema = (train.levels_ema(levels), 0.999)
-    return pairs_on_edm(times.KarrasNeighbours(EDM, levels), ema=ema, target=0)
+    return pairs_on_edm(times.KarrasNeighbours(EDM, levels), ema=ema, target_ema=0)
 
 
 def improved_training(steps: int) -> Method:

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tyro.conf import Suppress
+
 import diffjax as dj
 from diffjax import precondition, times, train
 from diffjax.losses import DSM, weightings
@@ -36,8 +38,8 @@ class Config(image_run.ImageRun):
     """Standard deviation of log sigma in training."""
     s_churn: float = 0.0
     """S_churn; 0 is the deterministic sampler."""
-    sampler: Any = dj.Heun()
-    grid: Any = times.karras
+    sampler: Suppress[Any] = dj.Heun()
+    grid: Suppress[Any] = times.karras
     sampling_steps: int = 18
     likelihood_t_min: float = 0.002
     workdir: Path = Path("runs/edm")

@@ -86,7 +86,7 @@ def main(config: Config) -> dict[str, Any]:
             yield {**batch, "text": text[batch["label"]]}
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     trained = dj.Trained(config.net, state.ema[0], (x.shape[1:], (), text.shape[1:]))
     summary |= {"parameters": train.count(params), **judge(config, trained, images, text[ids[n:]])}
     dj.save(config.workdir / IN_A_RUN, trained, image_run.about(images, summary, config.workdir), "float16")

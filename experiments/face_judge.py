@@ -112,7 +112,7 @@ def main(config: Config) -> dict[str, Any]:
         return data.batches(features, labels, config.batch_size, seed=config.seed, start_step=start)
 
     step = train.jit_train_steps(ArcFace(net.apply), tx, config.optim.ema)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     judge = {"params": {"embed": state.ema[0]["params"]["embed"]}}
     head = dj.Trained(dj.nn.LinearHead(), {"params": {"Dense_0": judge["params"]["embed"]}}, (features.shape[1:],))
     about = {"data": "CelebA's first faces and Olivetti", "inputs": "features of EfficientNet-Lite0"}

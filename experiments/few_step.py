@@ -16,7 +16,7 @@ Lu & Song 2025). The table is in the README.
 Errors must be counted in v (`error_in_v`): in x_0, FD of CD was 71 and 86 in one and two steps. sCD is left out: with
 c = 0.1 it ruined its teacher (FD 305), which is told 999 t; sCM trains teachers that are told t. ADD is run if named:
 from the teacher all samples are one (FD 376), and from a student (`--methods ADD --begin runs/few_step/CD.safetensors
---lr 5e-5 --lr-end 1e-6 --rival-lr 1e-3 --rounds 150`) it does not clearly improve on that in six settings (README).
+--lr 5e-5 --lr-end 1e-6 --opponent-lr 1e-3 --rounds 150`) it does not clearly improve on that in six settings (README).
 """
 
 from __future__ import annotations
@@ -110,16 +110,17 @@ def self_distillation(world: World) -> Method:
 def distribution_matching(world: World) -> Method:
     student = d.Student(COSINE, times.OneOf(GRID[:-1:2]), world.net.apply, consistent)
     match = d.DistributionMatching(COSINE, times.Uniform(0.02), world.teacher, world.net.apply, consistent)
-    rival = d.OnSamples(student, world.dsm(consistent))
-    return Method(COSINE, d.Generate(student, (match,), (1.0,)), consistent, rival=rival, turns=5)
+    opponent = d.OnSamples(student, world.dsm(consistent))
+    return Method(COSINE, d.GeneratorLoss(student, (match,), (1.0,)), consistent, opponent=opponent, turns=5)
 
 
 def adversarial(world: World) -> Method:
     student = d.Student(COSINE, times.OneOf(GRID[:-1:4]), world.net.apply, consistent)
-    fool = d.Fool(d.Critic(HEADS.apply, d.Features(frozen())))
-    terms = fool, d.ScoreDistillation(COSINE, times.Uniform(0.02), world.teacher)
-    loss = d.Generate(student, terms, (1.0, world.add[0]))
-    return Method(COSINE, loss, consistent, rival=d.Discriminate(student, fool.critic, world.add[1]))  # of means
+    term = d.AdversarialTerm(d.Discriminator(HEADS.apply, d.Features(frozen())))
+    terms = term, d.ScoreDistillation(COSINE, times.Uniform(0.02), world.teacher)
+    loss = d.GeneratorLoss(student, terms, (1.0, world.add[0]))
+    opponent = d.DiscriminatorLoss(student, term.discriminator, world.add[1])  # of means
+    return Method(COSINE, loss, consistent, opponent=opponent)
 
 
 def frozen() -> Callable:
@@ -153,12 +154,12 @@ class Config:
     """The weights of a student to begin from, in place of the teacher's."""
     teacher_steps: int = 32
     """Where progressive distillation begins; its rounds share the training steps."""
-    rival_lr: float | None = None
-    """The learning rate of a rival; None: the student's."""
+    opponent_lr: float | None = None
+    """The learning rate of an opponent; None: the student's."""
     add: tuple[float, float] = (2.5, 300.0)
     """For ADD, the weight of score distillation, and R1."""
     rounds: int = 300
-    """Steps of a student that has a rival; DMD's takes five for each, ADD's one."""
+    """Steps of a student that has an opponent; DMD's takes five for each, ADD's one."""
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
         lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,)
     )
@@ -176,14 +177,17 @@ def main(config: Config) -> dict[str, Any]:
     unknown = set(config.methods) - set(METHODS)
     if unknown:
         raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(METHODS)}")
-    experiment.start(config.workdir, config)
+    experiment.start(config.workdir, config, shared=True)
     images = data.load(config.data, config.data_dir)
     teacher = model_of(config.teacher, VP, images.shape, prediction=precondition.from_v)
     world, native = World(teacher.network, teacher.params, config.add), teacher.denoise
     methods = {name: METHODS[name](world) for name in config.methods}
     judge = judges.judge(images)
-    if judge is None or config.samples <= 112:
-        raise SystemExit(f"{images.name} needs more than 112 samples and a network to judge them; see `make data`")
+    if judge is None:
+        raise SystemExit(f"there is no network to judge samples of {images.name}: `make data` fetches one")
+    needed = judges.dimensions(images.name, images.shape) or 0
+    if config.samples <= needed:
+        raise SystemExit(f"distances in {needed} features need more than {needed} samples, got {config.samples}")
     d.halvings(steps(config.teacher_steps))
     loop = dataclasses.replace(config.loop, resume=False)
     settings = experiment.describe(dataclasses.replace(config, loop=loop, methods=(), workdir=Path()))
@@ -217,11 +221,12 @@ def students(
         return data.batches(*arrays, seed=config.seed, start_step=start)
 
     method = method._replace(ema=config.optim.ema[:1])
-    params, rival = initial(world, images.shape, method)
+    params, opponent = initial(world, images.shape, method)
     params = params if config.begin is None else load_params(config.begin, params)
-    loop = config.loop if method.rival is None else dataclasses.replace(config.loop, steps=config.rounds)
+    loop = config.loop if method.opponent is None else dataclasses.replace(config.loop, steps=config.rounds)
     optim = config.optim
-    rival_optim = optim if config.rival_lr is None else dataclasses.replace(optim, lr=config.rival_lr, lr_end=None)
+    own_lr = config.opponent_lr is not None
+    opponent_optim = dataclasses.replace(optim, lr=config.opponent_lr, lr_end=None) if own_lr else optim
 
     def kept(file: str, params: PyTree, n: int = 2) -> Any:
         """A student, whose file samples in n steps."""
@@ -229,24 +234,24 @@ def students(
         dj.save(config.workdir / f"{file}.safetensors", student, {"data": images.name, "method": name}, "float16")
         return student.denoise
 
-    run = StudentRun(optim.build, batches, loop, config.workdir, jax.random.key(config.seed), rival_optim.build)
-    cost = partial(evaluations, method, world.net.apply, params, rival, next(batches(0)))
+    run = StudentRun(optim.build, batches, loop, config.workdir, jax.random.key(config.seed), opponent_optim.build)
+    cost = partial(evaluations, method, world.net.apply, params, opponent, next(batches(0)))
     table.measure(name, lambda: {"evaluations": cost() * config.batch_size * loop.steps})
     if name == "PD":
         halved = run.progressive(method, params, steps(config.teacher_steps))
         return {n: kept(f"PD{n}", params, n) for n, params in halved.items() if n in COUNTS}
-    return dict.fromkeys(COUNTS, kept(name, run.fit(name, method, params, rival)))
+    return dict.fromkeys(COUNTS, kept(name, run.fit(name, method, params, opponent)))
 
 
 def initial(world: World, shape: tuple[int, ...], method: Method) -> tuple[PyTree, PyTree]:
-    """The student as the teacher, with a second time if it is a flow map; and its rival, the teacher or new heads."""
+    """The student as the teacher, with a second time if it is a flow map; its opponent, the teacher or new heads."""
     x, level = jnp.zeros((1, *shape)), jnp.zeros(1)
-    student = rival = world.params
+    student = opponent = world.params
     if method.two_times:
         student = dj.parameters.graft(jax.jit(world.net.init)(jax.random.key(0), x, (level, level)), world.params)
-    if isinstance(method.rival, d.Discriminate):
-        rival = jax.jit(HEADS.init)(jax.random.key(0), method.rival.critic.view(jax.random.key(0), x)[0])
-    return student, rival
+    if isinstance(method.opponent, d.DiscriminatorLoss):
+        opponent = jax.jit(HEADS.init)(jax.random.key(0), method.opponent.discriminator.inputs(jax.random.key(0), x)[0])
+    return student, opponent
 
 
 EMOJI = WEIGHTS / "emoji.safetensors", "emoji"

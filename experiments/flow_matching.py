@@ -33,7 +33,7 @@ from diffjax.typing import PyTree
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(image_run.ImageRun):
-    law: Suppress[Callable] = times.Uniform()
+    time_distribution: Suppress[Callable] = times.Uniform()
     coupling: Suppress[Callable] = couplings.independent
     teacher: Path | None = None
     """Weights of a first flow, `ema.safetensors` of its run: train on its pairs of noise and image (reflow)."""
@@ -47,7 +47,8 @@ class Config(image_run.ImageRun):
 
 def main(config: Config) -> dict[str, Any]:
     sde, from_velocity = dj.Flow(), precondition.from_velocity
-    loss = DSM(sde, config.law, config.net.apply, from_velocity, weightings.velocity, coupling=config.coupling)
+    times_of, weight = config.time_distribution, weightings.velocity
+    loss = DSM(sde, times_of, config.net.apply, from_velocity, weight, coupling=config.coupling)
 
     recipe = image_run.Recipe(sde, loss, from_velocity)
     if config.teacher and not config.dry_run:
@@ -100,7 +101,7 @@ def cpu_reflow() -> Config:
 def cifar10() -> Config:
     return Config(
         net=presets.ddpmpp(),
-        law=times.LogitNormal(),
+        time_distribution=times.LogitNormal(),
         optim=train.OptimConfig(lr=2e-4),
         loop=train.LoopConfig(steps=400_000, steps_per_call=5, checkpoint_every=20_000, sample_every=20_000),
         samples=50_000,

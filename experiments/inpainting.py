@@ -67,6 +67,7 @@ from matplotlib.figure import Figure
 import diffjax as dj
 from diffjax import data, metrics, operators, plots, samplers, times
 from diffjax.constraints import Known
+from diffjax.data.image_data import ImageData
 from diffjax.model import SHIPPED
 from diffjax.runs import experiment
 from diffjax.runs.own_pictures import OwnPictures
@@ -118,12 +119,13 @@ def main(config: Config) -> dict[str, Any]:
     if unknown:
         raise SystemExit(f"unknown: {sorted(unknown)}; methods {list(METHODS)}, problems {list(PROBLEMS)}")
     experiment.start(config.workdir, config)
+    emoji = coloured(config) if "grey" in config.problems else None  # first: they may be missing
     pictures: dict[str, dict[str, np.ndarray]] = {}
     summary = {}
     if set(config.problems) & set(MASKS):
         summary |= inpainting(config, pictures)
-    if "grey" in config.problems:
-        summary |= colorization(config, pictures)
+    if emoji is not None:
+        summary |= colorization(config, emoji, pictures)
     figure(pictures, config.workdir / "inpainting.png")
     experiment.finish(config.workdir, summary)
     return summary
@@ -146,9 +148,24 @@ def inpainting(config: Config, pictures: dict) -> dict[str, float]:
     return summary
 
 
-def colorization(config: Config, pictures: dict) -> dict[str, float]:
+def coloured(config: Config) -> ImageData | None:
+    """The pictures to colour; None, with a line, where there are none and other problems are left.
+
+    Raises:
+      SystemExit: there are none, and there is no other problem.
+    """
+    try:
+        return config.load("emoji", held_out=2)
+    except FileNotFoundError as error:
+        if not set(config.problems) & set(MASKS):
+            raise SystemExit(str(error)) from error
+        print(f"Colorization is left out. {error}", flush=True)
+        return None
+
+
+def colorization(config: Config, images: ImageData, pictures: dict) -> dict[str, float]:
     """Colorization by every method, beside no colours and those of another image."""
-    images, rng = config.load("emoji", held_out=2), np.random.default_rng(config.seed)
+    rng = np.random.default_rng(config.seed)
     given, option = (config.model, "--model") if config.data else (None, "--emoji-weights")
     asked = given, config.emoji_weights, option, "score_sde.py --preset cpu-emoji"
     denoise = config.model_of(*asked, sde=SDE, shape=images.shape).denoise

@@ -173,7 +173,7 @@ def main(config: Config) -> dict[str, Any]:
     unknown = (set(config.methods) - set(METHODS)) | (set(chosen) - set(there))
     if unknown:
         raise SystemExit(f"unknown: {sorted(unknown)}; methods {list(METHODS)}, problems {list(there)}")
-    experiment.start(config.workdir, config)
+    experiment.start(config.workdir, config, shared=True)
     x = jnp.asarray(data.to_float(images.test_images[: config.images]))
     settings = experiment.describe(dataclasses.replace(config, methods=(), problems=(), workdir=Path()))
     table, compare = experiment.Table(config.workdir / "rows.json", settings), judges.compare(x)

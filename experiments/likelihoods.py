@@ -121,7 +121,7 @@ def there_and_back(config: Config, sde: SDE, denoise: Denoiser, x: Array) -> dic
 
 def continuous_bound(key: Array, loss: DSM, params: Any, x: Array, draws: int, decoder: Decoder) -> Array:
     """VDM's bound in nats, [B]: prior + decoder at t_min + z/2 E |eps - eps_hat|^2, logsnr uniform."""
-    law, sde = loss.law, loss.sde
+    law, sde = loss.time_distribution, loss.sde
 
     @jax.jit
     def diffusion(key):

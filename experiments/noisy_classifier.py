@@ -38,7 +38,7 @@ from diffjax.runs.own_pictures import OwnPictures
 
 @dataclasses.dataclass(frozen=True)
 class Config(OwnPictures):
-    law: Suppress[Callable] = times.Uniform()
+    time_distribution: Suppress[Callable] = times.Uniform()
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
         lr=2e-3, lr_end=2e-5, warmup=50, ema=(0.99,)
     )
@@ -56,16 +56,17 @@ class Config(OwnPictures):
 
 
 def main(config: Config) -> dict[str, Any]:
-    experiment.start(config.workdir, config)
+    workdir = config.workdir if config.weights is None else config.workdir / "measured"
+    experiment.start(workdir, config)
     images, key = config.load("fashion_mnist", classes=True), jax.random.key(config.seed)
     inputs = images.shape, ()
     if config.weights is not None:
         asked = config.weights, config.weights, "--weights", "noisy_classifier.py"
         summary = accuracy(config, config.trained(*asked, inputs=inputs, classes=images.n_classes), images)
-        experiment.finish(config.workdir, summary)
+        experiment.finish(workdir, summary)
         return summary
     net, tx = nn.Classifier(images.n_classes), config.optim.build(config.loop.steps)
-    loss = CrossEntropy(dj.VP(), config.law, net.apply)
+    loss = CrossEntropy(dj.VP(), config.time_distribution, net.apply)
     params = jax.jit(net.init)(key, jnp.zeros((1, *images.shape)), jnp.zeros(1))
     state = train.TrainState.create(key, params, tx, config.optim.ema)
 
@@ -74,7 +75,7 @@ def main(config: Config) -> dict[str, Any]:
         return data.batches(*arrays, seed=config.seed, start_step=start)
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     trained = dj.Trained(net, state.ema[0], inputs)
     summary |= {"parameters": train.count(params), **accuracy(config, trained, images)}
     dj.save(config.workdir / IN_A_RUN, trained, image_run.about(images, summary, config.workdir), "float16")
@@ -98,7 +99,7 @@ def accuracy(config: Config, classifier: dj.Trained, images: data.ImageData) -> 
 
 
 def clean() -> Config:
-    return Config(law=times.Fixed(0.0), seed=11, workdir=Path("runs/clean_classifier"))
+    return Config(time_distribution=times.Fixed(0.0), seed=11, workdir=Path("runs/clean_classifier"))
 
 
 if __name__ == "__main__":

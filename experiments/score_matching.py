@@ -86,7 +86,7 @@ def main(config: Config) -> dict[str, Any]:
 
 def objectives(config: Config, net: nn.MLP, sde: dj.EDM, score: Any) -> dict[str, Loss]:
     law = times.Fixed(config.sigma)
-    implicit = partial(ScoreMatching, score, sde=sde, law=law, weight=weightings.score)
+    implicit = partial(ScoreMatching, score, sde=sde, time_distribution=law, weight=weightings.score)
     to_denoiser = partial(precondition.from_score, c_noise=zero, scaled=False)
     return {
         "exact": implicit(Exact()),

@@ -44,14 +44,14 @@ class Config(image_run.ImageRun):
     sde: dj.VP | dj.SubVP | dj.VE
     precondition: Suppress[Callable]  # what the network predicts
     weight: Suppress[Callable]
-    law: Suppress[Callable] = times.Uniform()
+    time_distribution: Suppress[Callable] = times.Uniform()
     drop: float = 0.1
     """How often the label is dropped in training, for a network with classes."""
     workdir: Path = Path("runs/score_sde")
 
 
 def main(config: Config) -> dict[str, Any]:
-    loss = DSM(config.sde, config.law, config.net.apply, config.precondition, config.weight)
+    loss = DSM(config.sde, config.time_distribution, config.net.apply, config.precondition, config.weight)
     classes = getattr(config.net, "num_classes", 0)
     if classes:
         loss = DropCondition(loss, {"label": classes}, config.drop)
@@ -65,7 +65,7 @@ def cpu() -> Config:
         net=presets.small(),
         precondition=precondition.from_v,
         weight=weightings.v,
-        law=times.LowDiscrepancy(),
+        time_distribution=times.LowDiscrepancy(),
         optim=train.OptimConfig(lr=2e-3, lr_end=2e-4, warmup=50, ema=(0.98,)),
         loop=train.LoopConfig(steps=800, log_every=20, checkpoint_every=200, sample_every=400),
         sampling_steps=50,
@@ -119,7 +119,7 @@ def cifar10(sde: dj.VP | dj.SubVP | dj.VE, deep: bool) -> Config:
         net=(presets.ncsnpp if ve else presets.ddpmpp)(deep=deep),
         precondition=precondition.from_score if ve else precondition.from_eps,
         weight=weightings.simple,
-        law=times.Uniform(1e-5),
+        time_distribution=times.Uniform(1e-5),
         optim=train.OptimConfig(ema=(0.999 if ve else 0.9999,)),
         loop=train.LoopConfig(
             steps=950_000 if deep else 1_300_000, steps_per_call=5, checkpoint_every=50_000, sample_every=50_000

@@ -93,9 +93,11 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     unknown = set(config.solvers) - set(SOLVERS)
-    if unknown or config.samples <= 64:
-        raise SystemExit(f"unknown solvers {sorted(unknown)} (there are {list(SOLVERS)}), or 64 samples or fewer")
-    experiment.start(config.workdir, config)
+    if unknown:
+        raise SystemExit(f"unknown solvers {sorted(unknown)}; choose among {', '.join(SOLVERS)}")
+    if config.samples <= 64:
+        raise SystemExit(f"distances in 64 features need more than 64 samples, got {config.samples}")
+    experiment.start(config.workdir, config, shared=True)
     table = experiment.Table(config.workdir / "rows.json", {"samples": config.samples, "seed": config.seed})
     exact(config, table)
     learned(config, table)

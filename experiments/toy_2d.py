@@ -64,7 +64,7 @@ def main(config: Config) -> dict[str, Any]:
 
     batches = partial(toys.stream, toys.eight_gaussians, key, config.batch_size)
     step = train.jit_train_steps(loss, tx, decays)
-    state, summary = train.fit(step, state, batches, config.workdir, config.loop)
+    state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     denoise = precondition.from_v(config.sde, Partial(net.apply, state.ema[0]))
     summary |= compare(config, denoise, dj.GaussianMixture(*map(jnp.asarray, toys.eight_gaussians_parameters())))
     experiment.finish(config.workdir, summary)

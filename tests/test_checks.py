@@ -51,7 +51,9 @@ def test_what_cannot_be_meant_is_refused(x, error, match):
         check_pictures(x, "the image", channels=(1, 3))
 
 
-def test_floats_that_look_like_0_to_1_are_warned_of():
+def test_floats_that_look_like_0_to_1_and_diverged_samples_are_warned_of():
+    with pytest.warns(UserWarning, match=r"from -90 to 90 are far outside of \[-1, 1\]"):
+        check_pictures(180 * UNIT - 90)
     with pytest.warns(UserWarning, match=r"meant in \[0, 1\], take 2 x - 1"):
         check_pictures(UNIT)
     jax.jit(lambda x: check_pictures(x))(255 * UNIT)  # traced values pass

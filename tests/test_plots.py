@@ -30,10 +30,22 @@ def test_grid_rejects_shapes(shape):
 
 
 def test_grid_rejects_rows_and_nan():
-    with pytest.raises(ValueError, match=r"rows must lie in 1\.\.2"):
+    with pytest.raises(ValueError, match="rows must be from 1 to 2, got 3"):
         image_grid(np.zeros((2, 2, 2, 1)), rows=3)
     with pytest.raises(ValueError, match="1 of 8 values are NaN"):
         image_grid(np.where(np.arange(8).reshape(2, 2, 2, 1) == 3, np.nan, 0))
+
+
+def test_grid_of_other_units():
+    """Levels stay levels; floats that cannot lie in [-1, 1] are refused, and those that look like [0, 1] warned of."""
+    levels = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+    np.testing.assert_array_equal(image_grid(levels), levels[0])
+    with pytest.raises(ValueError, match=r"image_grid must lie in .* from 0 to 200"):
+        image_grid(np.linspace(0, 200, 64).reshape(1, 8, 8, 1))
+    with pytest.raises(TypeError, match=r"image_grid must be floats .* int64"):
+        image_grid(levels.astype(int))
+    with pytest.warns(UserWarning, match="take 2 x - 1"):
+        image_grid(np.linspace(0, 1, 64).reshape(1, 8, 8, 1))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -61,6 +73,8 @@ def test_rows_are_drawn_from_above_with_one_scale_of_grey(tmp_path):
     assert abs(middle[len(middle) // 4] - 64) <= 1 and abs(middle[3 * len(middle) // 4] - 191) <= 1
     with pytest.raises(ValueError, match="there is no row to draw"):
         image_rows(tmp_path / "none.png", {})
+    with pytest.raises(ValueError, match=r"as many images of one size, got .*\(2, 4, 4, 1\)"):
+        image_rows(tmp_path / "none.png", rows | {"short": rows["dark"][:2]})
 
 
 def test_panels_show_points_and_leave_pyplot_alone(tmp_path):
@@ -78,5 +92,8 @@ def test_panels_show_points_and_leave_pyplot_alone(tmp_path):
 def test_panel_errors(tmp_path):
     with pytest.raises(ValueError, match="no panel"):
         scatter_panels(tmp_path / "p.png", {})
+    with pytest.raises(ValueError, match="limit must be"):
+        scatter_panels(tmp_path / "p.png", {"a": np.zeros((3, 2))}, limit=0)
+    scatter_panels(tmp_path / "p.png", {"a": np.array([[0, np.nan], [1, 1]])})  # "a (1 not finite)"
     with pytest.raises(ValueError, match=r"'a': expected points \[N, 2\]"):
         scatter_panels(tmp_path / "p.png", {"a": np.zeros((3, 3))})

@@ -6,7 +6,7 @@
     (4) z_0 <- z_0 - c_t grad_{z_0} L(D(z_0))                     the latent form, of a model whose x_0 is a latent z_0
 
 If data lie on a linear manifold and D E projects on it, (2) and (3) move along the manifold. A loss is any pytree
-function `(x_0, cond) -> [B]`; every example has the step that its own loss asks for.
+function `(x_0, cond) -> [B]`; every example has the step of its own loss.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast, flat_mean, safe_sqrt, scheduled
-from diffjax.typing import Cond, Time, pytree, static
+from diffjax.checks import check_has, check_schedule
+from diffjax.typing import Cond, Time, check_takes, pytree, static
+
+LOSS = "a guiding loss, a function (x_0, cond) -> [B],"
 
 
 @pytree
@@ -25,12 +28,20 @@ class Gradient:
     """Eq. 1: `scale` is c_t, a number, [B], or a function of t.
 
     `normalised`: the gradient is divided by the root mean square of its entries, so that `scale` is in units of x_0
-    (the FaceID and CLIP guidance of the MPGD code).
+    (the FaceID and CLIP guidance of the MPGD code); a gradient of 0 has no direction, and x_0 stays.
+
+    Raises:
+      TypeError: the loss is no function, the scale no number.
+      ValueError: the scale is negative (a step up: negate the loss).
     """
 
     loss: Callable  # (x_0, cond) -> [B]
     scale: Any = 1.0
     normalised: bool = static(default=False)
+
+    def __post_init__(self):
+        check_has(self.loss, LOSS, "__call__")
+        check_schedule("the scale", self.scale, 0, why="a step up the loss is one down its negative")
 
     def __call__(self, x0: Array, t: Time, cond: Cond = None) -> Array:
         return x0 - step(self.loss, self.scale, self.normalised, x0, t, cond)
@@ -61,13 +72,19 @@ class Through:
 
 @pytree
 class LatentGradient:
-    """MPGD-Z (Eq. 3)."""
+    """MPGD-Z (Eq. 3); errors as `Gradient`."""
 
     loss: Callable
     encode: Callable
     decode: Callable
     scale: Any = 1.0
     normalised: bool = static(default=False)
+
+    def __post_init__(self):
+        for fn in (self.encode, self.decode):
+            check_has(fn, "the encoder and the decoder, functions of arrays,", "__call__")
+        check_has(self.loss, LOSS, "__call__")
+        check_schedule("the scale", self.scale, 0, why="a step up the loss is one down its negative")
 
     def __call__(self, x0: Array, t: Time, cond: Cond = None) -> Array:
         z = self.encode(x0)
@@ -81,11 +98,12 @@ def step(loss: Callable, scale: Any, normalised: bool, x: Array, t: Time, cond: 
     Raises:
       ValueError: the loss does not return one value per example.
     """
+    check_takes(loss, "a guiding loss", "x0", "cond")
     grad = jax.grad(lambda x: per_example(loss(x, cond), x).sum())(x)
     if normalised:
         size = bcast(safe_sqrt(flat_mean(grad**2)), x)
         grad = grad / jnp.where(size > 0, size, 1)
-    return bcast(scheduled(scale, t), x) * grad
+    return (bcast(scheduled(scale, t), x) * grad).astype(grad.dtype)
 
 
 def per_example(values: Array, x: Array) -> Array:

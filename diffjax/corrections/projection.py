@@ -13,7 +13,8 @@ from typing import Any
 
 from jax import Array
 
-from diffjax.operators.linear import divide, require_svd
+from diffjax.checks import check_has, check_number
+from diffjax.operators.linear import divide, require_linear
 from diffjax.operators.measurement import Measurement, require_noise
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Time, pytree
@@ -21,25 +22,27 @@ from diffjax.typing import SDE, Cond, Time, pytree
 
 @pytree
 class Project:
-    """Eq. 1, for a measurement without noise, by a linear operator. Raises a TypeError for another operator."""
+    """Eq. 1, by a linear operator; the measurement's noise, if it has any, is kept. TypeError for other operators."""
 
     measurement: Measurement
 
     def __post_init__(self):
-        require_svd(self.measurement.operator, "projection")
+        require_linear(self.measurement, "projection")
 
     def __call__(self, x0: Array, t: Time = 0.0, cond: Cond = None) -> Array:
         A = self.measurement.operator
-        return x0 + A.V(divide(A.Ut(self.measurement.residual(x0)), A.s))
+        return (x0 + A.V(divide(A.Ut(self.measurement.residual(x0)), A.s))).astype(x0.dtype)
 
 
 @pytree
 class Proximal:
     """Eq. 2 with r = (sigma/alpha) / sqrt(lam); lam = 1 trusts the estimate as far as the noise level tells.
 
+    Where r is infinite, at alpha = 0 or lam = 0, it is the projection (1); at sigma = 0, where r = 0, x_0 itself.
+
     Raises:
       TypeError: the operator has no decomposition.
-      ValueError: the measurement has no noise.
+      ValueError: the measurement has no noise, or lam is negative.
     """
 
     measurement: Measurement
@@ -47,11 +50,13 @@ class Proximal:
     lam: Any = 1.0
 
     def __post_init__(self):
-        require_svd(self.measurement.operator, "the proximal step")
+        require_linear(self.measurement, "the proximal step")
         require_noise(self.measurement, "the proximal step")
+        check_has(self.sde, "a process, such as dj.VP(),", "alpha", "sigma", "T")
+        check_number("lam", self.lam, 0)
 
     def __call__(self, x0: Array, t: Time, cond: Cond = None) -> Array:
         A, (alpha, sigma) = self.measurement.operator, gaussian.curves(self.sde, t, x0)
         # s / (s^2 + lam (noise_std alpha / sigma)^2), in a form that is finite at sigma = 0
-        weight = sigma**2 * A.s / (sigma**2 * A.s**2 + self.lam * (alpha * self.measurement.noise_std) ** 2)
-        return x0 + A.V(weight * A.Ut(self.measurement.residual(x0)))
+        weight = divide(sigma**2 * A.s, sigma**2 * A.s**2 + self.lam * (alpha * self.measurement.noise_std) ** 2)
+        return (x0 + A.V(weight * A.Ut(self.measurement.residual(x0)))).astype(x0.dtype)

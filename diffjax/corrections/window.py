@@ -8,17 +8,28 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast
+from diffjax.checks import check_has, check_ordered
 from diffjax.typing import Cond, Time, pytree
 
 
 @pytree
 class Window:
-    """`correction` where low <= t <= high, else `otherwise` or nothing; at a scalar t one of them is computed."""
+    """`correction` where low <= t <= high, else `otherwise` or nothing; at a scalar t one of them is computed.
+
+    Raises:
+      TypeError: a correction is no function, a time no number.
+      ValueError: low > high.
+    """
 
     correction: Callable
     low: Any
     high: Any
     otherwise: Callable | None = None
+
+    def __post_init__(self):
+        check_ordered(self.low, self.high, "the window")
+        for fn in (self.correction, *([] if self.otherwise is None else [self.otherwise])):
+            check_has(fn, "a correction, a function (x_0, t, cond) -> x_0,", "__call__")
 
     def __call__(self, x0: Array, t: Time, cond: Cond = None) -> Array:
         def outside():

@@ -1,6 +1,6 @@
 """Denoiser -> Denoiser: whatever changes the posterior mean. The functions nest in any order, under any solver."""
 
-from diffjax.guidance.cfg import autoguide as autoguide
+from diffjax.guidance.cfg import autoguidance as autoguidance
 from diffjax.guidance.cfg import cfg as cfg
 from diffjax.guidance.cfg import cfg_of_scale as cfg_of_scale
 from diffjax.guidance.cfg import compose as compose

@@ -7,6 +7,8 @@
 
 `scale` is that of Stable Diffusion and of `guidance_scale` in diffusers; the paper's w is scale - 1. Since eps, v and
 the score are affine in x_0, (1) to (3) are the same there. A negative condition stands in the place of `null`.
+Where x_0 is flat, to the rounding of its own values, no factor gives it the spread of D(cond), and (4) leaves it as it
+is: the ratio counts as 1. A guide whose two estimates cannot differ costs twice as much and does nothing: it raises.
 Guidance does not sample p(x) p(cond | x)^scale: the law of its samples is another (the notebook shows it).
 """
 
@@ -16,9 +18,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 from jax.tree_util import Partial
 
-from diffjax.arrays import bcast, scheduled
+from diffjax.arrays import bcast, safe_sqrt, scheduled
+from diffjax.checks import check_number, check_schedule
+from diffjax.conditions import check_cond, is_shared
+from diffjax.precondition import check_process, process_of
 from diffjax.typing import Cond, Denoiser, Time, as_child, as_partial
 
 
@@ -32,14 +38,22 @@ def cfg(denoise: Denoiser, scale: Any, null: Cond = None, *, rescale: Any = None
       null: the null condition, or a negative one: the structure that the network takes; None for our U-Net.
       rescale: phi of Eq. 4, in [0, 1] (Lin et al. take 0.7); None for none.
       batched: evaluate both in one call of twice the batch; then cond and null need one structure of arrays [B, ...].
+
+    Raises:
+      TypeError, ValueError: the scale is no number, or phi outside [0, 1]. The guide, when it is evaluated: there is no
+        condition, it is of another kind or size than null, or `denoise` ignores it.
     """
+    check_schedule("the guidance scale", scale)
+    if rescale is not None:
+        check_number("rescale", rescale, 0, 1)
     return Partial(_batched if batched else _cfg, as_partial(denoise), as_child(scale), null, rescale)
 
 
 def cfg_of_scale(denoise: Denoiser, null: Cond = None) -> Denoiser:
     """Classifier-free guidance whose scale is an entry of the condition, {"scale": [B], ...}; `denoise` gets the rest.
 
-    The teacher of a student that is told the scale (Meng et al. 2023, "On distillation of guided diffusion models").
+    The teacher of a student that is conditioned on the scale (Meng et al. 2023, "On distillation of guided diffusion
+    models").
     """
     return Partial(_cfg_of_scale, as_partial(denoise), null)
 
@@ -50,16 +64,31 @@ def compose(denoise: Denoiser, conds: Sequence[Cond], scales: Sequence[Any], nul
     The guided denoiser ignores its own `cond`.
 
     Raises:
-      ValueError: there are not as many scales as conditions, or none.
+      TypeError: the conditions are not in a list or a tuple, or a scale is no number.
+      ValueError: there are not as many scales as conditions, or none; or as `cfg`.
     """
-    if len(conds) != len(scales) or not conds:
-        raise ValueError(f"compose takes one scale for each condition, got {len(conds)} and {len(scales)}")
+    if not isinstance(conds, list | tuple):
+        raise TypeError(f"compose takes a list of conditions, got {type(conds).__name__}")
+    if not hasattr(scales, "__len__") or isinstance(scales, str) or len(conds) != len(scales) or not conds:
+        n = len(scales) if hasattr(scales, "__len__") else repr(scales)
+        raise ValueError(f"compose takes one scale for each condition, got {len(conds)} and {n}")
+    for scale in scales:
+        check_schedule("a guidance scale", scale)
     return Partial(_compose, as_partial(denoise), tuple(conds), tuple(map(as_child, scales)), null)
 
 
-def autoguide(denoise: Denoiser, weak: Denoiser, scale: Any) -> Denoiser:
-    """Away from a worse model of the same data and condition (Eq. 3): smaller, or trained for less time."""
-    return Partial(_autoguide, as_partial(denoise), as_partial(weak), as_child(scale))
+def autoguidance(denoise: Denoiser, weak: Denoiser, scale: Any) -> Denoiser:
+    """Away from a worse model of the same data and condition (Eq. 3): smaller, or trained for less time.
+
+    Raises:
+      TypeError, ValueError: the scale is no number, both models are one, or they were made for two processes.
+    """
+    check_schedule("the guidance scale", scale)
+    if denoise is weak:
+        raise ValueError("autoguidance leads away from a worse model, but both models are the same object")
+    if (own := process_of(denoise)) is not None:
+        check_process(weak, own)
+    return Partial(_autoguidance, as_partial(denoise), as_partial(weak), as_child(scale))
 
 
 def _at(scale: Any, x: Array, t: Time) -> Array:
@@ -67,6 +96,7 @@ def _at(scale: Any, x: Array, t: Time) -> Array:
 
 
 def _cfg(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) -> Array:
+    _check(denoise, x, t, cond, null)
     return _lerp(denoise(x, t, null), denoise(x, t, cond), _at(scale, x, t), rescale)
 
 
@@ -78,29 +108,82 @@ def _cfg_of_scale(denoise, null, x: Array, t: Time, cond: Cond = None) -> Array:
 
 
 def _batched(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) -> Array:
-    def both(n, c):
-        return jnp.concatenate([jnp.broadcast_to(jnp.asarray(n, jnp.asarray(c).dtype), jnp.shape(c)), c])
-
     if jax.tree.structure(null) != jax.tree.structure(cond):
         raise ValueError(f"batched guidance needs a null condition like the condition, got {null} for {cond}")
+    _check(denoise, x, t, cond, null)
+    both = jax.tree.map(lambda n, c: _stack(n, c, len(x)), null, cond, is_leaf=is_shared)
     t = jnp.asarray(t)
-    t = jnp.concatenate([t, t]) if t.ndim else t
-    unconditional, conditional = jnp.split(denoise(jnp.concatenate([x, x]), t, jax.tree.map(both, null, cond)), 2)
-    return _lerp(unconditional, conditional, _at(scale, x, t if t.ndim == 0 else t[: len(x)]), rescale)
+    twice = jnp.concatenate([t, t]) if t.ndim else t
+    unconditional, conditional = jnp.split(denoise(jnp.concatenate([x, x]), twice, both), 2)
+    return _lerp(unconditional, conditional, _at(scale, x, t), rescale)
+
+
+def _stack(null: Any, cond: Any, n: int) -> Array:
+    """Two entries as one of twice the batch."""
+    if is_shared(cond):
+        raise ValueError("batched guidance has one condition for both halves, which cannot hold shared entries")
+    cond, null = jnp.asarray(cond), jnp.asarray(null)
+    cond = jnp.broadcast_to(cond, (n, *cond.shape[1:]))
+    fits = all(m in (1, k) for m, k in zip(null.shape[::-1], cond.shape[::-1], strict=False))
+    if null.ndim > cond.ndim or not fits:
+        raise ValueError(f"batched guidance needs entries of one shape, got {null.shape} (null) and {cond.shape}")
+    return jnp.concatenate([jnp.broadcast_to(null.astype(cond.dtype), cond.shape), cond])
 
 
 def _lerp(start: Array, end: Array, scale: Array, rescale: Any) -> Array:
     x0 = start + scale * (end - start)
-    if rescale is None:
-        return x0
-    axes = tuple(range(1, x0.ndim))
-    return x0 * (rescale * end.std(axes, keepdims=True) / x0.std(axes, keepdims=True) + 1 - rescale)
+    return (x0 if rescale is None else x0 * (rescale * (_spread_ratio(end, x0) - 1) + 1)).astype(end.dtype)
+
+
+def _spread_ratio(a: Array, b: Array) -> Array:
+    """std(a) / std(b) of each example, and 1 where b is flat: its variance is that of rounding."""
+    va, vb = _variance(a), _variance(b)
+    rounding = (8 * jnp.finfo(b.dtype).eps) ** 2 * (b**2).mean(tuple(range(1, b.ndim)), keepdims=True)
+    return jnp.where(vb <= rounding, 1, safe_sqrt(va) / safe_sqrt(jnp.where(vb <= rounding, 1, vb)))
+
+
+def _variance(x: Array) -> Array:
+    """Each example's variance, exactly 0 where it is flat: the first entry is taken off before the sums round."""
+    axes = tuple(range(1, x.ndim))
+    return (x - x[(slice(None), *[slice(0, 1)] * len(axes))]).var(axes, keepdims=True)
+
+
+def _check(denoise: Denoiser, x: Array, t: Time, cond: Cond, null: Cond) -> None:
+    """Raise a ValueError unless a condition can make a difference to its null condition."""
+    if all(c is None or c == {} for c in (cond, null)):
+        raise ValueError(
+            "guidance needs a condition: without one both evaluations are the same; pass cond to `sample`, or a "
+            "negative condition as null"
+        )
+    if None not in (cond, null) and isinstance(cond, dict) != isinstance(null, dict):
+        raise ValueError(f"the null condition {null} is of another kind than the condition {cond}")
+    check_cond(null, len(x))
+    if isinstance(x, Tracer) and _ignores(denoise, x, t, cond, null):
+        raise ValueError("guidance has no effect: the denoiser ignores its condition; was it trained with one?")
+
+
+def _ignores(denoise: Denoiser, x: Array, t: Time, cond: Cond, null: Cond) -> bool:
+    """Whether neither a value of `cond` nor its structure reaches the estimate, found by tracing alone."""
+    leaves, tree = jax.tree.flatten(cond)
+    if not leaves:
+        return False
+    given = jax.make_jaxpr(lambda *c: denoise(x, t, jax.tree.unflatten(tree, c)))(*leaves)
+    reached = {id(v) for v in given.jaxpr.invars}
+    for eqn in given.jaxpr.eqns:
+        if any(id(v) in reached for v in eqn.invars):
+            reached.update(map(id, eqn.outvars))
+    if any(id(v) in reached for v in given.jaxpr.outvars):
+        return False
+    return str(given) == str(jax.make_jaxpr(lambda *_: denoise(x, t, null))(*leaves))
 
 
 def _compose(denoise, conds, scales, null, x: Array, t: Time, cond: Cond = None) -> Array:
+    for c in conds:
+        _check(denoise, x, t, c, null)
     base = denoise(x, t, null)
-    return base + sum(_at(w, x, t) * (denoise(x, t, c) - base) for c, w in zip(conds, scales, strict=True))
+    guided = base + sum(_at(w, x, t) * (denoise(x, t, c) - base) for c, w in zip(conds, scales, strict=True))
+    return guided.astype(base.dtype)
 
 
-def _autoguide(denoise, weak, scale, x: Array, t: Time, cond: Cond = None) -> Array:
+def _autoguidance(denoise, weak, scale, x: Array, t: Time, cond: Cond = None) -> Array:
     return _lerp(weak(x, t, cond), denoise(x, t, cond), _at(scale, x, t), None)

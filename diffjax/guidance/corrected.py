@@ -5,7 +5,8 @@ from collections.abc import Callable
 from jax import Array
 from jax.tree_util import Partial
 
-from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
+from diffjax.precondition import check_process
+from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial, check_takes
 
 
 def corrected(denoise: Denoiser, *corrections: Callable) -> Denoiser:
@@ -13,8 +14,16 @@ def corrected(denoise: Denoiser, *corrections: Callable) -> Denoiser:
 
     The solver takes the noise from the corrected estimate, so a correction by d moves a step from t to s by
     (alpha_s - alpha_t sigma_s / sigma_t) d: little, if the step is small. MPGD's own step, alpha_s d, is
-    `constraints.KeepEps`.
+    `constraints.KeepEps`. Without a correction it is `denoise`.
+
+    Raises:
+      TypeError: a correction is no function.
+      ValueError: it does not take (x_0, t, cond), or holds another process than the denoiser's.
     """
+    for correction in corrections:
+        check_takes(as_partial(correction), "a correction", "x0", "t", "cond")
+        if hasattr(correction, "sde"):
+            check_process(denoise, correction.sde)
     return Partial(_corrected, as_partial(denoise), tuple(as_partial(c) for c in corrections))
 
 

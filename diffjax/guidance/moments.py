@@ -24,8 +24,9 @@ from jax.tree_util import Partial
 
 from diffjax.arrays import bcast, flat_sum
 from diffjax.checks import check_count
-from diffjax.operators.linear import divide, require_svd
+from diffjax.operators.linear import divide, require_linear
 from diffjax.operators.measurement import Measurement, require_noise
+from diffjax.precondition import check_process
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Time, as_partial
 
@@ -43,10 +44,12 @@ def pigdm_exact(denoise: Denoiser, sde: SDE, measurement: Measurement, iteration
 
     Raises:
       TypeError: the operator has no decomposition.
-      ValueError: the measurement has no noise: the system could be singular; or there are no iterations.
+      ValueError: the measurement has no noise: the system could be singular; there are no iterations; or `denoise`
+        was made for another process.
     """
-    require_svd(measurement.operator, "PiGDM")
+    require_linear(measurement, "PiGDM")
     require_noise(measurement, "PiGDM with the exact covariance")
+    check_process(denoise, sde)
     if iterations is not None:
         check_count("iterations", iterations, why="conjugate gradients need an iteration or more")
     return Partial(_pigdm_exact, as_partial(denoise), sde, measurement, iterations)

@@ -8,6 +8,8 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.arrays import bcast
+from diffjax.checks import check_ordered
+from diffjax.precondition import check_process, process_of
 from diffjax.typing import Cond, Denoiser, Time, as_partial
 
 
@@ -16,7 +18,14 @@ def interval(guided: Denoiser, plain: Denoiser, low: Any, high: Any) -> Denoiser
 
     At a scalar t, as in sampling, only the one that is due is evaluated. `interval(first, second, t_switch, sde.T)`
     samples with one denoiser (a prompt, say) down to t_switch and with another from there.
+
+    Raises:
+      TypeError: a time is no number.
+      ValueError: low > high, or the denoisers were made for two processes.
     """
+    check_ordered(low, high, "the interval of guidance")
+    if (own := process_of(guided)) is not None:
+        check_process(plain, own)
     return Partial(_interval, as_partial(guided), as_partial(plain), low, high)
 
 

@@ -1,4 +1,4 @@
-"""Losses `(params, key, batch) -> (per_example [B], aux)`; the mean over the batch is taken in `train`."""
+"""Losses `(params, key, batch, context) -> (values [B], aux)`; the mean over the batch is taken in `train`."""
 
 from diffjax.losses import couplings as couplings
 from diffjax.losses import distillation as distillation
@@ -8,6 +8,7 @@ from diffjax.losses.condition import DrawScale as DrawScale
 from diffjax.losses.condition import DropCondition as DropCondition
 from diffjax.losses.contrastive import InfoNCE as InfoNCE
 from diffjax.losses.dsm import DSM as DSM
+from diffjax.losses.evaluate import evaluate as evaluate
 from diffjax.losses.reconstruction import Reconstruction as Reconstruction
 from diffjax.losses.score_matching import ScoreMatching as ScoreMatching
 from diffjax.losses.sums import Balanced as Balanced

@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from diffjax.arrays import fold, normal
+from diffjax.conditions import check_labels
+from diffjax.losses.draws import Draw, bound, read, time
+from diffjax.losses.networks import check_functions
 from diffjax.precondition import scaled_time
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Key, PyTree, pytree, static
+from diffjax.times.distributions import check_distribution
+from diffjax.typing import NO_CONTEXT, SDE, Context, Key, PyTree, pytree, static
 
 
 @pytree
@@ -21,22 +24,43 @@ class CrossEntropy:
     """
 
     sde: SDE
-    law: Callable  # (key, n) -> t [n], see `times`; `times.Fixed(0.0)` trains an ordinary classifier
+    time_distribution: Callable  # (key, n) -> t [n]; `times.Fixed(0.0)` trains an ordinary classifier
     network: Callable = static()  # (params, x, c_noise, *, train, rngs) -> logits [B, K]
     c_noise: Callable = static(default=scaled_time)
     train: bool = static(default=True)
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        label = batch["label"]
-        t, logits = of_noisy(self, params, key, batch["image"])
-        values = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    def __post_init__(self):
+        check_noisy(self)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        given = entry(batch, "label")
+        draw, t, logits = of_noisy(self, params, read(key, batch, (), context))
+        if logits.ndim != 2:
+            raise ValueError(f"a classifier gives logits [B, K], got the shape {logits.shape}")
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        label = check_labels(given, len(draw.x0), logits.shape[-1])
+        values = optax.softmax_cross_entropy_with_integer_labels(logits, label)  # NaN for traced labels out of range
         return values, {"t": t, "hit": jnp.asarray(logits.argmax(-1) == label, logits.dtype)}
 
 
-def of_noisy(loss: Any, params: PyTree, key: Key, x0: Array, *args: Any) -> tuple[Array, Any]:
-    """Times [B] by the loss's law, and what its network says of x_t, c_noise and `args`."""
-    k_time, k_noise, k_dropout = (fold(key, i) for i in range(3))
-    t = loss.law(k_time, len(x0))
-    x = gaussian.perturb(loss.sde, x0, t, normal(k_noise, x0))
-    rngs = {"dropout": k_dropout if k_dropout.ndim == 0 else k_dropout[0]}
-    return t, loss.network(params, x, loss.c_noise(loss.sde, t), *args, train=loss.train, rngs=rngs)
+def entry(batch: PyTree, name: str) -> Any:
+    """The field of a batch. Raises a ValueError where it has none."""
+    if not isinstance(batch, dict) or name not in batch:
+        got = sorted(batch) if isinstance(batch, dict) else type(batch).__name__
+        raise ValueError(f'this loss needs a batch with a field "{name}", got {got}')
+    return batch[name]
+
+
+def check_noisy(loss: Any) -> None:
+    """Check the fields of a loss of noisy images."""
+    check_distribution(loss.time_distribution, loss.sde)
+    check_functions(loss, network="(params, x, c_noise) -> output", c_noise="(sde, t) -> c_noise")
+
+
+def of_noisy(loss: Any, params: PyTree, draw: Draw, *args: Any) -> tuple[Draw, Array, Any]:
+    """The draw, times [B] by the loss's distribution, and the output of its network at x_t, c_noise and `args`."""
+    t, _ = time(loss.time_distribution, loss.sde, draw, learns=False)
+    x = gaussian.perturb(loss.sde, draw.x0, t, draw.eps)
+    return draw, t, bound(loss, params, draw)(x, loss.c_noise(loss.sde, t), *args)

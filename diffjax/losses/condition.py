@@ -8,35 +8,58 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from diffjax.arrays import bcast, example_keys, fold
-from diffjax.typing import Cond, Key, PyTree, pytree
+from diffjax.checks import check_key, check_number, known
+from diffjax.conditions import check_cond
+from diffjax.losses.draws import image
+from diffjax.losses.evaluate import check_loss, evaluate
+from diffjax.typing import NO_CONTEXT, Cond, Context, Key, PyTree, pytree
 
 
 @pytree
 class DropCondition:
     """`loss` on batches whose conditions are dropped at random.
 
-    A batch is a dict with "cond", any pytree of arrays [B, ...], or with "label" [B], which then stands for
-    {"label": label}. `null` is one example's null condition, of the same structure, its leaves broadcasting against
-    one row: {"label": 10} for a network of ten classes.
+    A batch is a dict with "cond", any pytree of arrays [B, ...], or with the fields that `null` names. `null` is one
+    example's null condition, of the same structure, its leaves broadcasting against one row: {"label": 10} for batches
+    with a "label" and a network of ten classes. Fields that it does not name are not dropped.
 
     Raises:
-      ValueError: the batch has no condition, or `null` another structure.
+      ValueError: p is no probability, the batch has no condition, or `null` another structure.
     """
 
     loss: Any
     null: Any
     p: Any = 0.1
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        if not isinstance(batch, dict) or not {"cond", "label"} & set(batch):
-            raise ValueError('condition dropout needs a batch with an entry "cond" or "label"')
-        cond = batch["cond"] if "cond" in batch else {"label": batch["label"]}
-        keys = example_keys(fold(key, 1 << 20), len(batch["image"]))  # apart from what the loss folds in
+    def __post_init__(self):
+        check_loss(self.loss)
+        check_number("p", self.p, 0, 1, why="it is the probability that a condition is dropped")
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        check_key(key)
+        n = len(image(batch))
+        cond = self._cond(batch)
+        check_cond(cond, n)
+        keys = example_keys(fold(key, 1 << 20), n)  # apart from what the loss folds in
         dropped = jax.vmap(lambda k: jax.random.bernoulli(k, self.p))(keys)
-        return self.loss(params, key, {**batch, "cond": drop(cond, self.null, dropped)})
+        return evaluate(self.loss, params, key, {**batch, "cond": drop(cond, self.null, dropped)}, context)
+
+    def _cond(self, batch: PyTree) -> Cond:
+        fields = batch if isinstance(batch, dict) else {}
+        if fields.get("cond") is not None:
+            return fields["cond"]
+        names = set(self.null) if isinstance(self.null, dict) else set()
+        if not names:
+            raise ValueError('condition dropout needs a batch with a "cond", or a null condition {"label": ...}')
+        if names - set(fields):
+            raise ValueError(f"condition dropout needs a batch with the fields {sorted(names)}, got {sorted(fields)}")
+        return {name: fields[name] for name in self.null}
 
 
 @pytree
@@ -46,27 +69,49 @@ class DrawScale:
     With `guidance.cfg_of_scale` as the teacher one student learns all scales (Meng et al. 2023).
 
     Raises:
-      ValueError: the batch's condition is no dict.
+      ValueError: low is above high, or the batch's condition is no dict.
     """
 
     loss: Any
     low: Any = 1.0
     high: Any = 8.0
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+    def __post_init__(self):
+        check_loss(self.loss)
+        check_number("low", self.low)
+        check_number("high", self.high)
+        if known(self.low) and known(self.high) and not np.all(np.asarray(self.low) <= np.asarray(self.high)):
+            raise ValueError(f"scales are drawn from low to high >= low, got {self.low} to {self.high}")
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        check_key(key)
         batch = batch if isinstance(batch, dict) else {"image": batch}
-        cond = batch.get("cond", {"label": batch["label"]} if "label" in batch else {})
+        cond = {} if batch.get("cond") is None else batch["cond"]
         if not isinstance(cond, dict):
             raise ValueError(f"a guidance scale is an entry of a condition that is a dict, got {type(cond).__name__}")
-        keys = example_keys(fold(key, (1 << 20) + 1), len(batch["image"]))  # apart from what the loss folds in
+        keys = example_keys(fold(key, (1 << 20) + 1), len(image(batch)))  # apart from what the loss folds in
         scale = self.low + (self.high - self.low) * jax.vmap(jax.random.uniform)(keys)
-        return self.loss(params, key, {**batch, "cond": {**cond, "scale": scale}})
+        return evaluate(self.loss, params, key, {**batch, "cond": {**cond, "scale": scale}}, context)
 
 
 def drop(cond: Cond, null: Cond, dropped: Array) -> Cond:
-    """`cond`, with `null` where `dropped` [B] is true. Raises a ValueError where their structures differ."""
+    """`cond`, with `null` where `dropped` [B] is true.
+
+    Raises:
+      ValueError: their structures differ, or a leaf of `null` does not broadcast against one example's.
+    """
     if jax.tree.structure(cond) != jax.tree.structure(null):
         raise ValueError(
             f"the null condition {null} has another structure than the condition {jax.tree.map(jnp.shape, cond)}"
         )
-    return jax.tree.map(lambda c, n: jnp.where(bcast(dropped, c), jnp.asarray(n, c.dtype), c), cond, null)
+
+    def choose(c: Any, n: Any) -> Array:
+        c = jnp.asarray(c)
+        row, own = np.shape(n), c.shape[1:]
+        if len(row) > len(own) or any(a not in (1, b) for a, b in zip(row[::-1], own[::-1], strict=False)):
+            raise ValueError(f"the null condition has the shape {row} for an example's {own}")
+        return jnp.where(bcast(dropped, c), jnp.asarray(n, c.dtype), c)
+
+    return jax.tree.map(choose, cond, null)

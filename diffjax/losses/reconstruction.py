@@ -5,8 +5,10 @@ from typing import Any
 
 from jax import Array
 
-from diffjax.arrays import flat_mean
-from diffjax.typing import Key, PyTree, pytree, static
+from diffjax.arrays import flat_mean, like
+from diffjax.losses.draws import read
+from diffjax.losses.networks import bind, check_functions
+from diffjax.typing import NO_CONTEXT, Context, Key, PyTree, pytree, static
 
 
 @pytree
@@ -15,6 +17,11 @@ class Reconstruction:
 
     network: Callable = static()  # (params, x) -> x
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Any]]:
-        x = batch["image"]
-        return flat_mean((self.network(params, x) - x) ** 2), {}
+    def __post_init__(self):
+        check_functions(self, network="(params, x) -> x")
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Any]]:
+        x = read(key, batch, (), context).x0
+        return flat_mean((like(x, bind(self.network, params, True, {})(x), "autoencoder") - x) ** 2), {}

@@ -26,46 +26,58 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import example_keys, flat_sum, fold, like, normal
+from diffjax.arrays import example_keys, flat_sum, fold, like
+from diffjax.conditions import cond_keys
 from diffjax.likelihoods.probes import Probes, Rademacher, check_probes
 from diffjax.losses import weightings
+from diffjax.losses.draws import Draw, read, time, weighted
+from diffjax.losses.networks import bind, check_functions
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Key, PyTree, pytree, static
+from diffjax.times.distributions import check_distribution
+from diffjax.typing import NO_CONTEXT, SDE, Context, Key, PyTree, pytree, static
 
 
 @pytree
 class ScoreMatching:
     """Implicit score matching; `loss(params, key, batch) -> ([B], {"t": [B]})`, the sum over an example's entries.
 
-    A batch is x_0 [B, ...] itself, or a dict with "image" [B, ...] and optionally "cond", any pytree for the network.
-    The score network must treat the examples of a batch independently (no batch normalisation). Without `sde` and `law`
-    the data are taken as they are, and the network is told t = 0.
+    A batch is as in `DSM`. The score network must treat the examples of a batch independently (no batch
+    normalisation). Without `sde` and `time_distribution` the data are taken as they are, and t is 0.
 
         ScoreMatching(score, Exact())                    ISM (1)
         ScoreMatching(score, Rademacher(n))              SSM-VR (3), ISM with Hutchinson's trace
         ScoreMatching(score, Gaussian(n), sliced=True)   SSM (2); with `Exact()` it is ISM again
 
     Raises:
-      ValueError: there are no probes, only one of `sde` and `law` is given, x is no float array [B, ...] of at least
-        two axes, or the score is not shaped like x.
+      ValueError: there are no probes, only one of `sde` and `time_distribution` is given, x is no float array [B, ...]
+        of at least two axes, or the score is not shaped like x.
     """
 
     score: Callable = static()  # (params, x, t [B], cond) -> s [B, ...]
     probes: Probes = Rademacher()
     sliced: bool = static(default=False)  # the second term of (2) in place of that of (3)
     sde: SDE | None = None
-    law: Callable | None = None  # (key, n) -> t [n], see `times`
+    time_distribution: Callable | None = None  # (key, n) -> t [n], see `times`
     weight: Callable = static(default=weightings.simple)  # (sde, t) -> w [B]; not used without noise
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        x, cond = (batch["image"], batch.get("cond")) if isinstance(batch, dict) else (batch, None)
-        self._check(x)
-        k_time, k_noise, k_probes = (fold(key, i) for i in range(3))
-        x, t, lam = self._perturb(k_time, k_noise, x)
-        vectors = jax.vmap(self.probes.draw, out_axes=1)(example_keys(k_probes, len(x)), x)  # [P, B, ...]
+    def __post_init__(self):
+        check_probes(self.probes)
+        check_functions(self, score="(params, x, t, cond) -> s", weight="(sde, t) -> [B]")
+        if (self.sde is None) != (self.time_distribution is None):
+            raise ValueError("give both `sde` and `time_distribution` to add noise to the data, or neither")
+        if self.sde is not None:
+            check_distribution(self.time_distribution, self.sde)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        draw = read(key, batch, cond_keys(self.score), context, rank=2)
+        cond, score = draw.cond, bind(self.score, params, False, {})
+        x, t, lam = self._perturb(draw)
+        vectors = jax.vmap(self.probes.draw, out_axes=1)(example_keys(fold(key, 2), len(x)), x)  # [P, B, ...]
 
         def along(v: Array) -> tuple[Array, Array]:
-            return jax.jvp(lambda x: self.score(params, x, t, cond), (x,), (v,))
+            return jax.jvp(lambda x: score(x, t, cond), (x,), (v,))
 
         s, grad_v = jax.vmap(along, out_axes=(None, 0))(vectors)  # [B, ...], (grad s) v [P, B, ...]
         s = like(x, s, "score network")
@@ -75,17 +87,12 @@ class ScoreMatching:
         loss = jax.vmap(self.probes.trace, in_axes=1)(products)[0]
         return lam * (loss if self.sliced else loss + 0.5 * flat_sum(s * s)), {"t": t}
 
-    def _perturb(self, k_time: Key, k_noise: Key, x: Array) -> tuple[Array, Array, Array | float]:
-        """x_t, t [B] and the loss's weight lambda(t)."""
-        if self.sde is None or self.law is None:
-            return x, jnp.zeros(len(x), x.dtype), 1.0
-        t = self.law(k_time, len(x))
-        x_t = gaussian.perturb(self.sde, x, t, normal(k_noise, x))
-        return x_t, t, self.weight(self.sde, t) / weightings.score(self.sde, t)
-
-    def _check(self, x: Array) -> None:
-        check_probes(self.probes)
-        if (self.sde is None) != (self.law is None):
-            raise ValueError("give both `sde` and `law` to add noise to the data, or neither")
-        if x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ValueError(f"the data must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
+    def _perturb(self, draw: Draw) -> tuple[Array, Array, Array | float]:
+        """x_t, t [B] and the loss's weight lambda(t), 0 where there is no signal, alpha = 0."""
+        if self.sde is None:
+            return draw.x0, jnp.zeros(len(draw.x0), draw.x0.dtype), 1.0
+        t, importance = time(self.time_distribution, self.sde, draw)
+        x_t = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
+        signal = weightings.score(self.sde, t)
+        weight = weighted(self.weight, self.sde, t)
+        return x_t, t, importance * jnp.where(signal > 0, weight / jnp.where(signal > 0, signal, 1), 0)

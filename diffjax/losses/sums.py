@@ -7,6 +7,7 @@
 Parts have keys of their own: what they draw is independent.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,10 @@ import optax
 from jax import Array
 
 from diffjax.arrays import fold
-from diffjax.typing import Key, Loss, PyTree, pytree, static
+from diffjax.checks import check_number
+from diffjax.losses.evaluate import check_loss, evaluate
+from diffjax.losses.networks import check_functions
+from diffjax.typing import NO_CONTEXT, Context, Key, Loss, PyTree, pytree, static
 
 
 @pytree
@@ -30,10 +34,19 @@ class Sum:
     losses: tuple[Loss, ...]
     weights: tuple[Any, ...]
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+    def __post_init__(self):
+        if not isinstance(self.losses, tuple | list) or not isinstance(self.weights, tuple | list):
+            raise TypeError("a sum takes a tuple of losses and a tuple of weights: Sum((a, b), (1.0, 0.5))")
         if len(self.losses) != len(self.weights) or not self.losses:
             raise ValueError(f"a sum takes one weight for each loss, got {len(self.weights)} for {len(self.losses)}")
-        parts = [loss(params, fold(key, i), batch)[0] for i, loss in enumerate(self.losses)]
+        for loss, weight in zip(self.losses, self.weights, strict=True):
+            check_loss(loss)
+            check_number("a weight of the sum", weight)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        parts = [evaluate(loss, params, fold(key, i), batch, context)[0] for i, loss in enumerate(self.losses)]
         total = sum(w * part for w, part in zip(self.weights, parts, strict=True))
         return jnp.asarray(total), {f"part{i}": part for i, part in enumerate(parts)}
 
@@ -42,8 +55,8 @@ class Sum:
 class Balanced:
     """Eq. 2: every other loss weighed so that it moves the last layer as far as the first; aux "part0", "balance1", ...
 
-    Weights are those of the batch, so an example's loss depends on its neighbours, and under `pmap` on the number of
-    devices. `last(params)` picks the layer's part of the parameters. VQGAN clips to [0, 1e4], CTM to [0.01, 10].
+    Weights are those of the whole batch, so an example's loss depends on its neighbours. `last(params)` picks the
+    layer's part of the parameters. VQGAN clips to [0, 1e4], CTM to [0.01, 10].
 
     Raises:
       ValueError: there are not two losses or more.
@@ -53,15 +66,23 @@ class Balanced:
     last: Callable = static()
     limits: tuple[Any, Any] = (0.0, 1e4)
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        if len(self.losses) < 2:
-            raise ValueError(f"losses are balanced against the first of them: give two or more, got {len(self.losses)}")
+    def __post_init__(self):
+        if not isinstance(self.losses, tuple | list) or len(self.losses) < 2:
+            got = len(self.losses) if isinstance(self.losses, tuple | list) else self.losses
+            raise ValueError(f"losses are balanced against the first of them: give two or more, got {got}")
+        for loss in self.losses:
+            check_loss(loss)
+        check_functions(self, last="(params) -> the last layer's parameters")
 
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
         def part(i: int, params: PyTree) -> Array:
-            return self.losses[i](params, fold(key, i), batch)[0]
+            return evaluate(self.losses[i], params, fold(key, i), batch, context)[0]
 
         def pull(i: int) -> Array:
-            return optax.tree.norm(self.last(jax.grad(lambda p: part(i, p).mean())(jax.lax.stop_gradient(params))))
+            slope = jax.grad(lambda p: part(i, p).mean())(jax.lax.stop_gradient(params))
+            return optax.tree.norm(self.last(slope if context.axis is None else jax.lax.pmean(slope, context.axis)))
 
         total, lead = part(0, params), pull(0)
         aux = {"part0": total}
@@ -82,7 +103,15 @@ class LearnedWeight:
     loss: Loss
     log_loss: Callable = static()
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        values, aux = self.loss(params["net"], key, batch)
+    def __post_init__(self):
+        check_loss(self.loss)
+        check_functions(self, log_loss="(params, aux) -> u [B]")
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        ema = tuple(average["net"] for average in context.ema)  # a target network has the parts that the loss has
+        context = dataclasses.replace(context, ema=ema)
+        values, aux = evaluate(self.loss, params["net"], key, batch, context)
         u = self.log_loss(params["log_loss"], aux)
         return jnp.exp(-u) * values + u, {**aux, "unweighted": values}

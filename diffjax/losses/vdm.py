@@ -21,14 +21,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.tree_util import Partial
 
 from diffjax.arrays import flat_mean, fold, normal
+from diffjax.checks import check_count
+from diffjax.conditions import cond_keys
 from diffjax.likelihoods.elbo import level_softmax, prior_kl
 from diffjax.losses import weightings
+from diffjax.losses.draws import bound, read, time
+from diffjax.losses.networks import check_functions
 from diffjax.sde import gaussian
 from diffjax.times import LowDiscrepancy
-from diffjax.typing import Key, PyTree, Time, pytree, static
+from diffjax.typing import NO_CONTEXT, Context, Key, PyTree, Time, pytree, static
 
 
 @pytree
@@ -36,21 +39,28 @@ class VDM:
     """The bound in bits per dimension; `loss({"net": ..., "sde": Learned}, key, batch) -> ([B], aux)`.
 
     aux holds "t" and the three terms of Eq. 1, "prior", "decoder" and "diffusion", [B] each. A batch is as in `DSM`, of
-    8-bit data k/127.5 - 1. The network must be told the noise by gamma, not by t (`precondition.quarter_log_sigma` is
+    8-bit data k/127.5 - 1. The network must be conditioned on gamma, not on t (`precondition.quarter_log_sigma` is
     gamma/8): else r would matter to it. As everywhere here p(z_1) is N(0, sigma_1^2 I), in the paper N(0, I).
     """
 
     network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
     precondition: Callable = static()  # (sde, network) -> Denoiser, see `precondition`
-    law: Callable = LowDiscrepancy(0.0, 1.0)
+    time_distribution: Callable = LowDiscrepancy(0.0, 1.0)
     steps: int = static(default=0)  # T of Eq. 3; 0 is continuous time, Eq. 2
     train: bool = static(default=True)  # False: no dropout, for validation
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        x0, cond = (batch["image"], batch.get("cond")) if isinstance(batch, dict) else (batch, None)
-        sde, unit = params["sde"], math.log(2) * x0[0].size
-        k_time, k_noise, k_dropout, k_decoder = (fold(key, i) for i in range(4))
-        t = self.law(k_time, len(x0))
+    def __post_init__(self):
+        check_functions(self, network="(params, x, c_noise, cond) -> F", precondition="(sde, network) -> denoiser")
+        check_count("steps", self.steps, 0)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        if not (isinstance(params, dict) and {"net", "sde"} <= set(params)):
+            raise ValueError('the parameters of VDM are {"net": the network\'s, "sde": a `Learned`}')
+        draw = read(key, batch, cond_keys(self.network), context)
+        x0, sde, unit = draw.x0, params["sde"], math.log(2) * draw.x0[0].size
+        t, _ = time(self.time_distribution, sde, draw, learns=False)
         if self.steps:
             t = jnp.maximum(jnp.ceil(t * self.steps), 1) / self.steps
             r = sde.interior(t)
@@ -61,10 +71,8 @@ class VDM:
         aux = {
             "t": t,
             "prior": prior_kl(_Level(sde.gamma_1), x0) / unit,
-            "decoder": _decode(sde.gamma_0, x0, normal(k_decoder, x0)) / unit,
-            "diffusion": diffusion(
-                shape, (sde.gamma_0, sde.gamma_1, params["net"]), (self, x0, t, normal(k_noise, x0), cond, k_dropout)
-            ),
+            "decoder": _decode(sde.gamma_0, x0, normal(fold(key, 3), x0)) / unit,
+            "diffusion": diffusion(shape, (sde.gamma_0, sde.gamma_1, params["net"]), (self, t, draw)),
         }
         return aux["prior"] + aux["decoder"] + aux["diffusion"], aux
 
@@ -91,11 +99,10 @@ def _decode(gamma_0: Array, x0: Array, eps: Array) -> Array:
 
 def _diffusion(shape: tuple[Array, Array], trained: tuple[Array, Array, PyTree], data: tuple[Any, ...]) -> Array:
     """Eq. 2 or 3 in bits per dimension, [B]; `shape` is r(t) and its slope, or its rise since s."""
-    (r, rise), (gamma_0, gamma_1, net), (loss, x0, t, eps, cond, k_dropout) = shape, trained, data
-    sde = _Level(gamma_0 + (gamma_1 - gamma_0) * r)
-    rngs = {"dropout": k_dropout if k_dropout.ndim == 0 else k_dropout[0]}
-    network = Partial(loss.network, net, train=loss.train, rngs=rngs)
-    predicted = loss.precondition(sde, network)(gaussian.perturb(sde, x0, t, eps), t, cond)
+    (r, rise), (gamma_0, gamma_1, net), (loss, t, draw) = shape, trained, data
+    sde, x0 = _Level(gamma_0 + (gamma_1 - gamma_0) * r), draw.x0
+    network = bound(loss, net, draw)
+    predicted = loss.precondition(sde, network)(gaussian.perturb(sde, x0, t, draw.eps), t, draw.cond)
     growth = (gamma_1 - gamma_0) * rise
     factor = loss.steps * jnp.expm1(growth) if loss.steps else growth
     return 0.5 * factor * weightings.simple(sde, t) * flat_mean((x0 - predicted) ** 2) / math.log(2)

@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from diffjax.checks import check_count, check_has, check_pictures
 from diffjax.formats import load_params
 
 FeatureFn = Callable[[Any], np.ndarray]
@@ -74,15 +75,18 @@ def batched(fn: Callable[[Any], Array], shape: tuple[int, ...], batch_size: int)
     """`fn` in chunks of `batch_size` images of `shape`; the last one is filled up, so that one program is compiled.
 
     Raises (the result):
-      ValueError: there are no images, their shape differs, or they are not finite.
+      TypeError: the images are integers (uint8 levels).
+      ValueError: there are no images, their shape differs, they are not finite, or cannot lie in [-1, 1].
     """
+    check_has(fn, "a function of images,", "__call__")
+    check_count("batch_size", batch_size)
 
     def features(images: Any) -> np.ndarray:
-        images = np.asarray(images, np.float32)
-        if images.shape[1:] != shape or not len(images):
+        images = np.asarray(images)
+        if images.shape[1:] != tuple(shape) or not len(images):
             raise ValueError(f"expected images of shape [B, {', '.join(map(str, shape))}], got {images.shape}")
-        if not np.isfinite(images).all():
-            raise ValueError("the images hold NaN or infinite values, so they have no features")
+        check_pictures(images, "images to be described by features")
+        images = images.astype(np.float32)
         chunks = []
         for i in range(0, len(images), batch_size):
             chunk = images[i : i + batch_size]

@@ -19,11 +19,12 @@ import numpy as np
 Moments = tuple[np.ndarray, np.ndarray]  # mean [d], covariance [d, d]
 
 
-def check_features(features: Any, name: str = "features") -> np.ndarray:
+def check_features(features: Any, name: str = "features", least: int | None = None) -> np.ndarray:
     """`features` [N, d] as float64.
 
     Raises:
-      ValueError: they are not [N, d], hold NaN or infinite values, or are too few: N <= d.
+      ValueError: they are not [N, d], hold NaN or infinite values, or are less than `least`: d + 1 by default, below
+        which a covariance is singular and a Fréchet distance mostly bias.
     """
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or not features.size:
@@ -32,8 +33,10 @@ def check_features(features: Any, name: str = "features") -> np.ndarray:
     bad = int((~np.isfinite(features)).any(axis=1).sum())
     if bad:
         raise ValueError(f"{bad} of the {n} rows of {name} hold NaN or infinite values")
-    if n <= d:
+    if least is None and n <= d:
         raise ValueError(f"{name} has {n} samples of {d} dimensions: more samples than dimensions are needed")
+    if n < (least or 0):
+        raise ValueError(f"{name} has {n} samples: at least {least} are needed")
     return features
 
 
@@ -68,12 +71,15 @@ def check_moments(given: tuple[Any, Any]) -> Moments:
         raise ValueError("the moments hold NaN or infinite values")
     if not np.allclose(cov, cov.T, atol=1e-6 * np.abs(cov).max(initial=0)):
         raise ValueError("the covariance is not symmetric")
-    return mean, cov
+    return mean, (cov + cov.T) / 2
 
 
 def symmetric_sqrt(cov: np.ndarray) -> np.ndarray:
-    """The symmetric square root of a covariance; eigenvalues that rounding made negative count as zero."""
+    """The symmetric square root of a covariance; eigenvalues that rounding made negative count as zero.
+
+    The covariance may be singular, and be rounded to float32: eigenvalues then err by eps x d x the largest.
+    """
     values, vectors = np.linalg.eigh(cov)
-    if values[0] < -1e-6 * max(values[-1], 0):
+    if values[0] < -max(1e-6, 1.2e-7 * len(cov)) * max(values[-1], 0):
         raise ValueError(f"not a covariance: it has the eigenvalue {values[0]:.3g} beside {values[-1]:.3g}")
     return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.checks import check_count
 from diffjax.metrics.frechet import check_features
 
 
@@ -30,7 +31,12 @@ def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def mmd2(x: np.ndarray, y: np.ndarray) -> float:
-    """The unbiased estimate of (1) from x [N, d] and y [M, d], N, M >= 2: no sample is paired with itself."""
+    """The unbiased estimate of (1) from x [N, d] and y [M, d], N, M >= 2: no sample is paired with itself.
+
+    Raises:
+      ValueError: as `kid`.
+    """
+    x, y = check_features(x, "x", least=2), check_features(y, "y", least=2)
 
     def within(z: np.ndarray) -> float:
         n, k = len(z), kernel(z, z)
@@ -42,12 +48,15 @@ def mmd2(x: np.ndarray, y: np.ndarray) -> float:
 def kid(a: Any, b: Any, block_size: int = 500, seed: int = 0) -> Estimate:
     """The mean of `mmd2` over disjoint blocks of the features a [N, d] and b [M, d], which `seed` shuffles first.
 
-    There are min(N, M) // block_size blocks; samples that are left over are not used.
+    There are min(N, M) // block_size blocks; samples that are left over are not used. No covariance is inverted, so
+    that N and M may be less than d.
 
     Raises:
-      ValueError: as `check_features`; the dimensions differ; there is not enough for two blocks of two samples.
+      TypeError: block_size is no integer.
+      ValueError: the features are not [N, d] or hold NaN; the dimensions differ; there is not enough for two blocks.
     """
-    a, b = check_features(a, "a"), check_features(b, "b")
+    check_count("block_size", block_size, 0)
+    a, b = check_features(a, "a", least=0), check_features(b, "b", least=0)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"the sets have different dimensions: {a.shape[1]} and {b.shape[1]}")
     n_blocks = min(len(a), len(b)) // block_size if block_size >= 2 else 0

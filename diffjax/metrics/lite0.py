@@ -1,7 +1,8 @@
-"""Features of RGB images in the eyes of an ImageNet network, EfficientNet-Lite0 (`make data` fetches it).
+"""Features of RGB images from an ImageNet network, EfficientNet-Lite0 (`make data` fetches it).
 
 Its fifth stage, 112 maps, averaged over the whole image or over each of n x n parts. For Fréchet distances the whole is
-right: 112 numbers need few images, where the last layer's 1280 would need thousands. For a judge the parts know places.
+right: 112 numbers need few images, where the last layer's 1280 would need thousands. For a judge the
+parts say where things are.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def lite0_features(shape: tuple[int, int, int], parts: int = 1, batch_size: int 
     """
     if shape[-1] != 3:
         raise ValueError(f"EfficientNet-Lite0 sees RGB images, got the shape {shape}")
-    if parts < 1 or 6 % parts:
+    if not isinstance(parts, int) or parts < 1 or 6 % parts:
         raise ValueError(f"the maps of 6 x 6 can be cut into 1, 2, 3 or 6 parts each way, not {parts}")
     net = load_efficientnet_lite0(find(*EFFICIENTNET_LITE0))
 

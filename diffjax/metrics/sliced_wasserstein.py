@@ -19,20 +19,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from diffjax.arrays import safe_sqrt
+from diffjax.checks import check_count, check_key, known
 from diffjax.typing import Key
 
 
 def sliced_wasserstein(key: Key, x: Array, y: Array, n_projections: int = 128) -> Array:
     """SW_2 of x [N, D] and y [M, D], a scalar, over `n_projections` random directions.
 
-    A NaN in a sample gives NaN. Samples of equal sizes are compared in sorted order; others by (2), exactly.
+    Samples of equal sizes are compared in sorted order; others by (2), exactly. Equal samples are at a distance of 0,
+    with a gradient of 0. While it is traced a NaN in a sample gives NaN.
 
     Raises:
-      ValueError: the samples are not [N, D] and [M, D], or are empty.
+      ValueError: the samples are not [N, D] and [M, D], are empty, or hold NaN or infinite values.
     """
-    x, y = jnp.asarray(x), jnp.asarray(y)
+    check_key(key)
+    check_count("n_projections", n_projections)
+    x, y = (a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (jnp.asarray(x), jnp.asarray(y)))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or 0 in x.shape + y.shape:
         raise ValueError(f"expected samples [N, D] and [M, D], not empty, got {x.shape} and {y.shape}")
+    bad = [int((~np.isfinite(np.asarray(a))).any(1).sum()) for a in (x, y) if known(a)]
+    if any(bad):
+        raise ValueError(f"{sum(bad)} of {len(x) + len(y)} points hold NaN or infinite values: no distance is known")
     return compare_slices(key, x, y, *couple(len(x), len(y)), n_projections)
 
 
@@ -56,4 +64,4 @@ def compare_slices(key: Key, x: Array, y: Array, i: Array, j: Array, mass: Array
     u = jax.random.normal(key, (x.shape[1], n_projections), x.dtype)
     u = u / jnp.linalg.norm(u, axis=0)
     gap = jnp.sort(x @ u, axis=0)[i] - jnp.sort(y @ u, axis=0)[j]  # [K, n_projections]
-    return jnp.sqrt((mass @ gap**2).mean())
+    return safe_sqrt((mass @ gap**2).mean())

@@ -5,6 +5,7 @@ from diffjax.nn.attention import plain as plain
 from diffjax.nn.autoencoder import Autoencoder as Autoencoder
 from diffjax.nn.classifier import Classifier as Classifier
 from diffjax.nn.clip import CLIP as CLIP
+from diffjax.nn.condition import init as init
 from diffjax.nn.discriminator import FeatureHeads as FeatureHeads
 from diffjax.nn.discriminator import PointDiscriminator as PointDiscriminator
 from diffjax.nn.linear_head import LinearHead as LinearHead

@@ -53,7 +53,7 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array, attend: Attend = plain) -> Array:
         B, H, W, C = x.shape
-        if C % self.heads:
+        if self.heads < 1 or C % self.heads:
             raise ValueError(f"{C} channels cannot be split into {self.heads} heads")
         types: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         h = GroupNorm(**types, name="norm")(x)

@@ -8,6 +8,7 @@ from jax import Array
 
 from diffjax.nn import resample
 from diffjax.nn.conv import Conv
+from diffjax.nn.unet import check_counts, check_images
 
 
 class Autoencoder(nn.Module):
@@ -16,13 +17,17 @@ class Autoencoder(nn.Module):
     `net.apply(params, x, method="encode")` and `net.apply(params, z, method="decode")` are its halves.
 
     Raises:
-      ValueError: H or W is no multiple of 4.
+      ValueError: x are no float images, or H or W is no multiple of 4.
     """
 
     channels: int = 1
     latent: int = 4
     width: int = 32
     dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_counts(self, "channels", "latent", "width")
+        super().__post_init__()
 
     def setup(self):
         w, how = self.width, {"dtype": self.dtype}
@@ -33,6 +38,7 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(x))
 
     def encode(self, x: Array) -> Array:
+        check_images(x, "the autoencoder")
         if x.shape[1] % 4 or x.shape[2] % 4:
             raise ValueError(f"an autoencoder that halves twice takes sides that are multiples of 4, got {x.shape}")
         h = resample.space_to_depth(x, 2).astype(self.dtype)

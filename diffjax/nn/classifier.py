@@ -1,4 +1,4 @@
-"""A classifier that is told the noise level: the encoder half of the U-Net, pooled (Dhariwal & Nichol 2021, Section 4).
+"""A classifier of noisy images: the encoder half of the U-Net, pooled (Dhariwal & Nichol 2021, Section 4).
 
 Trained on noisy images x_t it guides at every t; trained at c_noise of t = 0 alone it is an ordinary classifier.
 """
@@ -11,16 +11,22 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from diffjax.checks import check_number
 from diffjax.nn import resample
+from diffjax.nn.condition import read_cond
 from diffjax.nn.conv import Conv
 from diffjax.nn.embed import Embedding, Sinusoidal
 from diffjax.nn.norm import GroupNorm
-from diffjax.nn.unet import Block
+from diffjax.nn.unet import Block, check_counts, check_features, check_images, check_multipliers
 from diffjax.typing import Cond
 
 
 class Classifier(nn.Module):
-    """x [B, H, W, C], c_noise [] or [B] -> logits [B, num_classes], float32; the fields are those of `UNet`."""
+    """x [B, H, W, C], c_noise [] or [B] -> logits [B, num_classes], float32; the fields are those of `UNet`.
+
+    Raises:
+      ValueError: x are no float images, or there is a condition: a classifier takes none.
+    """
 
     num_classes: int = 10
     features: Callable[[Array], Array] = Sinusoidal(64)
@@ -32,8 +38,19 @@ class Classifier(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    cond_keys = frozenset()
+
+    def __post_init__(self):
+        check_counts(self, "num_classes", "width", "blocks", "patch")
+        check_multipliers(self.multipliers)
+        check_number("dropout", self.dropout, 0, 1)
+        check_features(self.features)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: Array, c_noise: Array, cond: Cond = None, train: bool = False) -> Array:
+        check_images(x, "the classifier")
+        read_cond(self, cond, len(x))
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         emb = Embedding(self.features, 4 * self.width, name="embedding", **types)(c_noise, None, x.shape[0])
         make = partial(Block, dropout=self.dropout, skip_scale=0.5**0.5, **types)

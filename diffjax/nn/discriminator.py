@@ -14,7 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.nn.embed import Embedding, Sinusoidal, read_cond
+from diffjax.checks import check_count
+from diffjax.nn.condition import read_cond
+from diffjax.nn.embed import Embedding, Sinusoidal
+from diffjax.nn.mlp import check_points
 from diffjax.typing import Cond, PyTree
 
 
@@ -24,7 +27,7 @@ class PointDiscriminator(nn.Module):
     For a pair of points (`losses.distillation.PairStudent`) c_noise is (x_t [B, D'], level [B]): x_t is a second input.
 
     Raises:
-      ValueError: h is not [B, D].
+      ValueError: h is not [B, D], or `cond` does not fit.
     """
 
     width: int = 128
@@ -33,15 +36,24 @@ class PointDiscriminator(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    @property
+    def cond_keys(self) -> frozenset[str]:
+        return frozenset({"label"} if self.num_classes else ())
+
+    def __post_init__(self):
+        check_count("width", self.width)
+        check_count("depth", self.depth, 0)
+        check_count("num_classes", self.num_classes, 0)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, h: Array, c_noise: Any, cond: Cond = None) -> Array:
-        if h.ndim != 2:
-            raise ValueError(f"the discriminator of points takes h [B, D], got shape {h.shape}")
+        check_points(h, "the discriminator of points")
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         if isinstance(c_noise, tuple):
             beside, c_noise = c_noise
             h = jnp.concatenate([h, beside], axis=-1)
-        label, _, _ = read_cond(cond)
+        label = read_cond(self, cond, len(h)).label
         embedding = Embedding(Sinusoidal(64), self.width, self.num_classes, name="embedding", **types)
         emb = embedding(c_noise, label, h.shape[0])
         h = nn.Dense(self.width, name="in", **types)(h.astype(self.dtype))

@@ -25,7 +25,6 @@ from jax import Array
 from jax.nn.initializers import variance_scaling
 
 from diffjax.checks import check_count, check_number
-from diffjax.typing import Cond
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +115,11 @@ class Embedding(nn.Module):
         if scale is None and self.has_variable("params", "guidance"):
             raise ValueError('this network was initialised with a guidance scale: cond must have a "scale"')
         h = self.features(per_example(c_noise, batch))
+        if scale is not None and not (self.is_initializing() or self.has_variable("params", "guidance")):
+            raise ValueError(
+                'cond has a "scale", but this network was initialised without a guidance scale: initialise it with '
+                "one; `dj.parameters.graft` carries over parameters that are there"
+            )
         if self.num_classes:
             init = variance_scaling(self.num_classes, "fan_avg", "uniform")  # Karras et al.: rows of W times sqrt(K)
             rows = jnp.broadcast_to(jnp.asarray(self.num_classes if label is None else label), (batch,))
@@ -147,18 +151,3 @@ def per_example(c_noise: Array, batch: int) -> Array:
     if c_noise.shape not in ((), (batch,)):
         raise ValueError(f"c_noise must be a scalar or have shape ({batch},), one per example; got {c_noise.shape}")
     return jnp.broadcast_to(c_noise, (batch,))
-
-
-def read_cond(cond: Cond) -> tuple[Array | None, Any, Array | None]:
-    """The entries (label, attend, scale) of a condition, None where absent.
-
-    Raises:
-      ValueError: `cond` is not a dict, or has an entry that no network here reads.
-    """
-    cond = {} if cond is None else cond
-    if not isinstance(cond, dict) or not set(cond) <= {"label", "attend", "scale"}:
-        got = sorted(cond) if isinstance(cond, dict) else type(cond).__name__
-        raise ValueError(
-            f'cond must be None or a dict with the optional entries "label", "attend" and "scale"; got {got}'
-        )
-    return cond.get("label"), cond.get("attend"), cond.get("scale")

@@ -1,4 +1,4 @@
-"""A residual MLP for data in the plane, told the noise level in every layer."""
+"""A residual MLP for points, conditioned on the noise level in every layer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.nn.embed import Embedding, Sinusoidal, read_cond
+from diffjax.checks import check_count
+from diffjax.nn.condition import read_cond
+from diffjax.nn.embed import Embedding, Sinusoidal
 from diffjax.typing import Cond
+
+
+def check_points(x: Array, who: str) -> None:
+    """Raise a ValueError unless x are float points [B, D]."""
+    if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{who} takes float points x [B, D], got {x.dtype}{list(x.shape)}")
 
 
 class MLP(nn.Module):
@@ -30,12 +38,21 @@ class MLP(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    @property
+    def cond_keys(self) -> frozenset[str]:
+        return frozenset({"scale", "label"} if self.num_classes else {"scale"})
+
+    def __post_init__(self):
+        check_count("width", self.width)
+        check_count("depth", self.depth, 0)
+        check_count("num_classes", self.num_classes, 0)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: Array, c_noise: Any, cond: Cond = None, train: bool = False) -> Array:
-        if x.ndim != 2:
-            raise ValueError(f"the MLP takes x [B, D], got shape {x.shape}")
+        check_points(x, "the MLP")
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        label, _, scale = read_cond(cond)
+        label, _, scale = read_cond(self, cond, len(x), train)
         embedding = Embedding(Sinusoidal(64), self.width, self.num_classes, name="embedding", **types)
         emb = embedding(c_noise, label, x.shape[0], scale)
         h = nn.Dense(self.width, name="in", **types)(x.astype(self.dtype))

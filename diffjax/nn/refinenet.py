@@ -15,7 +15,7 @@ pool takes 5 x 5 pixels with stride 1. The two papers differ in one field, `leve
 
     levels   network   normalization                      pool      c_noise
     L > 0    NCSN      in every block, a row per level    average   index of the level, 0 the noisiest
-    0        NCSNv2    in the backbone, and at the end    maximum   ignored: the network knows no noise level
+    0        NCSNv2    in the backbone, and at the end    maximum   ignored: the network is not conditioned on it
 
 NCSN's output is the score itself, `from_score(sde, net, level(L), scaled=False)`; NCSNv2's is to be divided by sigma
 (technique 3), `from_score(sde, net)`. The papers feed data of [0, 1] as 2 x - 1; here x comes as the network sees it.
@@ -34,10 +34,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array, lax
 
+from diffjax.checks import check_count
 from diffjax.nn import resample
+from diffjax.nn.condition import read_cond
 from diffjax.nn.conv import Conv
-from diffjax.nn.embed import per_example, read_cond
+from diffjax.nn.embed import per_example
 from diffjax.nn.norm import InstanceNormPlus
+from diffjax.nn.unet import check_counts, check_images, check_multipliers
 from diffjax.typing import Cond
 
 NCSNConv = partial(Conv, scale=1 / 3, fan="fan_in")  # PyTorch's default for the weights
@@ -199,6 +202,16 @@ class RefineNet(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    cond_keys = frozenset()  # no condition but c_noise, the index of the noise level
+
+    def __post_init__(self):
+        check_count("levels", self.levels, 0)
+        check_counts(self, "width", "patch")
+        check_multipliers(self.multipliers)
+        if len(self.dilations) != len(self.multipliers):
+            raise ValueError(f"each level needs a dilation: got {self.dilations} for multipliers {self.multipliers}")
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: Array, c_noise: Array, cond: Cond = None, train: bool = False) -> Array:
         del train  # there is no dropout
@@ -226,12 +239,8 @@ class RefineNet(nn.Module):
         return resample.depth_to_space(h, self.patch).astype(jnp.float32)
 
     def _check(self, x: Array, cond: Cond) -> None:
-        if len(self.dilations) != len(self.multipliers):
-            raise ValueError(f"each level needs a dilation: got {self.dilations} for multipliers {self.multipliers}")
-        if x.ndim != 4:
-            raise ValueError(f"the RefineNet takes images x [B, H, W, C], got shape {x.shape}")
+        check_images(x, "the RefineNet")
         factor = self.patch * 2 ** sum(d == 1 for d in self.dilations[1:])
         if x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(f"height and width must be divisible by {factor} for this RefineNet, got {x.shape[1:3]}")
-        if any(entry is not None for entry in read_cond(cond)):
-            raise ValueError("the RefineNet reads no condition but c_noise, the index of the noise level; pass no cond")
+        read_cond(self, cond, len(x))

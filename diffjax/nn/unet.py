@@ -22,10 +22,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn.initializers import variance_scaling
 
+from diffjax.checks import check_count, check_number
 from diffjax.nn import resample
 from diffjax.nn.attention import SelfAttention, plain
+from diffjax.nn.condition import read_cond
 from diffjax.nn.conv import ZERO, Conv
-from diffjax.nn.embed import Embedding, Sinusoidal, read_cond
+from diffjax.nn.embed import Embedding, Sinusoidal
 from diffjax.nn.norm import GroupNorm
 from diffjax.typing import Cond
 
@@ -99,10 +101,24 @@ class UNet(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    @property
+    def cond_keys(self) -> frozenset[str]:
+        return frozenset({"attend", "scale"} | ({"label"} if self.num_classes else set()))
+
+    def __post_init__(self):
+        check_counts(self, "width", "blocks", "heads", "patch")
+        check_multipliers(self.multipliers)
+        check_number("dropout", self.dropout, 0, 1)
+        check_count("num_classes", self.num_classes, 0)
+        check_features(self.features)
+        if self.out_channels is not None:
+            check_count("out_channels", self.out_channels)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: Array, c_noise: Any, cond: Cond = None, train: bool = False) -> Array:
         self._check(x)
-        label, attend, scale = read_cond(cond)
+        label, attend, scale = read_cond(self, cond, len(x), train)
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         embedding = Embedding(self.features, 4 * self.width, self.num_classes, name="embedding", **types)
         emb = embedding(c_noise, label, x.shape[0], scale)
@@ -153,7 +169,38 @@ class UNet(nn.Module):
 
     def _check(self, x: Array) -> None:
         factor = self.patch * 2 ** (len(self.multipliers) - 1)
-        if x.ndim != 4:
-            raise ValueError(f"the U-Net takes images x [B, H, W, C], got shape {x.shape}")
+        check_images(x, "the U-Net")
         if x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(f"height and width must be divisible by {factor} for this U-Net, got {x.shape[1:3]}")
+        heights = [x.shape[1] // self.patch // 2**i for i in range(len(self.multipliers))]
+        if not set(self.attention) <= set(heights):
+            raise ValueError(
+                f"this U-Net has images of the heights {heights} inside, and none for attention at {self.attention}: "
+                "choose `attention` among them, or () for the middle alone"
+            )
+
+
+def check_images(x: Array, who: str) -> None:
+    """Raise a ValueError unless x are float images [B, H, W, C]."""
+    if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{who} takes float images x [B, H, W, C], got {x.dtype}{list(x.shape)}")
+
+
+def check_counts(net: Any, *names: str) -> None:
+    """Raise unless these fields are integers, 1 or more."""
+    for name in names:
+        check_count(name, getattr(net, name))
+
+
+def check_multipliers(multipliers: tuple[int, ...]) -> None:
+    """Raise unless there is a level, and all multipliers are integers, 1 or more."""
+    if not multipliers:
+        raise ValueError("a network has one level or more, got multipliers = ()")
+    for mult in multipliers:
+        check_count("a multiplier", mult)
+
+
+def check_features(features: Any) -> None:
+    """Raise a TypeError unless `features` is a function of c_noise."""
+    if isinstance(features, type) or not callable(features):
+        raise TypeError(f"`features` is a function [B] -> [B, D], such as Sinusoidal(64), got {features!r}")

@@ -22,7 +22,7 @@ from diffjax.operators.nonlinear import NonlinearBlur as NonlinearBlur
 from diffjax.operators.nonlinear import PhaseRetrieval as PhaseRetrieval
 from diffjax.operators.nonlinear import Quantise as Quantise
 from diffjax.operators.perceptual import Gram as Gram
-from diffjax.operators.perceptual import Unit as Unit
+from diffjax.operators.perceptual import UnitNorm as UnitNorm
 from diffjax.operators.perceptual import Views as Views
 from diffjax.operators.separable import Separable as Separable
 from diffjax.operators.separable import average_pool as average_pool

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from diffjax.operators.linear import images, sides, threshold
 from diffjax.typing import pytree
 
 PIXELS = (1, 2)  # the axes of an image's rows and columns
@@ -15,7 +16,8 @@ PIXELS = (1, 2)  # the axes of an image's rows and columns
 class CircularBlur:
     """y = kernel * x with wrap-around borders; `response` [H, W] is the kernel's Fourier transform, see `blur`.
 
-    The spectrum is complex, [B, H, W, C]: the image's unitary Fourier transform.
+    The spectrum is complex, [B, H, W, C]: the image's unitary Fourier transform. Where the response is 0 its phase is
+    taken for 0: any would do, since nothing of that frequency is measured.
     """
 
     response: Array
@@ -33,6 +35,7 @@ class CircularBlur:
         return jnp.fft.ifft2(self.response[..., None] * self.Vt(x), axes=PIXELS, norm="ortho").real
 
     def Vt(self, x: Array) -> Array:
+        x = images(x)
         if x.ndim != 4 or x.shape[1:3] != self.response.shape:
             raise ValueError(f"this blur takes [B, {', '.join(map(str, self.response.shape))}, C], got {x.shape}")
         return jnp.fft.fft2(x, axes=PIXELS, norm="ortho")
@@ -41,23 +44,28 @@ class CircularBlur:
         return jnp.fft.ifft2(z, axes=PIXELS, norm="ortho").real
 
     def Ut(self, y: Array) -> Array:
-        return jnp.conj(self.phase) * self.Vt(y)
+        return jnp.where(self.s > 0, jnp.conj(self.phase) * self.Vt(y), 0)
 
     def U(self, w: Array) -> Array:
-        return self.V(self.phase * w)
+        return self.V(jnp.where(self.s > 0, self.phase * w, 0))
 
 
-def circular_blur(shape: tuple[int, ...], kernel: Any, least: float = 0.0) -> CircularBlur:
-    """The blur of images (H, W, C) by a kernel [h, w] of odd sides, centred; values of |response| < least become 0.
+def circular_blur(shape: tuple[int, ...], kernel: Any, least: float | None = None) -> CircularBlur:
+    """The blur of images (H, W, C) by a kernel [h, w] of odd sides, centred.
+
+    Values of |response| below `least` times the largest become 0 (default eps x the longer side).
 
     Raises:
-      ValueError: the kernel has an even side, or is larger than the image.
+      ValueError: the kernel has an even side, is larger than the image or holds NaN; the shape is none of an image.
     """
-    kernel = np.asarray(kernel, np.float64)
-    if kernel.ndim != 2 or not all(k % 2 and k <= n for k, n in zip(kernel.shape, shape[:2], strict=True)):
-        raise ValueError(f"a kernel has odd sides, no larger than the image {shape[:2]}; got shape {kernel.shape}")
-    padded = np.zeros(shape[:2])
+    kernel, size = np.asarray(kernel, np.float64), sides(shape)
+    if kernel.ndim != 2 or not all(k % 2 and k <= n for k, n in zip(kernel.shape, size, strict=True)):
+        raise ValueError(f"a kernel has odd sides, no larger than the image {size}; got shape {kernel.shape}")
+    if not np.isfinite(kernel).all():
+        raise ValueError("the kernel holds NaN or infinite values")
+    padded = np.zeros(size)
     padded[: kernel.shape[0], : kernel.shape[1]] = kernel
     centred = np.roll(padded, [-(k // 2) for k in kernel.shape], axis=(0, 1))
     response = np.fft.fft2(centred)
-    return CircularBlur(jnp.asarray(np.where(np.abs(response) < least, 0, response)))
+    seen = np.abs(response) >= threshold(np.abs(response), max(size), least)
+    return CircularBlur(jnp.asarray(np.where(seen, response, 0)))

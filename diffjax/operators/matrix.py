@@ -7,7 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from diffjax.checks import check_count, check_key, check_number
+from diffjax.operators.linear import decompose, images, sides
 from diffjax.typing import Key, pytree, static
+
+HIGHEST = jax.lax.Precision.HIGHEST
 
 
 @pytree
@@ -25,36 +29,47 @@ class Matrix:
         return self.values
 
     def __call__(self, x: Array) -> Array:
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"this operator takes [B, {', '.join(map(str, self.shape))}], got {x.shape}")
-        return x.reshape(len(x), -1) @ self.A.T
+        return jnp.matmul(self._flat(x), self.A.T, precision=HIGHEST)
 
     def Vt(self, x: Array) -> Array:
-        return x.reshape(len(x), -1) @ self.right
+        return jnp.matmul(self._flat(x), self.right, precision=HIGHEST)
 
     def V(self, z: Array) -> Array:
-        return (z @ self.right.T).reshape(-1, *self.shape)
+        return jnp.matmul(z, self.right.T, precision=HIGHEST).reshape(-1, *self.shape)
 
     def Ut(self, y: Array) -> Array:
-        return jnp.pad(y @ self.left, [(0, 0), (0, len(self.values) - len(self.left))])
+        w = jnp.matmul(images(y), self.left, precision=HIGHEST)
+        return jnp.pad(w, [(0, 0), (0, len(self.values) - len(self.left))])
 
     def U(self, w: Array) -> Array:
-        return w[:, : len(self.left)] @ self.left.T
+        return jnp.matmul(w[:, : len(self.left)], self.left.T, precision=HIGHEST)
+
+    def _flat(self, x: Array) -> Array:
+        x = images(x)
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"this operator takes [B, {', '.join(map(str, self.shape))}], got {x.shape}")
+        return x.reshape(len(x), -1)
 
 
-def matrix(A: Any, shape: tuple[int, ...] | None = None) -> Matrix:
-    """The operator of a matrix A [M, D], on images of `shape` (default (D,)). Memory and time: D^2 and D^3."""
+def matrix(A: Any, shape: tuple[int, ...] | None = None, least: float | None = None) -> Matrix:
+    """The operator of a matrix A [M, D], on images of `shape` (default (D,)). Memory and time: D^2 and D^3.
+
+    Its rows may depend on one another: singular values below `least` times the largest count as 0 (see `decompose`).
+
+    Raises:
+      ValueError: M > D, D is not the number of an image's entries, or A holds NaN.
+    """
     A = np.asarray(A, np.float64)
-    shape = (A.shape[1],) if shape is None else tuple(shape)
+    shape = tuple(A.shape[1:] if shape is None else shape)
     if A.ndim != 2 or A.shape[0] > A.shape[1] or A.shape[1] != np.prod(shape):
         raise ValueError(f"expected a matrix [M, D] with M <= D = {np.prod(shape)} for images {shape}, got {A.shape}")
-    U, s, Vt = np.linalg.svd(A)
-    s = np.concatenate([s, np.zeros(A.shape[1] - len(s))])
-    return Matrix(*(jnp.asarray(a, float) for a in (A, U, s, Vt.T)), shape=shape)
+    return Matrix(*(jnp.asarray(a, float) for a in decompose(A, least)), shape=tuple(map(int, shape)))
 
 
 def random_projection(key: Key, shape: tuple[int, ...], m: int) -> Matrix:
-    """m measurements of images of `shape` with weights N(0, 1/m)."""
+    """m measurements of images of `shape` with weights N(0, 1/m); 1 <= m <= their number of entries."""
+    check_key(key)
+    check_count("m", m, 1, int(np.prod(shape)), why="there are not more measurements than pixels")
     return matrix(jax.random.normal(key, (m, int(np.prod(shape)))) / np.sqrt(m), shape)
 
 
@@ -78,15 +93,16 @@ class CompressedSensing:
         return self.mask * self.Vt(x)
 
     def Vt(self, x: Array) -> Array:
+        x = images(x)
         if x.shape[1:] != self.signs.shape:
             raise ValueError(f"this operator takes [B, {', '.join(map(str, self.signs.shape))}], got {x.shape}")
-        return jnp.einsum("hi,bijc,wj->bhwc", self.rows, self.signs * x, self.cols)
+        return jnp.einsum("hi,bijc,wj->bhwc", self.rows, self.signs * x, self.cols, precision=HIGHEST)
 
     def V(self, z: Array) -> Array:
-        return self.signs * jnp.einsum("hi,bhwc,wj->bijc", self.rows, z, self.cols)
+        return self.signs * jnp.einsum("hi,bhwc,wj->bijc", self.rows, z, self.cols, precision=HIGHEST)
 
     def Ut(self, y: Array) -> Array:
-        return self.mask * y
+        return self.mask * images(y)
 
     def U(self, w: Array) -> Array:
         return self.mask * w
@@ -96,10 +112,11 @@ def compressed_sensing(key: Key, shape: tuple[int, int, int], ratio: float) -> C
     """Random measurements of images (H, W, C), `ratio` as many as pixels; the mean of the signed image among them.
 
     Raises:
-      ValueError: the ratio is not in (0, 1].
+      ValueError: the ratio is not in (0, 1], or the shape is none of an image.
     """
-    if not 0 < ratio <= 1:
-        raise ValueError(f"the ratio of measurements to pixels must lie in (0, 1], got {ratio}")
+    check_key(key)
+    check_number("the ratio of measurements to pixels", ratio, 0, 1, above=True)
+    sides(shape)
     k_signs, k_mask = jax.random.split(key)
     size = int(np.prod(shape))
     order = jax.random.permutation(k_mask, size)

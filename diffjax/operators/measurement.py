@@ -1,4 +1,4 @@
-"""A measurement y = A(x_0) + noise_std n: what every posterior sampler and guidance takes, as one noun."""
+"""A measurement y = A(x_0) + noise_std n: what every posterior sampler and guidance takes, as one object."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,8 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.arrays import flat_sum, normal, safe_sqrt
+from diffjax.checks import check_has, check_key, check_number
+from diffjax.operators.linear import images
 from diffjax.typing import Cond, Key, pytree, static
 
 
@@ -17,6 +19,7 @@ class Measurement:
     """`operator` is any callable x_0 -> y; `noise_std` the standard deviation of the noise in y, on [-1, 1].
 
     Raises:
+      TypeError: `operator` is no function, or y holds integers (uint8 levels, say).
       ValueError: noise_std is negative or NaN.
     """
 
@@ -25,15 +28,21 @@ class Measurement:
     noise_std: Any = 0.0
 
     def __post_init__(self):
-        if not isinstance(self.noise_std, Tracer) and not np.all(np.asarray(self.noise_std) >= 0):
-            raise ValueError(f"the noise's standard deviation must not be negative, got {self.noise_std}")
+        check_has(self.operator, "an operator, a function of images,", "__call__")
+        dtype = getattr(self.y, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            got = type(self.y).__name__ if dtype is None else dtype
+            raise TypeError(f"a measurement y is an array of floats, in the units of images in [-1, 1], got {got}")
+        check_number("noise_std, the noise's standard deviation,", self.noise_std, 0)
 
     def residual(self, x0: Array) -> Array:
         """y - A(x_0), shaped like y.
 
         Raises:
-          ValueError: A(x_0) and y differ in shape.
+          ValueError: A(x_0) and y differ in shape, or there is more than one noise_std.
         """
+        if jnp.ndim(self.noise_std):
+            raise ValueError(f"noise_std is one number for all of y, got shape {jnp.shape(self.noise_std)}")
         predicted = self.operator(x0)
         if predicted.shape != self.y.shape:
             raise ValueError(
@@ -45,7 +54,10 @@ class Measurement:
 
 def measure(key: Key, operator: Callable, x0: Array, noise_std: float = 0.0) -> Measurement:
     """Simulate: A(x_0) with Gaussian noise, none where a linear operator measures nothing (outside a mask, say)."""
-    y = operator(x0)
+    check_key(key)
+    check_has(operator, "an operator, a function of images,", "__call__")
+    check_number("noise_std", noise_std, 0)
+    y = operator(images(x0))
     noise = normal(key, y)
     if hasattr(operator, "Ut"):
         noise = operator.U(jnp.where(operator.s > 0, operator.Ut(noise), 0))
@@ -54,10 +66,16 @@ def measure(key: Key, operator: Callable, x0: Array, noise_std: float = 0.0) -> 
 
 @pytree
 class Misfit:
-    """The loss |y - A(x_0)|, [B], of DPS and MPGD, or with `squared` its square; of slope 0 where it is 0."""
+    """The loss |y - A(x_0)|, [B], of DPS and MPGD, or with `squared` its square; of slope 0 where it is 0.
+
+    Raises a TypeError for what is no measurement.
+    """
 
     measurement: Measurement
     squared: bool = static(default=False)
+
+    def __post_init__(self):
+        check_has(self.measurement, "a measurement, Measurement(operator, y),", "residual")
 
     def __call__(self, x0: Array, cond: Cond = None) -> Array:
         square = flat_sum(self.measurement.residual(x0) ** 2)
@@ -65,14 +83,14 @@ class Misfit:
 
 
 def relative_residual(measurement: Measurement, x: Array) -> Array:
-    """rms of y - A(x) over what was measured, in units of the noise, []: 1 for the truth.
+    """rms of y - A(x) over what was measured, over noise_std, []: 1 for the truth; 0 where nothing was measured.
 
     Raises a ValueError if there is no noise.
     """
     require_noise(measurement, "a relative residual")
     residual, A = measurement.residual(x), measurement.operator
     seen = jnp.broadcast_to(A.s > 0, A.Ut(residual).shape).sum() if hasattr(A, "Ut") else residual.size
-    return safe_sqrt(jnp.sum(residual**2) / seen) / measurement.noise_std
+    return safe_sqrt(jnp.sum(residual**2) / jnp.maximum(seen, 1)) / measurement.noise_std
 
 
 def require_noise(measurement: Measurement, method: str) -> None:

@@ -3,11 +3,11 @@
 `Misfit(Measurement(operator, y))` is then the guiding loss of a clean estimate, for any method that takes a loss:
 
     identity   |f(x_0) - f(reference)|          f a face recognition network, as it is (FaceID guidance)
-    text       |f(x_0) - g(caption)|^2 = 2 - 2 cos      with `Unit(f)`, f and g the two towers of a CLIP
-    style      |G(x_0) - G(reference)|          `Gram(features)` (Gatys et al. 2016), which knows no places:
+    text       |f(x_0) - g(caption)|^2 = 2 - 2 cos      with `UnitNorm(f)`, f and g the two towers of a CLIP
+    style      |G(x_0) - G(reference)|          `Gram(features)` (Gatys et al. 2016), without places:
 
-A network that sees one view can be satisfied by grain that means nothing to another network; `Views(f, windows)` asks
-for several at once (the cutouts of Crowson's CLIP guidance, 2021).
+A network that sees one view can be satisfied by grain that means nothing to another network; `Views(f, windows)` takes
+several at once (the cutouts of Crowson's CLIP guidance, 2021).
 
     (1) G_l = (1 / (H W C)) sum over pixels of f_l f_l^T       for each feature map f_l [H, W, C]
 
@@ -22,18 +22,31 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from diffjax.arrays import safe_sqrt
+from diffjax.checks import check_has, known
 from diffjax.typing import pytree
 
 
 @pytree
-class Unit:
-    """y = f(x) / |f(x)|, [B, D]: `embed` is any function of images."""
+class UnitNorm:
+    """y = f(x) / |f(x)|, [B, D], of length 1: `embed` is any function of images.
+
+    f(x) = 0 has no direction: y is 0 there, the mean of those around, and its slope 0. So is its cosine with anything.
+    """
 
     embed: Callable  # [B, H, W, C] -> [B, D]
 
     def __call__(self, x: Array) -> Array:
-        y = self.embed(x)
-        return y / jnp.sqrt(jnp.sum(y**2, axis=-1, keepdims=True) + 1e-12)
+        return directions(self.embed(x))
+
+
+def directions(y: Array) -> Array:
+    """y [..., D] over its length, 0 where y = 0; over its largest entry first, so that no square underflows."""
+    y = jnp.asarray(y)
+    largest = jax.lax.stop_gradient(jnp.abs(y).max(-1, keepdims=True))
+    y = y / jnp.where(largest > 0, largest, 1)
+    size = safe_sqrt(jnp.sum(y**2, axis=-1, keepdims=True))
+    return jnp.where(size > 0, y / jnp.where(size > 0, size, 1), 0)
 
 
 WINDOWS = np.array(  # magnified by, shifted down, right, mirrored; half pixels, so that every pixel is felt through two
@@ -53,11 +66,16 @@ class Views:
     or not: `windows` [K, 4], bilinear, black outside.
 
     Raises:
-      ValueError: the windows are not [K, 4].
+      ValueError: the windows are not [K, 4], or a magnification is not positive.
     """
 
     embed: Callable  # [B, H, W, C] -> [B, D]
     windows: Array | np.ndarray = dataclasses.field(default_factory=lambda: WINDOWS)
+
+    def __post_init__(self):
+        check_has(self.embed, "a function of images,", "__call__")
+        if known(self.windows) and np.ndim(self.windows) == 2 and not np.all(np.asarray(self.windows)[:, 0] > 0):
+            raise ValueError("a window's magnification must be positive")
 
     def __call__(self, x: Array) -> Array:
         windows = jnp.asarray(self.windows)
@@ -86,5 +104,7 @@ class Gram:
     def __call__(self, x: Array) -> Array:
         maps = self.features(x)
         maps = [maps] if hasattr(maps, "ndim") else maps
+        if any(f.ndim != 4 for f in maps):
+            raise ValueError(f"feature maps are [B, h, w, D], got shapes {[f.shape for f in maps]}")
         grams = [jnp.einsum("bhwc,bhwd->bcd", f, f) / f[0].size for f in maps]
         return jnp.concatenate([g.reshape(len(x), -1) for g in grams], axis=-1)

@@ -1,7 +1,8 @@
 """Operators that act on rows and columns apart, y = R x C^T in each channel: pooling, bicubic resizing, blurs.
 
 With R = U_r S_r V_r^T and C = U_c S_c V_c^T the decomposition of the pair is that of the factors: the spectrum is
-V_r^T x V_c, [B, H, W, C], and the singular value of entry (i, j) is the product of the i-th and the j-th.
+V_r^T x V_c, [B, H, W, C], and the singular value of entry (i, j) is the product of the i-th and the j-th; where that is
+below eps x size x largest it counts as 0.
 """
 
 from typing import Any
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from diffjax.checks import check_count, check_number
+from diffjax.operators.linear import decompose, images, sides
 from diffjax.typing import pytree
 
 
@@ -33,7 +36,8 @@ class Separable:
 
     @property
     def s(self) -> Array:
-        return (self.rows.s[:, None] * self.cols.s)[..., None]
+        s = self.rows.s[:, None] * self.cols.s
+        return jnp.where(s < jnp.finfo(s.dtype).eps * max(s.shape) * s.max(), 0, s)[..., None]
 
     def __call__(self, x: Array) -> Array:
         return _both(self.rows.matrix, x, self.cols.matrix)
@@ -53,26 +57,24 @@ class Separable:
         return _both(self.rows.U, w[:, : len(self.rows.U), : len(self.cols.U)], self.cols.U)
 
 
-def separable(rows: Any, cols: Any, least: float = 1e-6) -> Separable:
+def separable(rows: Any, cols: Any, least: float | None = None) -> Separable:
     """The operator of two matrices [h, H] and [w, W], h <= H and w <= W.
 
-    Singular values below `least` times the largest count as 0, and the matrices are rebuilt without them.
+    Singular values below `least` times the largest count as 0 (default eps x size), and the matrices are rebuilt
+    without them.
+
+    Raises:
+      ValueError: a matrix has another shape or holds NaN.
     """
     return Separable(_factor(rows, least), _factor(cols, least))
 
 
-def _factor(matrix: Any, least: float) -> Factor:
-    matrix = np.asarray(matrix, np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] > matrix.shape[1]:
-        raise ValueError(f"expected a matrix [m, n] with m <= n, got shape {matrix.shape}")
-    U, s, Vt = np.linalg.svd(matrix)
-    s = np.where(s < least * s.max(), 0, s)
-    matrix = (U * s) @ Vt[: len(s)]
-    padded = np.concatenate([s, np.zeros(matrix.shape[1] - len(s))])
-    return Factor(*(jnp.asarray(a, float) for a in (matrix, U, padded, Vt.T)))
+def _factor(matrix: Any, least: float | None) -> Factor:
+    return Factor(*(jnp.asarray(a, float) for a in decompose(matrix, least)))
 
 
 def _both(left: Array, x: Array, right: Array) -> Array:
+    x = images(x)
     if x.ndim != 4 or x.shape[1:3] != (left.shape[1], right.shape[1]):
         raise ValueError(f"this operator takes [B, {left.shape[1]}, {right.shape[1]}, C], got {x.shape}")
     return jnp.einsum("hi,bijc,wj->bhwc", left, x, right, precision=jax.lax.Precision.HIGHEST)
@@ -102,14 +104,17 @@ def bicubic(shape: tuple[int, ...], factor: int) -> Separable:
 
 
 def gaussian_blur(shape: tuple[int, ...], std: float, least: float = 3e-2) -> Separable:
-    """A Gaussian blur of `std` pixels, mirrored at the borders; singular values below `least` count as 0 (DDRM)."""
-    rows, cols = (_blur_matrix(n, std) for n in shape[:2])
+    """A Gaussian blur of `std` pixels, mirrored at the borders; singular values below `least` count as 0 (DDRM).
+
+    Raises:
+      ValueError: the standard deviation is not positive, or the shape is none of an image.
+    """
+    rows, cols = (_blur_matrix(n, std) for n in sides(shape))
     return separable(rows, cols, least)
 
 
 def _blur_matrix(n: int, std: float) -> np.ndarray:
-    if std <= 0:
-        raise ValueError(f"a blur's standard deviation must be positive, in pixels, got {std}")
+    check_number("a blur's standard deviation, in pixels,", std, 0, 100 * n, above=True)
     reach = int(np.ceil(4 * std))
     taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / std) ** 2)
     taps /= taps.sum()
@@ -122,6 +127,8 @@ def _blur_matrix(n: int, std: float) -> np.ndarray:
 
 
 def _divided(shape: tuple[int, ...], factor: int) -> list[int]:
-    if factor < 1 or any(n % factor for n in shape[:2]):
-        raise ValueError(f"a factor of {factor} does not divide the sides {tuple(shape[:2])}")
-    return [n // factor for n in shape[:2]]
+    size = sides(shape)
+    check_count("the factor", factor)
+    if any(n % factor for n in size):
+        raise ValueError(f"a factor of {factor} does not divide the sides {size}")
+    return [n // factor for n in size]

@@ -11,17 +11,19 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Suppress, arg
 
-from diffjax import cards, data, plots, samplers, times, train
+from diffjax import data, plots, samplers, times, train
+from diffjax.arrays import example_keys
 from diffjax.data import folder
+from diffjax.formats import save_params
 from diffjax.model import IN_A_RUN, Model, save
-from diffjax.runs import experiment, judges
+from diffjax.runs import experiment, judges, record
 from diffjax.samplers import DDIM
 from diffjax.typing import SDE, Denoiser, Loss, PyTree, Sampler
 
@@ -61,6 +63,10 @@ class ImageRun:
     dry_run: bool = False
     """Only print the parameters, FLOPs and memory of a training step."""
 
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"sampler", "grid", "sampling_steps", "likelihoods", "likelihood_tol", "likelihood_t_min"}
+    )  # what is not trained by; see `record`
+
     def __post_init__(self):
         if self.samples and self.samples <= 64:
             raise ValueError(f"distances in 64 dimensions need more than 64 samples (or 0: none), got {self.samples}")
@@ -92,17 +98,13 @@ def run(config: ImageRun, recipe: Recipe, judge: Judge | None = None) -> dict[st
     tx, key = config.optim.build(config.loop.steps), jax.random.key(config.seed)
     if config.dry_run:
         return dry_run(config, recipe)
-    experiment.start(config.workdir, config)
     images = data.load(config.data, config.data_dir, size=config.data_size, path=config.data_path)
-    if images.shape[-1] == 3 and 0 < config.samples <= 112:
-        raise ValueError(f"distances of RGB images, in 112 dimensions, need more samples (or 0), got {config.samples}")
-
-    def model(params: PyTree) -> Model:
-        how = {"sampler": config.sampler, "steps": config.sampling_steps}
-        return Model(config.net, params, recipe.sde, recipe.prediction, images.shape, **how)  # pyright: ignore
-
+    needed = judges.dimensions(images.name, images.shape) or 0
+    if 0 < config.samples <= needed:
+        raise ValueError(f"distances in {needed} dimensions need more samples (or 0: none), got {config.samples}")
+    config = dataclasses.replace(config, data=images.name)  # what "auto" has found
+    experiment.start(config.workdir, config)
     params = init(config, key, images.shape)
-    cards.to_json(model(params), "the model")  # what no card can name is found before the training
     state = train.TrainState.create(key, params, tx, config.optim.ema)
     step = train.jit_train_steps(recipe.loss, tx, config.optim.ema)
 
@@ -110,23 +112,53 @@ def run(config: ImageRun, recipe: Recipe, judge: Judge | None = None) -> dict[st
         arrays = images.train_images, images.train_labels, config.batch_size
         return data.batches(*arrays, seed=config.seed, start_step=start, flip=config.flip)
 
+    def model(params: PyTree) -> Model:
+        how = {"sampler": config.sampler, "steps": config.sampling_steps}
+        return Model(config.net, params, recipe.sde, recipe.prediction, images.shape, **how)  # pyright: ignore
+
     def grid(state: train.TrainState) -> dict[str, np.ndarray]:
         return {"ema": plots.image_grid(generate(config, recipe, model(state.ema[0]), 36))}
 
-    state, summary = train.fit(step, state, recipe.batches or batches, config.workdir, config.loop, grid)
-    trained = model(state.ema[0])
-    summary |= {"parameters": train.count(params), "data": images.name, **measure(config, recipe, images, trained)}
+    figures = watched(config, recipe, images)
+    state, summary = experiment.fit(step, state, recipe.batches or batches, config.workdir, config.loop, grid, figures)
+    trained, rate = model(state.ema[0]), summary["examples_per_s"]
+    summary |= {"parameters": train.count(params), "data": images.name}
+    summary |= measure(config, recipe, images, trained, rate)
     summary |= judge(images, trained) if judge else {}
-    save(config.workdir / IN_A_RUN, trained, about(images, summary, config.workdir), "float16")
+    keep(config.workdir / IN_A_RUN, trained, about(images, summary, config.workdir))
     experiment.finish(config.workdir, summary)
     return summary
 
 
-def about(images: data.ImageData, figures: dict[str, Any], workdir: Path) -> dict[str, Any]:
+def keep(path: Path, trained: Model, about: dict[str, Any]) -> None:
+    """Save a model with its card; of a network that is no class of the package, the parameters alone."""
+    try:
+        save(path, trained, about, "float16")
+    except TypeError:
+        save_params(path, trained.params, dtype="float16")
+        print(f"{path.name} has no model card, as the network is your own: dj.load(PATH, like=model) reads it.")
+
+
+def watched(config: ImageRun, recipe: Recipe, images: data.ImageData) -> Callable[[train.TrainState], dict[str, float]]:
+    """The learning rate, and the loss of the averaged parameters on test images: one batch with the same noise."""
+    steps, value = config.loop.steps, jax.jit(lambda params, keys, batch: recipe.loss(params, keys, batch)[0].mean())
+    n = min(config.batch_size, len(images.test_images))
+    batch = next(data.batches(images.test_images, images.test_labels, n, seed=config.seed))
+    keys = example_keys(jax.random.key(config.seed), n)
+
+    def figures(state: train.TrainState) -> dict[str, float]:
+        rate = {"lr": config.optim.rate(steps, int(state.step))}
+        own = recipe.batches is not None  # other data than the set's
+        return rate if own else rate | {"val_loss": float(value(state.ema[0], keys, batch))}
+
+    return figures
+
+
+def about(images: data.ImageData, figures: dict[str, Any], workdir: Path | None = None) -> dict[str, Any]:
     """What the card of a run's model says besides what the model is, and nothing that a resumed run would change."""
-    script, options = Path(sys.argv[0]), [option for option in sys.argv[1:] if option != "--resume"]
+    script, options = Path(sys.argv[0]), [option for option in sys.argv[1:] if option not in ("--resume", "--override")]
     command = shlex.join(["python", f"{script.parent.name}/{script.name}", *options])
-    made = {"command": command, "date": experiment.begun(workdir), **experiment.versions()}
+    made = {"command": command, "date": record.begun(workdir), **experiment.versions()}
     figures = {name: value for name, value in figures.items() if name not in TIMINGS}
     return {"data": images.name, "range": [-1, 1], "classes": list(images.class_names), **made, "figures": figures}
 
@@ -143,34 +175,46 @@ def generate(config: ImageRun, recipe: Recipe, model: Model, n: int) -> np.ndarr
     return samplers.generate(key, model.denoise, model.sde, sampler, ts, (n, *model.shape))
 
 
-def measure(config: ImageRun, recipe: Recipe, images: data.ImageData, model: Model) -> dict[str, Any]:
-    """A picture, distances beside their floors, and bits per dimension by the probability-flow ODE."""
+def measure(
+    config: ImageRun, recipe: Recipe, images: data.ImageData, model: Model, rate: float | None = None
+) -> dict[str, Any]:
+    """A picture, distances beside their floors, and bits per dimension by the probability-flow ODE.
+
+    `rate`, the examples a second in training, tells how long that will take: a training step costs three evaluations.
+    """
     few = images.name == "folder" and len(images.test_images) <= 112
     if config.samples and few:
         print(f"No distances: {len(images.test_images)} pictures are held out, and 112 dimensions need more than 112.")
     samples = 0 if few else config.samples
-    x = generate(config, recipe, model, samples or 64)
+    n = samples or 64
+    with experiment.stage(f"Drawing {n:,} samples", n * config.sampling_steps / (3 * rate) if rate else None):
+        x = generate(config, recipe, model, n)
     plots.save_image(config.workdir / "samples.png", plots.image_grid(x[:64]), scale=3)
-    result = judges.distances(images, x) if samples else {}
-    key = jax.random.key(config.seed)
+    result, key = {}, jax.random.key(config.seed)
+    if samples:
+        with experiment.stage("Judging them"):
+            result = judges.distances(images, x)
+    if config.likelihoods < 2:
+        return result
     options = {"tol": config.likelihood_tol, "t_min": config.likelihood_t_min}
-    return result | judges.bits(key, model.denoise, model.sde, images, config.likelihoods, **options)
+    with experiment.stage(f"Likelihoods of {config.likelihoods} test images, by an adaptive ODE solver"):
+        return result | judges.bits(key, model.denoise, model.sde, images, config.likelihoods, **options)
 
 
 def dry_run(config: ImageRun, recipe: Recipe) -> dict[str, float]:
     """Build the training step from shapes alone, and print what it takes."""
     tx = config.optim.build(config.loop.steps)
     shape = data.image_shape(config.data, config.data_size)
-    x = jax.ShapeDtypeStruct((config.batch_size, *shape), jnp.float32)
+    batch = {"image": jax.ShapeDtypeStruct((config.batch_size, *shape), jnp.float32)}
+    if getattr(config.net, "num_classes", 0):
+        batch["label"] = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
 
     def create(key):
         return train.TrainState.create(key, init(config, key, shape), tx, config.optim.ema)
 
-    state, step = (
-        jax.eval_shape(create, jax.random.key(0)),
-        partial(train.train_step, recipe.loss, tx, config.optim.ema),
-    )
-    cost = train.step_cost(step, state, {"image": x}, compile=True)
+    state = jax.eval_shape(create, jax.random.key(0))
+    step = partial(train.train_step, recipe.loss, tx, config.optim.ema)
+    cost = train.step_cost(step, state, batch, compile=True)
     mib = {name: cost[name] / 2**20 for name in ("state_bytes", "memory_bytes")}
     print(f"{cost['parameters']:,} parameters")
     print(f"a step on a batch of {config.batch_size}: {cost['flops'] / 1e9:,.0f} GFLOP")

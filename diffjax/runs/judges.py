@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -35,6 +36,15 @@ def features_for(images: ImageData) -> Callable[[Any], np.ndarray] | None:
         except FileNotFoundError:
             return None
     return (lambda x: np.asarray(x).reshape(len(x), -1)) if np.prod(images.shape) <= 64 else None
+
+
+def dimensions(name: str, shape: tuple[int, ...]) -> int | None:
+    """Of the features that samples of the set `name` are judged in; distances need more samples. None: no features."""
+    if name == "fashion_mnist":
+        return 64
+    if shape[-1] == 3:
+        return 112
+    return math.prod(shape) if math.prod(shape) <= 64 else None
 
 
 def judge(images: ImageData) -> Callable[[np.ndarray], dict[str, Any]] | None:
@@ -151,9 +161,8 @@ class ClassJudge:
     def __init__(self, classifier: Trained, images: ImageData):
         made_for = classifier.inputs, getattr(classifier.network, "n_classes", None)
         if made_for != ((images.shape,), images.n_classes):
-            raise ValueError(
-                f"the classifier has inputs and classes {made_for}, the images {images.shape}, {images.n_classes}"
-            )
+            own = f"{images.shape}, {images.n_classes}"
+            raise ValueError(f"the classifier has inputs and classes {made_for}, the images {own}")
         self.apply = jax.jit(classifier)
         x, labels = images.test_images, images.test_labels
         if images.name == "folder":  # too few are held out

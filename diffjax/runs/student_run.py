@@ -1,4 +1,4 @@
-"""The run that all distillation experiments share: a student, alone or against a rival, trained, resumed and counted.
+"""The run that all distillation experiments share: a student, alone or against an opponent, trained and counted.
 
 An experiment names its methods as `Method`s; a `StudentRun` trains them, each in a folder of its own; on images an
 `EqualNoise` draws from them.
@@ -21,6 +21,7 @@ from jax.tree_util import Partial
 
 from diffjax import train
 from diffjax.losses.distillation import halvings
+from diffjax.runs import experiment
 from diffjax.runs.experiment import Table
 from diffjax.samplers import Jump, Renoise, generate
 from diffjax.train.state import EmaDecay
@@ -35,7 +36,7 @@ class Method(NamedTuple):
     model: Callable  # (sde, network) -> Denoiser or FlowMap
     sampler: Sampler = Renoise(1.0)
     ema: tuple[EmaDecay, ...] = (0.999,)  # the last one is sampled
-    rival: Any = None  # the loss of a second player, if there is one
+    opponent: Any = None  # the loss of a second player, if there is one
     turns: int = 1  # its steps for each of the student's
 
     @property
@@ -46,35 +47,40 @@ class Method(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StudentRun:
-    """How students are trained. All numbers are of the student's steps: with a rival, of rounds (`train.alternate`)."""
+    """How students are trained. Numbers are of the student's steps: with an opponent, of rounds (`train.alternate`)."""
 
     optimiser: Callable[[int], optax.GradientTransformation]  # of the number of steps
     batches: Callable[[int], Iterator[PyTree]]  # see `train.fit`
     loop: train.LoopConfig
     workdir: Path
     key: Key
-    rival_optimiser: Callable[[int], optax.GradientTransformation] | None = None  # of a rival's steps; None: the same
+    opponent_optimiser: Callable[[int], optax.GradientTransformation] | None = (
+        None  # of an opponent's steps; None: the same
+    )
 
-    def fit(self, name: str, method: Method, params: PyTree, rival: PyTree = None) -> PyTree:
-        """The last average of the student's parameters, trained from `params` (against a rival, that from `rival`).
+    def fit(self, name: str, method: Method, params: PyTree, opponent: PyTree = None) -> PyTree:
+        """The last average of the student's parameters, trained from `params`, and its opponent from `opponent`.
 
         Raises as `train.fit`.
         """
         folder, tx = self.workdir / name, self.optimiser(self.loop.steps)
-        if method.rival is None:
+        if method.opponent is None:
             steps = train.jit_train_steps(method.loss, tx, method.ema)
             student = train.TrainState.create(self.key, params, tx, method.ema)
-            return train.fit(steps, student, self.batches, folder, self.loop)[0].ema[-1]
-        k_student, k_rival = jax.random.split(self.key)
-        tx_rival = (self.rival_optimiser or self.optimiser)(self.loop.steps * method.turns)
+            return experiment.fit(steps, student, self.batches, folder, self.loop)[0].ema[-1]
+        k_student, k_opponent = jax.random.split(self.key)
+        tx_opponent = (self.opponent_optimiser or self.optimiser)(self.loop.steps * method.turns)
         players = train.Players(
-            train.TrainState.create(k_rival, rival, tx_rival),
+            train.TrainState.create(k_opponent, opponent, tx_opponent),
             train.TrainState.create(k_student, params, tx, method.ema),
         )
-        turns = partial(train.against, method.rival, tx_rival, ()), partial(train.against, method.loss, tx, method.ema)
+        turns = (
+            partial(train.against, method.opponent, tx_opponent, ()),
+            partial(train.against, method.loss, tx, method.ema),
+        )
         steps = train.jit_steps(partial(train.alternate, *turns, n_d=method.turns))
         loop = in_rounds(self.loop, method.turns + 1)
-        return train.fit(steps, players, self.batches, folder, loop)[0].g.ema[-1]
+        return experiment.fit(steps, players, self.batches, folder, loop)[0].g.ema[-1]
 
     def progressive(self, method: Method, params: PyTree, ts: Array) -> dict[int, PyTree]:
         """Progressive distillation down to one step: the last averages of the students by their steps, parts of ts.
@@ -126,8 +132,8 @@ def in_rounds(loop: train.LoopConfig, k: int) -> train.LoopConfig:
     return dataclasses.replace(loop, **{name: k * getattr(loop, name) for name in counts})
 
 
-def evaluations(method: Method, network: Callable, params: PyTree, rival: PyTree, batch: PyTree) -> float:
-    """What a step of the student (with a rival, a round) costs an example, in evaluations of its network.
+def evaluations(method: Method, network: Callable, params: PyTree, opponent: PyTree, batch: PyTree) -> float:
+    """What a step of the student (with an opponent, a round) costs an example, in evaluations of its network.
 
     Multiplications (`train.products`) in the losses and their gradients are divided by those in the network: a backward
     pass counts two, and a teacher that steps along a grid as often as it is asked.
@@ -136,7 +142,7 @@ def evaluations(method: Method, network: Callable, params: PyTree, rival: PyTree
 
     def cost(loss: Any, own: PyTree, other: PyTree) -> float:
         def step(state: train.TrainState, batches: PyTree) -> Any:
-            if method.rival is None:
+            if method.opponent is None:
                 return train.train_steps(loss, optax.identity(), method.ema, state, batches)
             return train.against(loss, optax.identity(), method.ema, state, other, batches)
 
@@ -144,7 +150,7 @@ def evaluations(method: Method, network: Callable, params: PyTree, rival: PyTree
         state = jax.eval_shape(lambda: create(params=own))
         return train.products(step, state, jax.tree.map(lambda x: x[None], batch))
 
-    total = cost(method.loss, params, rival)
-    if method.rival is not None:
-        total += method.turns * cost(method.rival, rival, params)
+    total = cost(method.loss, params, opponent)
+    if method.opponent is not None:
+        total += method.turns * cost(method.opponent, opponent, params)
     return total / train.products(network, params, batch["image"], (levels, levels) if method.two_times else levels)

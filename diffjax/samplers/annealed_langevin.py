@@ -11,15 +11,22 @@ eps/sigma_L^2 the step relative to the level, (1) becomes free of divisions, and
 
     (4) x <- x + u (alpha x_0 - x) + sigma sqrt(2 u) z
     (5) x <- x alpha_s / alpha_t
+
+Where alpha_t = 0 the level is infinite and x is noise: there (5) is x <- x sigma_s / sigma_t, noise of the next level.
 """
+
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import fold, normal
+from diffjax.checks import check_count, check_number
+from diffjax.samplers.arguments import check_scalars
 from diffjax.samplers.drive import State
-from diffjax.typing import pytree, static
+from diffjax.times.grids import geometric
+from diffjax.typing import SDE, pytree, static
 
 
 @pytree
@@ -27,14 +34,23 @@ class AnnealedLangevin:
     """`n_steps` Langevin steps at each time t of the grid but the last, one evaluation each.
 
     A step into t = 0 ends with (3), one evaluation more. The grid is `times.geometric(sde, L)`. To end as the 2019
-    paper does, with noise, repeat sigma_L's time in place of 0 and take `KeepNoise(AnnealedLangevin(...))`. Start below
-    T where alpha(T) = 0. The default is NCSNv2's choice for CIFAR-10; `diffjax.samplers.annealing` finds your data's.
+    paper does, with noise, repeat sigma_L's time in place of 0 and take `KeepNoise(AnnealedLangevin(...))`. The default
+    is NCSNv2's choice for CIFAR-10; `diffjax.samplers.annealing` finds your data's.
+
+    Raises:
+      ValueError: eps or sigma_L is not above 0, or n_steps below 1.
     """
 
     eps: float = 6.2e-6  # the step at level sigma_L
     sigma_L: float = 0.01  # the least sigma/alpha of the grid; only eps/sigma_L^2 counts
     n_steps: int = static(default=5)  # T of the papers
     halved: bool = static(default=False)
+    invertible: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_number("eps", self.eps, 0, above=True)
+        check_number("sigma_L", self.sigma_L, 0, above=True)
+        check_count("n_steps", self.n_steps)
 
     @classmethod
     def ncsn(cls) -> "AnnealedLangevin":
@@ -53,7 +69,12 @@ class AnnealedLangevin:
         """
         return cls(6.2e-6, 0.01, 5)
 
+    def grid(self, sde: SDE, n: int) -> Array:
+        """The grid that it takes by default: n levels in geometric progression, then 0."""
+        return geometric(sde, n)
+
     def init(self, x: Array) -> State:
+        check_scalars(self, "eps", "sigma_L")
         return State.start(x)
 
     def step(self, key, denoise, sde, state, t, s, cond):
@@ -67,7 +88,8 @@ class AnnealedLangevin:
             return state._replace(x=noisy.astype(x.dtype), mean=mean.astype(x.dtype))
 
         def to_next_level(state):
-            ratio = sde.alpha(s) / alpha
+            pure = alpha == 0
+            ratio = jnp.where(pure, sde.sigma(s), sde.alpha(s)) / jnp.where(pure, sigma, alpha)
             return state._replace(x=(ratio * state.x).astype(x.dtype), mean=(ratio * state.mean).astype(x.dtype))
 
         def to_data(state):

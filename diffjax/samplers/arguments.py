@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from diffjax.checks import check_has, check_pytree
+from diffjax.checks import check_has, check_pytree, known
 from diffjax.conditions import check_cond
 from diffjax.precondition import check_process
 from diffjax.times.grids import check_times
@@ -27,6 +27,11 @@ def check_sampler(sampler: Any, what: str = "a sampler, such as dj.DDIM(),") -> 
 def held(sampler: Any) -> list:
     """The samplers that one sampler holds in its fields."""
     return [part for part in vars(sampler).values() if hasattr(part, "init") and hasattr(part, "step")]
+
+
+def draws(eta: Any) -> bool:
+    """Whether a sampler with the noise eta is stochastic; one whose eta is traced counts as deterministic."""
+    return known(eta) and bool(np.any(np.asarray(eta) != 0))
 
 
 def check_scalars(sampler: Any, *names: str) -> None:

@@ -11,50 +11,63 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from diffjax.checks import check_count
 from diffjax.samplers.drive import State
-from diffjax.samplers.multistep import half_logsnr, noise_level
+from diffjax.samplers.multistep import step_length
 from diffjax.sde import gaussian
-from diffjax.typing import pytree, static
+from diffjax.typing import SDE, Cond, Denoiser, Time, pytree, static
 
 
 @pytree
 class DPMSolver:
-    """`order` 1 (DDIM), 2 or 3, with as many evaluations a step; deterministic."""
+    """`order` 1 (DDIM), 2 or 3, with as many evaluations a step; deterministic. The order holds from any start.
+
+    Elsewhere: diffusers' DPMSolverSinglestepScheduler (`dpmsolver`), k-diffusion's `sample_dpm_fast` (order 3).
+
+    Raises:
+      ValueError: there is no such order.
+    """
 
     order: int = static(default=2)
 
+    def __post_init__(self):
+        check_count("order", self.order, 1, 3)
+
     def init(self, x: Array) -> State:
-        if not 1 <= self.order <= 3:
-            raise ValueError(f"DPM-Solver has order 1, 2 or 3, got {self.order}")
         return State.start(x)
 
     def step(self, key, denoise, sde, state, t, s, cond):
-        x, h = state.x, half_logsnr(sde, s) - half_logsnr(sde, t)
-        x0 = denoise(x, t, cond)
-        if self.order == 1:
-            x = gaussian.exponential_step(sde, x, t, s, x0)
-            return state._replace(x=x, mean=x)
-        eps, finite = gaussian.eps_from_x0(sde, x, t, x0), jnp.isfinite(h)
-        h = jnp.where(finite, h, 1)
-
-        def first(u):  # DDIM's step from t to u
-            return gaussian.exponential_step(sde, x, t, u, x0)
-
-        def rise(x_u, u):  # eps at (x_u, u) less eps at (x, t)
-            return gaussian.eps_from_x0(sde, x_u, u, denoise(x_u, u, cond)) - eps
-
-        def K(u):
-            return sde.alpha(u) * noise_level(sde, t) - sde.sigma(u)
-
-        def second():
-            u = gaussian.time_between(sde, t, s, 1 / 2)
-            return first(s) - K(s) * rise(first(u), u)
-
-        def third():
-            u1, u2 = (gaussian.time_between(sde, t, s, r) for r in (1 / 3, 2 / 3))
-            d1 = rise(first(u1), u1)
-            d2 = rise(first(u2) - 2 * (K(u2) / (2 / 3 * h) - sde.sigma(u2)) * d1, u2)
-            return first(s) - 3 / 2 * (K(s) / h - sde.sigma(s)) * d2
-
-        x = jax.lax.cond(finite & (h != 0), second if self.order == 2 else third, lambda: first(s))
+        x = single_step(self.order, denoise, sde, state.x, t, s, cond, denoise(state.x, t, cond))
         return state._replace(x=x, mean=x)
+
+
+def single_step(order: int, denoise: Denoiser, sde: SDE, x: Array, t: Time, s: Time, cond: Cond, x0: Array) -> Array:
+    """Eq. 1 from x at t to s, by `order` - 1 evaluations besides x0, the one at (x, t)."""
+    if order == 1:
+        return gaussian.exponential_step(sde, x, t, s, x0)
+    h = step_length(sde, t, s)
+    regular = jnp.isfinite(h) & (h != 0)
+    safe_t = jnp.where(regular, t, 0.5 * sde.T)  # other steps are DDIM's; also what is not taken has to be finite
+    h = jnp.where(regular, h, 1)
+    kappa, eps = sde.sigma(safe_t) / sde.alpha(safe_t), gaussian.eps_from_x0(sde, x, t, x0)
+
+    def first(u):  # DDIM's step from t to u
+        return gaussian.exponential_step(sde, x, t, u, x0)
+
+    def rise(x_u, u):  # eps at (x_u, u) less eps at (x, t)
+        return gaussian.eps_from_x0(sde, x_u, u, denoise(x_u, u, cond)) - eps
+
+    def K(u):
+        return sde.alpha(u) * kappa - sde.sigma(u)
+
+    def second():
+        u = gaussian.time_between(sde, t, s, 1 / 2)
+        return first(s) - K(s) * rise(first(u), u)
+
+    def third():
+        u1, u2 = (gaussian.time_between(sde, t, s, r) for r in (1 / 3, 2 / 3))
+        d1 = rise(first(u1), u1)
+        d2 = rise(first(u2) - 2 * (K(u2) / (2 / 3 * h) - sde.sigma(u2)) * d1, u2)
+        return first(s) - 3 / 2 * (K(s) / h - sde.sigma(s)) * d2
+
+    return jax.lax.cond(regular, second if order == 2 else third, lambda: first(s))

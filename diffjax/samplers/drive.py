@@ -19,10 +19,12 @@ from jax.core import Tracer
 
 from diffjax.arrays import example_keys, fold, like
 from diffjax.checks import check_key
+from diffjax.conditions import check_values
 from diffjax.flow_maps import check_map, check_no_map
 from diffjax.precondition import check_start, evaluate
 from diffjax.samplers.arguments import as_grid, as_state, check_model, check_sampler, held
 from diffjax.samplers.arguments import check_grid as check_grid
+from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Sampler, as_partial
 
 
@@ -83,6 +85,7 @@ def sample(
     ts = as_grid(ts, sde, getattr(sampler, "climbs", False))
     check_start(denoise, ts)
     keys = example_keys(key, x.shape[0])
+    check_values(denoise, x, ts[0], cond)
     return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory)
 
 
@@ -137,9 +140,14 @@ def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
     def checked(x, *times_and_cond):
         if len(times_and_cond) > 2:
             check_map(denoise)
-        else:
-            check_no_map(denoise)
-        return like(x, evaluate(denoise, "denoiser", x, *times_and_cond), "denoiser")
+            return like(x, evaluate(denoise, "flow map", x, *times_and_cond), "flow map")
+        check_no_map(denoise)
+        t, *rest = times_and_cond
+        alpha, sigma = gaussian.curves(sde, t, x)
+        clean = sigma == 0  # there x is alpha x_0, and a network's noise level may be infinite
+        u = jnp.where(jnp.reshape(clean, jnp.shape(t)), sde.T / 2, t)
+        x0 = like(x, evaluate(denoise, "denoiser", x, u, *rest), "denoiser")
+        return jnp.where(clean, x / jnp.where(clean, alpha, 1), x0)
 
     def step(state: Any, interval):
         i, t, s = interval

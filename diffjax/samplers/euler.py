@@ -5,12 +5,21 @@ from jax import Array
 
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
-from diffjax.typing import pytree
+from diffjax.sde.flow import Flow
+from diffjax.times.grids import uniform, uniform_logsnr
+from diffjax.typing import SDE, pytree
 
 
 @pytree
 class Euler:
-    """First order, one evaluation a step, deterministic. The step into t = 0 is DDIM's: see `heun`."""
+    """First order, one evaluation a step, deterministic. The step into t = 0 is DDIM's: see `heun`.
+
+    Elsewhere: diffusers' FlowMatchEulerDiscreteScheduler on `Flow`, k-diffusion's `sample_euler` on `EDM`.
+    """
+
+    def grid(self, sde: SDE, n: int) -> Array:
+        """Its grid by default: equal steps in t on `Flow`, whose paths are straight in t, else in logsnr."""
+        return uniform(sde, n) if isinstance(sde, Flow) else uniform_logsnr(sde, n)
 
     def init(self, x: Array) -> State:
         return State.start(x)

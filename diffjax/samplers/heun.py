@@ -16,7 +16,10 @@ from diffjax.typing import pytree
 
 @pytree
 class Heun:
-    """Second order, two evaluations a step (one into t = 0), deterministic."""
+    """Second order, two evaluations a step (one into t = 0), deterministic.
+
+    Elsewhere: k-diffusion's `sample_heun`, diffusers' HeunDiscreteScheduler.
+    """
 
     def init(self, x: Array) -> State:
         return State.start(x)

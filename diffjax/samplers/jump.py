@@ -10,14 +10,14 @@ Where the map ends at eps > 0 (the boundary of `precondition.consistency`), x_u 
 (a sigma_eps)^2: the paper's sqrt(tau^2 - eps^2). `Renoise` takes what its denoiser returns for x_0, and adds sigma_s.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from jax.core import Tracer
 
 from diffjax.arrays import bcast, normal
+from diffjax.checks import check_number
+from diffjax.samplers.arguments import check_scalars, check_sizes
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
 from diffjax.typing import Time, pytree
@@ -25,23 +25,27 @@ from diffjax.typing import Time, pytree
 
 @pytree
 class Jump:
-    """One evaluation a step, of a flow map `(x, t, s, cond) -> x_s` in the denoiser's place.
+    """One evaluation a step, of a flow map `(x, t, s, cond) -> x_s` in the denoiser's place; as exact as the map is.
 
-    `gamma` in [0, 1] scales the noise, `end` is the earliest time that the map is asked for: t_min for a map that ends
-    there, and a step into 0 ends there too. The last step returns the map's own result, without noise.
+    `gamma` in [0, 1], or [B], scales the noise, `end` is the earliest time at which the map is evaluated: t_min for a
+    map that ends there, and a step into 0 ends there too. A run to t_min or below returns the map's own result, without
+    noise. Elsewhere: CTM's gamma-sampling; gamma = 1 is diffusers' CMStochasticIterativeScheduler.
 
     Raises:
-      ValueError: gamma does not lie in [0, 1].
+      ValueError: gamma does not lie in [0, 1], or end is below 0.
     """
 
     gamma: Any = 0.0
     end: Time = 0.0
+    invertible: ClassVar[bool] = False  # a flow map goes from noise to data
 
     def __post_init__(self):
-        if not isinstance(self.gamma, Tracer) and not np.all((0 <= np.asarray(self.gamma)) & (self.gamma <= 1)):
-            raise ValueError(f"gamma must lie in [0, 1], got {self.gamma}")
+        check_number("gamma", self.gamma, 0, 1)
+        check_number("end", self.end, 0)
 
     def init(self, x: Array) -> State:
+        check_sizes(self, x, "gamma")
+        check_scalars(self, "end")
         return State.start(x)
 
     def step(self, key, denoise, sde, state, t, s, cond):

@@ -7,10 +7,14 @@ batch, so that a sample depends on its neighbours (`batch_mean=True`). It also m
 of its 1000-step table, which ties the step to that table and is missing for sub-VP; it is within 2 % of 1, and 1 here.
 """
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.arrays import bcast, flat_norm, fold, normal
+from diffjax.arrays import bcast, flat_norm, fold, normal, safe_sqrt
+from diffjax.checks import check_count, check_number
+from diffjax.samplers.arguments import check_scalars
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
 from diffjax.typing import pytree, static
@@ -21,14 +25,24 @@ class Langevin:
     """`n_steps` Langevin steps at time t, one evaluation each; the step to s is not taken.
 
     In many dimensions the noise then makes snr^2 of the variance too much: on N(0, sigma^2) the stationary variance is
-    sigma^2 (1 + snr^2). In few dimensions (D < 64) single steps can be very large; choose a small snr.
+    sigma^2 (1 + snr^2). In few dimensions (D < 64) single steps can be very large; choose a small snr. Elsewhere:
+    Score-SDE's LangevinCorrector, the corrector of diffusers' ScoreSdeVeScheduler.
+
+    Raises:
+      ValueError: snr or n_steps is below 0.
     """
 
     snr: float = 0.16
     n_steps: int = static(default=1)
     batch_mean: bool = static(default=False)
+    invertible: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_number("snr", self.snr, 0)
+        check_count("n_steps", self.n_steps, 0)
 
     def init(self, x: Array) -> State:
+        check_scalars(self, "snr")
         return State.start(x)
 
     def step(self, key, denoise, sde, state, t, s, cond):
@@ -38,7 +52,7 @@ class Langevin:
             score = gaussian.score_from_x0(sde, x, t, denoise(x, t, cond))
             e = bcast(2 * (self.snr * self._ratio(z, score)) ** 2, x)
             mean = x + e * score
-            state = state._replace(x=mean + jnp.sqrt(2 * e) * z, mean=mean)
+            state = state._replace(x=mean + safe_sqrt(2 * e) * z, mean=mean)
         return state
 
     def _ratio(self, z: Array, score: Array) -> Array:

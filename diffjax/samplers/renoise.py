@@ -9,7 +9,9 @@ from typing import Any
 
 from jax import Array
 
-from diffjax.arrays import normal, safe_sqrt
+from diffjax.arrays import bcast, normal, safe_sqrt
+from diffjax.checks import check_number
+from diffjax.samplers.arguments import check_sizes, draws
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
 from diffjax.typing import pytree
@@ -17,16 +19,31 @@ from diffjax.typing import pytree
 
 @pytree
 class Renoise:
-    """One evaluation a step; made for posterior sampling, where a measurement keeps what the noise forgets."""
+    """One evaluation a step; made for posterior sampling, where a measurement keeps what the noise forgets.
+
+    As a sampler of the prior it is biased at every number of steps but for eta = 0 (DDIM, first order). Elsewhere:
+    eta = 1 is diffusers' LCMScheduler.
+
+    Raises:
+      ValueError: eta, a number or [B], does not lie in [0, 1].
+    """
 
     eta: Any = 0.85
 
+    def __post_init__(self):
+        check_number("eta", self.eta, 0, 1)
+
+    @property
+    def invertible(self) -> bool:
+        return not draws(self.eta)
+
     def init(self, x: Array) -> State:
+        check_sizes(self, x, "eta")
         return State.start(x)
 
     def step(self, key, denoise, sde, state, t, s, cond):
         x = state.x
         x0 = denoise(x, t, cond)
-        alpha, sigma = gaussian.curves(sde, s, x)
-        mean = alpha * x0 + sigma * safe_sqrt((1 - self.eta) * (1 + self.eta)) * gaussian.eps_from_x0(sde, x, t, x0)
-        return state._replace(x=mean + sigma * self.eta * normal(key, x), mean=mean)
+        (alpha, sigma), eta = gaussian.curves(sde, s, x), bcast(self.eta, x)
+        mean = alpha * x0 + sigma * safe_sqrt((1 - eta) * (1 + eta)) * gaussian.eps_from_x0(sde, x, t, x0)
+        return state._replace(x=mean + sigma * eta * normal(key, x), mean=mean)

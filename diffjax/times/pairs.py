@@ -290,7 +290,7 @@ def _check_levels(levels: Any) -> None:
 
 def _given(step: Array | None) -> Array:
     if step is None:
-        raise ValueError("this time distribution follows a schedule and needs the training step: see `typing.Progress`")
+        raise ValueError("this time distribution follows a schedule and needs the training step: see `typing.Context`")
     return jnp.asarray(step)
 
 

@@ -5,6 +5,8 @@ from diffjax.train.checkpoint import Checkpoints as Checkpoints
 from diffjax.train.cost import count as count
 from diffjax.train.cost import products as products
 from diffjax.train.cost import step_cost as step_cost
+from diffjax.train.disk import DiskError as DiskError
+from diffjax.train.lock import RunningError as RunningError
 from diffjax.train.loop import LoopConfig as LoopConfig
 from diffjax.train.loop import fit as fit
 from diffjax.train.optim import OptimConfig as OptimConfig
@@ -12,6 +14,7 @@ from diffjax.train.optim import adam as adam
 from diffjax.train.optim import ema_warmup as ema_warmup
 from diffjax.train.optim import levels_ema as levels_ema
 from diffjax.train.parallel import jit_steps as jit_steps
+from diffjax.train.parallel import jit_train_step as jit_train_step
 from diffjax.train.parallel import jit_train_steps as jit_train_steps
 from diffjax.train.parallel import make_mesh as make_mesh
 from diffjax.train.parallel import pmap_steps as pmap_steps

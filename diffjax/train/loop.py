@@ -7,34 +7,42 @@ run that was stopped and resumed ends with the same bits as one that was not. It
     checkpoints/<step>/             the whole state
     samples/                        what `on_sample` draws
 
-A loss that is not finite stops the run before that state is saved. Ctrl-C and SIGTERM let the call end, save and leave.
+A loss that is not finite stops the run before that state is saved. Ctrl-C and SIGTERM let the call end and save: Ctrl-C
+then returns what there is, and SIGTERM leaves. A checkpoint that was damaged on the disk is passed over for the one
+before it, and the folder is locked: two runs do not share one. Without a folder all stays in memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import itertools
 import math
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffjax.checks import check_count
+from diffjax.train import lock
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.console import progress, stop_signals
+from diffjax.train.disk import DiskError, make_folder
 from diffjax.train.meter import Meter, Stopwatch
 from diffjax.train.parallel import TrainSteps
 from diffjax.train.state import AnyState, Players, TrainState
-from diffjax.train.writers import Writer
+from diffjax.train.writers import Memory, Writer
 from diffjax.typing import PyTree
 
 Batches = Callable[[int], Iterator[PyTree]]  # start -> the batches [B, ...] of the steps start + 1, start + 2, ...
 OnSample = Callable[[Any], Mapping[str, np.ndarray] | None]
+OnLog = Callable[[Any], Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +65,21 @@ class LoopConfig:
     """Checkpoints at multiples of this step stay for ever."""
     resume: bool = False
     """Go on from the latest checkpoint in the workdir, if there is one."""
+    override: bool = False
+    """Resume though options differ from those that the run began with, which are in its config.json."""
+
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"steps_per_call", "log_every", "checkpoint_every", "sample_every", "keep", "keep_every", "resume", "override"}
+    )  # what a resumed run may change without --override; `steps` may become more
 
     def __post_init__(self):
-        if self.steps < 1 or self.steps_per_call < 1 or self.keep < 1:
-            raise ValueError(f"steps, steps_per_call and keep must be at least 1, got {self}")
+        for name in ("steps", "steps_per_call", "keep"):
+            check_count(name, getattr(self, name))
+        for name in ("log_every", "checkpoint_every", "sample_every", "keep_every"):
+            check_count(name, getattr(self, name), 0)
         for name in ("steps", "log_every", "checkpoint_every", "sample_every"):
             value = getattr(self, name)
-            if value < 0 or value % self.steps_per_call:
+            if value % self.steps_per_call:
                 raise ValueError(f"{name} must be a multiple of steps_per_call = {self.steps_per_call}, got {value}")
 
 
@@ -71,9 +87,10 @@ def fit(
     train_steps: TrainSteps,
     state: AnyState,
     batches: Batches,
-    workdir: str | Path,
-    config: LoopConfig,
+    workdir: str | Path | None = None,
+    config: LoopConfig = LoopConfig(),
     on_sample: OnSample | None = None,
+    on_log: OnLog | None = None,
 ) -> tuple[AnyState, dict[str, Any]]:
     """Train from `state` (or, resuming, from the latest checkpoint) to `config.steps`.
 
@@ -81,42 +98,64 @@ def fit(
       train_steps: `jit_train_steps(loss, tx, ema_decays)`, or anything with its signature, as `players` makes it.
       state: the state before the first step. It stays the caller's.
       batches: `batches(start)` yields the batch of step start + 1, then the next ones; NumPy arrays [B, ...].
-      workdir: the run's folder.
+      workdir: the run's folder; None keeps everything in memory.
       on_sample: draws pictures, a dict of uint8 [H, W, 1 or 3], from a state that it must not keep.
+      on_log: further figures of a line of metrics, from a state that it must not keep.
 
     Returns:
       The last state, and the summary: steps, seconds (of training, over all resumes, without sampling and saving),
       examples_per_s (of this run, without the first call, which compiles; None if there was no other), loss (the last).
+      After Ctrl-C it also has "stopped": "SIGINT", and the state is saved. Without a workdir it has "rows", the lines
+      of metrics.
 
     Raises:
       FileExistsError: the workdir holds checkpoints and `config.resume` is off.
-      CheckpointError: the checkpoint to resume from cannot be used.
+      CheckpointError: the checkpoint to resume from belongs to another network, or all of them are damaged.
+      DiskError: the workdir cannot be written to: the disk is full, say. What was saved before is whole.
+      RunningError: another run writes to the workdir.
       FloatingPointError: the loss or its gradient is not finite; the step is named.
-      SystemExit: after Ctrl-C or SIGTERM, when the state is saved; with the shell's code for the signal.
+      TypeError: `batches` is no function of the first step, or `on_sample` returns no pictures.
+      ValueError: the data ended, or the workdir is at a later step than `config.steps`.
+      SystemExit: after SIGTERM, when the state is saved.
     """
     k = config.steps_per_call
+    _check_batches(batches)
     with contextlib.ExitStack() as stack:
-        saved = stack.enter_context(Checkpoints(Path(workdir) / "checkpoints", config.keep, config.keep_every))
+        stack.enter_context(_advice(workdir))
+        saved = None if workdir is None else stack.enter_context(_folder(workdir, config))
         state, notes = _start(saved, state, config)
         start = int(state.step)
-        writer = stack.enter_context(Writer(workdir, start))
+        writer = stack.enter_context(Memory() if workdir is None else Writer(workdir, start))
         bar = stack.enter_context(progress(start, config.steps))
         stop = stack.enter_context(stop_signals())
-        stack.enter_context(_advice(saved))
-        run = _Run(config, saved, writer, on_sample, Meter(notes.get("loss")), Stopwatch(notes.get("seconds", 0.0)))
-        stream = batches(start) if start < config.steps else iter(())
+        meter, watch = Meter(notes.get("loss")), Stopwatch(notes.get("seconds", 0.0))
+        run = _Run(config, saved, writer, on_sample, on_log, meter, watch)
+        stream = iter(batches(start)) if start < config.steps else iter(())
         for n in range(start + k, config.steps + 1, k):
             batch = _stack(stream, k, n)
             state, metrics = train_steps(state, batch)
             run.meter.add(n, metrics)
             run.count(math.prod(jax.tree.leaves(batch)[0].shape[:2]) * jax.process_count())
-            bar.update(k)
+            stopping = bool(stop)
+            run.events(n, state, stopping)
             bar.set_postfix_str(f"loss={run.meter.loss:.4g}", refresh=False)
-            run.events(n, state, stopped=bool(stop))
-            if stop:
-                bar.write(f"stopped at step {n}, saved in {saved.folder}: continue with --resume", file=sys.stderr)
-                raise SystemExit(128 + stop[0])
-        return state, run.summary(int(state.step))
+            bar.update(k)
+            if stopping:
+                break
+        bar.refresh()
+        summary = run.summary(int(state.step))
+    return state, summary | _stopped(stop, workdir, summary["steps"])
+
+
+def _stopped(stop: list[int], workdir: str | Path | None, step: int) -> dict[str, str]:
+    """Say where a run stopped, if it did; after SIGTERM leave with the shell's code for it."""
+    if not stop:
+        return {}
+    where = "nothing is on disk" if workdir is None else f"saved in {workdir}; go on with resume=True (--resume)"
+    print(f"stopped at step {step}: {where}", file=sys.stderr, flush=True)
+    if stop[0] == signal.SIGTERM:
+        raise SystemExit(128 + stop[0])
+    return {"stopped": signal.Signals(stop[0]).name}
 
 
 @dataclasses.dataclass
@@ -124,9 +163,10 @@ class _Run:
     """What happens between calls."""
 
     config: LoopConfig
-    saved: Checkpoints
-    writer: Writer
+    saved: Checkpoints | None
+    writer: Writer | Memory
     on_sample: OnSample | None
+    on_log: OnLog | None
     meter: Meter
     watch: Stopwatch
     examples: int = 0  # seen in this run after its first call
@@ -144,42 +184,82 @@ class _Run:
         """Log, save and sample what is due after step n."""
         config, end = self.config, n == self.config.steps
         if end or stopped or _due(n, config.log_every):
-            self.writer.scalars(n, self.meter.means() | {"seconds": self.watch.seconds()})
+            figures = self.meter.means() | {"seconds": self.watch.seconds()}
+            with self.watch.paused():
+                self.writer.scalars(n, figures | dict(self.on_log(state) if self.on_log else {}))
+                if self.saved is not None:
+                    self.saved.check()
         if end or stopped or _due(n, config.checkpoint_every):
             self.save(state)
         if self.on_sample is not None and not stopped and (end or _due(n, config.sample_every)):
             self.meter.read()
             with self.watch.paused():
-                self.writer.images(n, self.on_sample(state) or {})
+                images = self.on_sample(state)
+                self.writer.images(n, {} if images is None else images)
 
     def save(self, state: TrainState | Players) -> None:
         self.meter.read()
         with self.watch.paused():
             if not _all_finite(state.params):
                 raise FloatingPointError(f"a parameter is not finite at step {int(state.step)}")
-            self.saved.save(state, {"seconds": self.watch.seconds(), "loss": self.meter.loss})
+            if self.saved is not None:
+                self.saved.save(state, {"seconds": self.watch.seconds(), "loss": self.meter.loss})
 
     def summary(self, step: int) -> dict[str, Any]:
         seconds = self.watch.seconds()
         rate = self.examples / (seconds - self.warm) if self.examples and self.warm is not None else None
-        return {"steps": step, "seconds": seconds, "examples_per_s": rate, "loss": self.meter.loss}
+        rows = {"rows": self.writer.rows} if isinstance(self.writer, Memory) else {}
+        return {"steps": step, "seconds": seconds, "examples_per_s": rate, "loss": self.meter.loss, **rows}
 
 
-def _start(saved: Checkpoints, state: AnyState, config: LoopConfig) -> tuple[AnyState, dict[str, Any]]:
+@contextlib.contextmanager
+def _folder(workdir: str | Path, config: LoopConfig) -> Iterator[Checkpoints]:
+    """The checkpoints in the run's folder, which is locked meanwhile."""
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            make_folder(workdir)
+            stack.enter_context(lock.locked(workdir))
+        saved = stack.enter_context(Checkpoints(Path(workdir) / "checkpoints", config.keep, config.keep_every))
+        if jax.process_index() == 0:
+            saved.tidy()
+        yield saved
+
+
+def _start(saved: Checkpoints | None, state: AnyState, config: LoopConfig) -> tuple[AnyState, dict[str, Any]]:
     """The state to go on from, and the notes saved with it."""
-    steps, notes = saved.steps(), {}
-    if steps and not config.resume:
+    if saved is None and config.resume:
+        raise ValueError("resume=True needs a workdir with the checkpoints to go on from")
+    steps, notes = saved.steps() if saved else [], {}
+    if saved and steps and not config.resume:
         raise FileExistsError(
-            f"{saved.folder} holds checkpoints up to step {steps[-1]}: pass --resume to go on from there, or choose "
-            f"another --workdir"
+            f"{saved.folder} holds checkpoints up to step {steps[-1]}: pass resume=True (--resume) to go on from "
+            f"there, or choose another folder (--workdir)"
         )
-    if steps:
-        state, notes = saved.restore(state), saved.notes()
+    if saved and steps:
+        state = saved.restore(state)
+        notes = saved.notes(int(state.step))
+        saved.set_aside(after=int(state.step))
+        if int(state.step) < steps[-1]:
+            print(f"going on from step {int(state.step)}", file=sys.stderr, flush=True)
+    if int(state.step) > config.steps:
+        raise ValueError(f"the run is at step {int(state.step)} already, later than steps = {config.steps}")
     if int(state.step) % config.steps_per_call:
         raise ValueError(
             f"step {state.step} is no multiple of steps_per_call = {config.steps_per_call}: choose a divisor"
         )
     return state, notes
+
+
+def _check_batches(batches: Any) -> None:
+    """Raise a TypeError unless `batches` can be called with the first step."""
+    what = "batches must be a function of a step, start -> an iterator over the batches of the steps start + 1, ..."
+    if not callable(batches):
+        raise TypeError(f"{what}, got {type(batches).__name__}: for an array, lambda start: data.batches(...)")
+    with contextlib.suppress(ValueError):  # builtins have no signature
+        try:
+            inspect.signature(batches).bind(0)
+        except TypeError as error:
+            raise TypeError(f"{what}, but it cannot be called with one number: {error}") from None
 
 
 def _stack(stream: Iterator[PyTree], k: int, n: int) -> PyTree:
@@ -200,16 +280,25 @@ def _all_finite(tree: PyTree) -> jax.Array:
 
 
 @contextlib.contextmanager
-def _advice(saved: Checkpoints) -> Iterator[None]:
-    """Say what is left and what to do when a figure is not finite."""
+def _advice(workdir: str | Path | None) -> Iterator[None]:
+    """Say what is left, what may be the cause and what to do, when a figure is not finite or the disk is full."""
     try:
         yield
     except FloatingPointError as error:
-        steps = saved.steps()
-        kept = (
-            f"The last good checkpoint is step {steps[-1]} in {saved.folder}" if steps else "No checkpoint came before"
-        )
+        kept, again = _kept(workdir, "The last good checkpoint is")
         raise FloatingPointError(
-            f"{error}. {kept}. Look for NaN in the data of that step, lower the learning rate or clip the gradient, "
-            f"then run again{' with --resume' if steps else ''}."
+            f"{error}. {kept}. Look at the batch of that step (NaN, or units that are not meant), at divisions by 0 in "
+            f"the process and the loss, and at the learning rate and the clipping; then run again{again}."
         ) from None
+    except DiskError as error:
+        kept, again = _kept(workdir, "Whole is the checkpoint of")
+        raise DiskError(error.errno, f"{error.strerror}. {kept}. Make room, and run again{again}.") from error
+
+
+def _kept(workdir: str | Path | None, what: str) -> tuple[str, str]:
+    folder = Path(workdir or "") / "checkpoints"
+    found = folder.iterdir() if workdir is not None and folder.is_dir() else ()
+    steps = sorted(int(path.name) for path in found if path.name.isdigit())
+    if not steps:
+        return "No checkpoint came before", ""
+    return f"{what} step {steps[-1]} in {folder}", " with resume=True (--resume)"

@@ -1,4 +1,4 @@
-"""What a run knows about itself: the figures of its steps, and its time."""
+"""The figures of a run's steps, and its time."""
 
 import contextlib
 import itertools

@@ -13,10 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
+from diffjax.checks import check_count, check_number
 from diffjax.typing import PyTree
+
+EmaDecay = float | Callable[[Array], Array]  # a constant, or a function of the number of updates (`ema_warmup`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +41,18 @@ class OptimConfig:
     """Decays of the parameters' averages; the first is sampled."""
 
     def build(self, steps: int) -> optax.GradientTransformation:
-        lr = self.lr
-        if self.lr_end is not None:
-            lr = optax.cosine_decay_schedule(self.lr, steps // self.accumulate, self.lr_end / self.lr)
-        return adam(lr, self.warmup, self.clip, self.accumulate, weight_decay=self.weight_decay)
+        return adam(self._peak(steps), self.warmup, self.clip, self.accumulate, weight_decay=self.weight_decay)
+
+    def rate(self, steps: int, step: int) -> float:
+        """The learning rate of step `step` = 1, 2, ... in a run of `steps`."""
+        lr, count = self._peak(steps), (step - 1) // self.accumulate
+        lr = warmed(lr, self.warmup) if self.warmup else lr
+        return float(np.asarray(lr(count))) if callable(lr) else lr
+
+    def _peak(self, steps: int) -> float | optax.Schedule:
+        if self.lr_end is None:
+            return self.lr
+        return optax.cosine_decay_schedule(self.lr, steps // self.accumulate, self.lr_end / self.lr)
 
 
 def adam(
@@ -62,10 +74,19 @@ def adam(
       betas, eps, weight_decay: as in the papers.
 
     Raises:
-      ValueError: a value that cannot be meant.
+      TypeError: a value is no number, or a count no integer.
+      ValueError: a value lies outside its range.
     """
-    if accumulate < 1 or warmup < 0 or (clip is not None and clip <= 0):
-        raise ValueError(f"need accumulate >= 1, warmup >= 0, clip > 0: got {accumulate}, {warmup}, {clip}")
+    if not callable(lr):
+        check_number("lr", lr, 0)
+    check_count("warmup", warmup, 0)
+    if clip is not None:
+        check_number("clip", clip, 0, above=True, why="None is no clipping")
+    check_count("accumulate", accumulate)
+    for beta in betas:
+        check_number("a beta of Adam", beta, 0, 1)
+    check_number("eps", eps, 0)
+    check_number("weight_decay", weight_decay, 0)
     rate = warmed(lr, warmup) if warmup else lr
     b1, b2 = betas
     tx = optax.adamw(rate, b1, b2, eps, weight_decay=weight_decay) if weight_decay else optax.adam(rate, b1, b2, eps)
@@ -90,8 +111,23 @@ def levels_ema(
     return lambda n: mu0 ** (s0 / (levels(n - 1) - (0 if paper else 1)))
 
 
+def check_decays(decays: Any) -> None:
+    """Raise unless `decays` is a tuple of EMA decays, each in [0, 1] or a function of the number of updates.
+
+    Raises:
+      TypeError: it is no tuple or list, or a decay no number.
+      ValueError: a decay lies outside [0, 1].
+    """
+    if not isinstance(decays, tuple | list):
+        raise TypeError(f"ema_decays is a tuple with one decay for each average, such as (0.999,); got {decays!r}")
+    for decay in decays:
+        if not callable(decay):
+            check_number("an EMA decay", decay, 0, 1)
+
+
 def ema_warmup(decay: float) -> Callable[[Array], Array]:
     """The decay min(decay, (1 + n) / (10 + n)) at update n = 1, 2, ...: a short memory while the network is new."""
+    check_number("decay", decay, 0, 1)
     return lambda n: jnp.minimum(decay, (1 + n) / (10 + n))
 
 

@@ -22,8 +22,10 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from diffjax.train.state import EmaDecay, is_key
-from diffjax.train.step import Metrics, train_steps
+from diffjax.losses.evaluate import check_loss
+from diffjax.train.optim import EmaDecay, check_decays
+from diffjax.train.state import is_key
+from diffjax.train.step import Metrics, batch_size, train_steps
 from diffjax.typing import Loss, PyTree
 
 TrainSteps = Callable[[Any, PyTree], tuple[Any, Metrics]]  # (state, batches [k, B, ...]) -> (state, metrics)
@@ -62,8 +64,27 @@ def shard_batch(mesh: Mesh, batch: PyTree, axis: int = 0) -> PyTree:
 def jit_train_steps(
     loss: Loss, tx: optax.GradientTransformation, ema_decays: Sequence[EmaDecay] = (), mesh: Mesh | None = None
 ) -> TrainSteps:
-    """`train_steps` compiled for the devices of `mesh` (all by default): `(state, batches [k, B, ...]) -> ...`."""
-    return jit_steps(partial(train_steps, loss, tx, tuple(ema_decays)), mesh)
+    """`train_steps` compiled for the devices of `mesh` (all by default): `(state, batches [k, B, ...]) -> ...`.
+
+    A call takes k steps, on the k batches along the first axis. `jit_train_step` takes one, on a batch [B, ...].
+    """
+    return _checked(jit_steps, loss, tx, ema_decays, mesh)
+
+
+def jit_train_step(
+    loss: Loss, tx: optax.GradientTransformation, ema_decays: Sequence[EmaDecay] = (), mesh: Mesh | None = None
+) -> TrainSteps:
+    """One step compiled for the devices of `mesh` (all by default): `(state, batch [B, ...]) -> (state, metrics)`."""
+    check_loss(loss)
+    check_decays(ema_decays)
+    steps = jit_steps(partial(train_steps, loss, tx, tuple(ema_decays)), mesh)
+
+    def run(state: Any, batch: PyTree) -> tuple[Any, Metrics]:
+        batch_size(batch)
+        state, metrics = steps(state, jax.tree.map(lambda x: np.asarray(x)[None], batch))
+        return state, jax.tree.map(lambda m: m[0], metrics)
+
+    return run
 
 
 def jit_steps(steps: TrainSteps, mesh: Mesh | None = None) -> TrainSteps:
@@ -73,6 +94,7 @@ def jit_steps(steps: TrainSteps, mesh: Mesh | None = None) -> TrainSteps:
     step = jax.jit(steps, in_shardings=(whole, spread), out_shardings=whole, donate_argnums=0)
 
     def run(state: Any, batches: PyTree) -> tuple[Any, Metrics]:
+        check_batches(batches)
         return step(_place(mesh, state), shard_batch(mesh, batches, axis=1))
 
     return run
@@ -85,7 +107,7 @@ def pmap_train_steps(
     devices: Sequence[Any] | None = None,
 ) -> TrainSteps:
     """The same under `jax.pmap`, for one process; gradients are averaged over the axis "batch"."""
-    return pmap_steps(partial(train_steps, loss, tx, tuple(ema_decays), axis="batch"), devices)
+    return _checked(pmap_steps, loss, tx, ema_decays, devices, axis="batch")
 
 
 def pmap_steps(steps: TrainSteps, devices: Sequence[Any] | None = None) -> TrainSteps:
@@ -104,6 +126,7 @@ def pmap_steps(steps: TrainSteps, devices: Sequence[Any] | None = None) -> Train
         return x.reshape(x.shape[0], n, x.shape[1] // n, *x.shape[2:])
 
     def run(state: Any, batches: PyTree) -> tuple[Any, Metrics]:
+        check_batches(batches)
         return step(_place(mesh, state), jax.tree.map(divide, batches))
 
     return run
@@ -114,6 +137,48 @@ def _place(mesh: Mesh, state: Any) -> Any:
     here = jax.tree.leaves(state)[0].sharding
     placed = isinstance(here, NamedSharding) and here.device_set == set(mesh.devices.flat)
     return state if placed else replicate(mesh, state)
+
+
+def check_batches(batches: PyTree) -> None:
+    """Raise a ValueError unless the leaves of `batches` are [k, B, ...], of one k and one B.
+
+    A single batch [B, ...] would be B steps of strange examples. It is seen where an array has fewer than two axes.
+    """
+    shapes = [np.shape(x) for x in jax.tree.leaves(batches)]
+    if not shapes or len({shape[:2] for shape in shapes}) > 1 or len(shapes[0]) < 2:
+        found = jax.tree.map(np.shape, batches)
+        raise ValueError(
+            "every array of the batches needs the same first two axes, the steps and the examples [k, B, ...], got "
+            f"shapes {found}: for one step on a batch [B, ...] use `jit_train_step`"
+        )
+
+
+def check_step_axis(batches: PyTree) -> None:
+    """Raise a ValueError where `batches` looks like a single batch [B, ...]: of vectors [B, D], or of square images.
+
+    `jit_steps(partial(train_steps, ...))` takes what is refused here: examples that are numbers, [k, B], or that are
+    vectors of few channels, as many as a batch has examples, [k, B, B, 3].
+    """
+    shapes = [np.shape(x) for x in jax.tree.leaves(batches)]
+    images = [s for s in shapes if len(s) == 4 and s[1] == s[2] and s[3] in (1, 3, 4)]
+    if images or max(map(len, shapes)) < 3:
+        raise ValueError(
+            f"batches have an axis of steps before that of the examples, [k, B, ...]; got {(images or shapes)[0]}, "
+            "which looks like one batch: use `jit_train_step`, or give `batch[None]`"
+        )
+
+
+def _checked(way: Callable, loss: Any, tx: Any, ema_decays: Any, where: Any, **options: Any) -> TrainSteps:
+    check_loss(loss)
+    check_decays(ema_decays)
+    steps = way(partial(train_steps, loss, tx, tuple(ema_decays), **options), where)
+
+    def run(state: Any, batches: PyTree) -> tuple[Any, Metrics]:
+        check_batches(batches)
+        check_step_axis(batches)
+        return steps(state, batches)
+
+    return run
 
 
 def _check_divisible(examples: int, devices: int) -> None:

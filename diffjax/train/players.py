@@ -1,11 +1,12 @@
-"""Two players in turn: a discriminator and a generator, each trained by the ordinary step against the other.
+"""Adversarial training: a discriminator and a generator in turn, each by the ordinary step against the other.
 
 A round on n_d + n_g batches is
 
-    d = train_step(loss_d(rival = g.params), d, batch_i)     for i = 1, ..., n_d                      (1)
-    g = train_step(loss_g(rival = d.params), g, batch_i)     for i = n_d + 1, ..., n_d + n_g          (2)
+    d = train_step(loss_d, d, batch_i, opponent = g.params)     for i = 1, ..., n_d                   (1)
+    g = train_step(loss_g, g, batch_i, opponent = d.params)     for i = n_d + 1, ..., n_d + n_g       (2)
 
-The rival's parameters are data: they enter a loss by its field `rival`, and no gradient flows into them. Nothing else
+The opponent's parameters are data: they reach a loss by `Context.opponent`, at any depth, and no gradient is taken with
+respect to them. Nothing else
 is shared. Each player has an optimiser, averages and a key of its own (different ones, or both draw the same noise), so
 the two states together decide all that follows, and a resumed run ends with the same bits. DMD2 takes n_d = 5, n_g = 1;
 where d is several networks its parameters are a tree of several and its loss a `Sum`.
@@ -16,19 +17,19 @@ where d is several networks its parameters are a tree of several and its loss a 
     fit(steps, Players(state_d, state_g), batches, workdir, LoopConfig(steps_per_call=6, ...))
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from diffjax.train.state import EmaDecay, Players, TrainState
+from diffjax.losses.evaluate import takes_context
+from diffjax.train.optim import EmaDecay
+from diffjax.train.state import Players, TrainState
 from diffjax.train.step import Metrics, train_steps
 from diffjax.typing import Loss, PyTree
 
-Turn = Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Metrics]]  # (own state, rival, batches [n, B, ...])
+Turn = Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Metrics]]  # (own state, opponent, batches [n, B, ...])
 
 
 def against(
@@ -36,17 +37,21 @@ def against(
     tx: optax.GradientTransformation,
     ema_decays: Sequence[EmaDecay],
     state: TrainState,
-    rival: PyTree,
+    opponent: PyTree,
     batches: PyTree,
     *,
     axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """`train_steps` with the other player's parameters in the field `rival` of the loss, or of the losses inside it.
+    """`train_steps` with the other player's parameters as `Context.opponent`.
 
     Raises:
-      ValueError: no loss has that field.
+      ValueError: the loss has no parameter `context`, by which it could use them.
     """
-    return train_steps(_with_rival(loss, rival), tx, ema_decays, state, batches, axis=axis)
+    if not takes_context(loss):
+        raise ValueError(
+            f"the players train against each other, but {loss} has no parameter `context` with the opponent"
+        )
+    return train_steps(loss, tx, ema_decays, state, batches, axis=axis, opponent=opponent)
 
 
 def alternate(
@@ -75,20 +80,3 @@ def alternate(
     rounds = jax.tree.map(lambda x: x.reshape(k // n, n, *x.shape[1:]), batches)
     state, metrics = jax.lax.scan(one_round, state, rounds)
     return state, {name: m.reshape(-1) for name, m in metrics.items()}
-
-
-def _with_rival(loss: Any, rival: PyTree) -> Loss:
-    found = False
-
-    def takes(noun: Any) -> bool:
-        return dataclasses.is_dataclass(noun) and hasattr(noun, "rival")
-
-    def told(noun: Any) -> Any:
-        nonlocal found
-        found = found or takes(noun)
-        return dataclasses.replace(noun, rival=rival) if takes(noun) else noun
-
-    loss = jax.tree.map(told, loss, is_leaf=takes)
-    if not found:
-        raise ValueError(f"the players train against each other, but {loss} has no field `rival` to put the other in")
-    return loss

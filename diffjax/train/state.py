@@ -7,7 +7,7 @@ one call or another number of devices draws the same noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from diffjax.checks import check_has, check_key
+from diffjax.train.optim import EmaDecay, check_decays
 from diffjax.typing import Key, PyTree, pytree
-
-EmaDecay = float | Callable[[Array], Array]  # a constant, or a function of the number of updates (`optim.ema_warmup`)
 
 
 @pytree
@@ -28,9 +28,10 @@ class TrainState:
       step: how many steps were taken, [] int32.
       params: what the loss takes, e.g. the whole dict that Flax's `net.init` returns.
       opt_state: the state of the optax optimiser.
-      ema: one average of `params` for each decay.
+      ema: one average of `params` for each decay, in float32 at least: in bfloat16 it would not move.
       key: the constant base key, [].
-      law: a law of times that learns from the losses (`times.LossSecondMoment`), in place of the loss's own; or None.
+      time_distribution: one that learns from the losses (`times.LossSecondMoment`), in place of the loss's own, or
+        None.
     """
 
     step: Array
@@ -38,7 +39,7 @@ class TrainState:
     opt_state: PyTree
     ema: tuple[PyTree, ...]
     key: Key
-    law: Any = None
+    time_distribution: Any = None
 
     @classmethod
     def create(
@@ -47,17 +48,23 @@ class TrainState:
         params: PyTree,
         tx: optax.GradientTransformation,
         ema_decays: Sequence[EmaDecay] = (),
-        law: Any = None,
+        time_distribution: Any = None,
     ) -> TrainState:
         """The state before the first step; every average starts at `params`. The caller's arrays are copied.
 
         Raises:
-          ValueError: `key` is not one new-style key.
+          TypeError: the parameters are not arrays of floats, `tx` is no optimiser, or the decays are no tuple.
+          ValueError: `key` is not one new-style key, there is no parameter, or a decay lies outside [0, 1].
         """
-        if not is_key(key) or key.ndim:
+        check_key(key)
+        if key.ndim:
             raise ValueError(f"expected one key made by jax.random.key(seed), got {key.dtype}{list(key.shape)}")
-        ema = tuple(copy(params) for _ in ema_decays)
-        return cls(jnp.zeros((), jnp.int32), copy(params), copy(tx.init(params)), ema, copy(key), copy(law))
+        check_params(params)
+        check_has(tx, "an optax optimiser, such as train.adam(1e-3),", "init", "update")
+        check_decays(ema_decays)
+        ema = tuple(_in_full(copy(params)) for _ in ema_decays)
+        start, opt_state = jnp.zeros((), jnp.int32), copy(tx.init(params))
+        return cls(start, copy(params), opt_state, ema, copy(key), copy(time_distribution))
 
 
 @pytree
@@ -78,6 +85,28 @@ class Players:
 
 
 AnyState = TypeVar("AnyState", TrainState, Players)
+
+
+def check_params(params: PyTree) -> None:
+    """Raise unless `params` is a pytree of one float array or more.
+
+    Raises:
+      TypeError: a leaf is no array, or of integers: no gradient is taken with respect to it.
+      ValueError: there is no leaf.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise ValueError(f"there is no parameter to train in {params!r}: give what `net.init` returned")
+    for path, leaf in leaves:
+        dtype = getattr(leaf, "dtype", type(leaf))
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, float)) or not jnp.issubdtype(dtype, jnp.inexact):
+            where = jax.tree_util.keystr(path) or "the parameter"
+            raise TypeError(f"parameters are arrays of floats, but {where} is {getattr(dtype, 'name', dtype)}")
+
+
+def _in_full(tree: PyTree) -> PyTree:
+    """Half precisions as float32: an average moves by less than their neighbouring numbers differ."""
+    return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
 
 
 def is_key(x: Any) -> bool:

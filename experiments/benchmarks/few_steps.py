@@ -17,7 +17,6 @@ Two idle CPU cores, jax 0.10.2, 2026-11-25; kinds of students do not differ:
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,11 +24,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import tyro
 from jax.tree_util import Partial
+from tyro.conf import Positional
 
 import diffjax as dj
 from diffjax import flow_maps, precondition, times
 from diffjax.nn import presets
+from diffjax.runs.experiment import wrapped
 
 SDE, TEACHER = dj.Cosine(), 50
 
@@ -52,7 +54,7 @@ def seconds(fn: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def main(batch: int = 64, rounds: int = 5) -> dict[str, float]:
+def main(batch: Positional[int] = 64, rounds: Positional[int] = 5) -> dict[str, float]:
     x, found = dj.prior_sample(jax.random.key(1), SDE, (batch, 28, 28, 1)), {}
 
     def draw(kind: str, n: int) -> Any:
@@ -74,4 +76,4 @@ def main(batch: int = 64, rounds: int = 5) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]))
+    tyro.cli(main, description=wrapped(__doc__))

@@ -19,19 +19,21 @@ Two idle CPU cores, jax 0.10.2, 2026-11-25, wall / CPU; below 1 where two calls 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import tyro
 from jax import Array
 from jax.tree_util import Partial
+from tyro.conf import Positional
 
 import diffjax as dj
 from diffjax import corrections, guidance, nn, operators, precondition, times
 from diffjax.nn import presets
+from diffjax.runs.experiment import wrapped
 
 SDE = dj.VP()
 
@@ -133,15 +135,17 @@ def ratios(w: World, case: Case, n: int, rounds: int) -> tuple[float, float]:
     return wall, cpu
 
 
-def main(batch: int = 16, n: int = 20, rounds: int = 5) -> dict[str, tuple[float, float]]:
+def main(
+    batch: Positional[int] = 16, steps: Positional[int] = 20, rounds: Positional[int] = 5
+) -> dict[str, tuple[float, float]]:
     w, found = world(batch), {}
     print(f"{'method':<16}forward  backward  classifier   wall    CPU")
     for name, case in cases(w).items():
-        wall, cpu = found[name] = ratios(w, case, n, rounds)
+        wall, cpu = found[name] = ratios(w, case, steps, rounds)
         calls = f"{case.forward:>7}  {case.backward:>8}  {case.classifier:>10}"
         print(f"{name:<16}{calls}  {wall:5.2f}  {cpu:5.2f}", flush=True)
     return found
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:4]))
+    tyro.cli(main, description=wrapped(__doc__))

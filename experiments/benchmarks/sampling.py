@@ -18,11 +18,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import tyro
 from jax.tree_util import Partial
 
 import diffjax as dj
 from diffjax import precondition, times
 from diffjax.nn import presets
+from diffjax.runs.experiment import wrapped
 
 
 def seconds(fn: Callable[[], jax.Array]) -> float:
@@ -77,7 +79,7 @@ def second_call(rounds: int = 20) -> float:
     return 1e3 * statistics.median(seconds(call) for _ in range(rounds))
 
 
-if __name__ == "__main__":
+def main() -> None:
     ratios = overhead()
     low, median, high = min(ratios), statistics.median(ratios), max(ratios)
     print(f"sample / network calls alone: {low:.3f} {median:.3f} {high:.3f} (min, median, max)")
@@ -85,3 +87,7 @@ if __name__ == "__main__":
         jax.clear_caches()
         print(f"compile time of sample, {n:>4} steps: {compile_time(n):.2f} s")
     print(f"second call, 50 steps of an empty denoiser: {second_call():.2f} ms")
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=wrapped(__doc__))

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -26,14 +27,23 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
-import torch.nn.functional as F
+import tyro
 from jax.tree_util import Partial
 
 import diffjax as dj
 from diffjax import precondition, times, train
 from diffjax.losses import DSM, weightings
 from diffjax.nn import presets
+from diffjax.runs.experiment import wrapped
+
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:
+    print(__doc__)
+    raise SystemExit(
+        0 if {"-h", "--help"} & set(sys.argv) else "PyTorch is missing: pip install -e '.[parity]'"
+    ) from None
 
 
 class TorchUNet(torch.nn.Module):
@@ -184,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=wrapped(__doc__))

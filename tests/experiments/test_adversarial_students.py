@@ -22,16 +22,18 @@ def test_every_method_fits_its_players(adversarial):
     tx, key = optax.sgd(0.1), jax.random.key(0)
 
     def players(method):
-        student, rival = adversarial.init(key, method)
-        return train.Players(train.TrainState.create(key, rival, tx), train.TrainState.create(key, student, tx, (0.9,)))
+        student, opponent = adversarial.init(key, method)
+        return train.Players(
+            train.TrainState.create(key, opponent, tx), train.TrainState.create(key, student, tx, (0.9,))
+        )
 
     for name, build in adversarial.METHODS.items():
         for n in (1, 2) if name == "DDGAN" else (2,):
             method = build(n, adversarial.MIXTURE.denoiser(adversarial.SDE))
-            if method.rival is None:  # CTM alone, which is there for comparison
+            if method.opponent is None:  # CTM alone, which is there for comparison
                 continue
             state = jax.eval_shape(lambda m=method: players(m))
-            turns = partial(train.against, method.rival, tx, ()), partial(train.against, method.loss, tx, (0.9,))
+            turns = partial(train.against, method.opponent, tx, ()), partial(train.against, method.loss, tx, (0.9,))
             batches = {"image": jnp.zeros((method.turns + 1, 4, 2))}
             end, metrics = jax.eval_shape(partial(train.alternate, *turns, n_d=method.turns), state, batches)
             assert jax.tree.map(lambda x: x.shape, end) == jax.tree.map(lambda x: x.shape, state), name
@@ -45,9 +47,9 @@ def test_every_method_fits_its_players(adversarial):
 def test_every_game_resumes_bit_for_bit(adversarial, halves, points, name, tmp_path):
     tx, key, ema = optax.adam(1e-2), jax.random.key(0), (0.9,)
     method = adversarial.METHODS[name](2, adversarial.MIXTURE.denoiser(adversarial.SDE))
-    student, rival = adversarial.init(key, method)
-    start = train.Players(train.TrainState.create(key, rival, tx), train.TrainState.create(key, student, tx, ema))
-    turns = partial(train.against, method.rival, tx, ()), partial(train.against, method.loss, tx, ema)
+    student, opponent = adversarial.init(key, method)
+    start = train.Players(train.TrainState.create(key, opponent, tx), train.TrainState.create(key, student, tx, ema))
+    turns = partial(train.against, method.opponent, tx, ()), partial(train.against, method.loss, tx, ema)
     steps = train.jit_steps(partial(train.alternate, *turns, n_d=method.turns))
     whole, seen = halves(steps, start, points(method.turns + 1, "image"), tmp_path)
     assert (whole.d.step, whole.g.step) == (4 * method.turns, 4)

@@ -42,7 +42,10 @@ def test_a_run_leaves_its_files_and_resumes(score_sde, tiny, tmp_path):
     assert json.loads((run / "summary.json").read_text())["steps"] == 4
     assert json.loads((run / "config.json").read_text())["sde"]["class"] == "VP"
     assert summary["count"] == 70 and np.isfinite([summary["fd"], summary["fd_floor"], summary["bits_per_dim"]]).all()
-    with pytest.raises(FileExistsError, match="--resume"):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["lr"] == pytest.approx(2e-3 * 2 / 50) and np.isfinite([row["val_loss"] for row in rows]).all()
+    assert json.loads((run / "config.json").read_text())["data"] == "digits"
+    with pytest.raises(SystemExit, match="--resume"):
         score_sde.main(tiny)
     left = (run / "ema.safetensors").read_bytes()
     shutil.rmtree(run / "checkpoints/4")  # as if it had been stopped in between
@@ -56,13 +59,17 @@ def test_a_run_leaves_its_files_and_resumes(score_sde, tiny, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == left  # but for the day, to the last bit
 
 
-def test_what_no_card_can_name_is_found_before_the_training(score_sde, tiny):
+@pytest.mark.slow
+def test_of_the_user_s_own_network_a_run_leaves_the_parameters(score_sde, tiny):
     class Mine(type(tiny.net)):
         __module__ = "mine"
 
-    with pytest.raises(TypeError, match=r"the model\.network is .*Mine.*a model card cannot name it"):
-        score_sde.main(dataclasses.replace(tiny, net=Mine()))
-    assert not (tiny.workdir / "checkpoints").exists()
+    loop = dataclasses.replace(tiny.loop, steps=2, sample_every=0)
+    score_sde.main(dataclasses.replace(tiny, net=Mine(), loop=loop, samples=0, likelihoods=0))
+    like = dj.Model.init(jax.random.key(0), Mine(), tiny.sde, tiny.precondition, np.zeros((1, 8, 8, 1)))
+    assert dj.load(tiny.workdir, like=like).sample(jax.random.key(0), 2).shape == (2, 8, 8, 1)
+    with pytest.raises(ValueError, match="has no model card"):
+        dj.load(tiny.workdir)
 
 
 @pytest.mark.slow
@@ -106,8 +113,10 @@ def test_command_line(score_sde):
     assert experiment.configure(score_sde.PRESETS, None, []).loop.steps == 800
     with pytest.raises(SystemExit, match=r"unknown preset 'cifar'; choose one of: cpu, cpu-long"):
         experiment.configure(score_sde.PRESETS, None, ["--preset=cifar"])
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"Unrecognized option --stepz\. Perhaps you meant --steps"):
         experiment.configure(score_sde.PRESETS, None, ["--stepz", "3"])
+    with pytest.raises(SystemExit, match=r"--lerning-rate\. Perhaps you meant --lr"):
+        experiment.configure(score_sde.PRESETS, None, ["--lerning-rate", "3"])
 
 
 @pytest.mark.slow

@@ -37,17 +37,17 @@ def test_every_method_takes_a_step(few_step, world, monkeypatch):
     tx, key, batch = optax.sgd(0.1), jax.random.key(0), {"image": jnp.zeros((4, 2))}
     for name, build in few_step.METHODS.items():
         method = build(world)
-        params, rival = few_step.initial(world, POINTS, method)
+        params, opponent = few_step.initial(world, POINTS, method)
         state = jax.eval_shape(lambda p=params: train.TrainState.create(key, p, tx, (0.9,)))
-        if method.rival is None:
+        if method.opponent is None:
             step = partial(train.train_step, method.loss, tx, (0.9,))
         else:
-            step = lambda state, batch, m=method, r=rival: train.against(  # noqa: E731
+            step = lambda state, batch, m=method, r=opponent: train.against(  # noqa: E731
                 m.loss, tx, (0.9,), state, r, jax.tree.map(lambda x: x[None], batch)
             )
         end, _ = jax.eval_shape(step, state, batch)
         assert jax.tree.map(lambda x: x.shape, end) == jax.tree.map(lambda x: x.shape, state), name
-        assert 2 < evaluations(method, NET.apply, params, rival, batch) < 50, name
+        assert 2 < evaluations(method, NET.apply, params, opponent, batch) < 50, name
     with pytest.raises(SystemExit, match=r"unknown methods \['GAN'\]; choose among PD, CD"):
         few_step.main(few_step.Config(methods=("GAN",)))
 
@@ -115,16 +115,16 @@ def test_a_small_table(few_step, small, monkeypatch, tmp_path):
     eps = dj.save(tmp_path / "eps", model.replace(prediction=precondition.from_eps))
     for changes, says in (
         ({"samples": 200}, "holds figures of other settings"),
-        ({"samples": 64}, "needs more than 112 samples"),
+        ({"samples": 64}, "in 64 features need more than 64 samples, got 64"),
         ({"teacher": tmp_path / "none.safetensors"}, "there is no .*none"),
         ({"teacher": few_step.WEIGHTS / "emoji.safetensors"}, r"of shape \(32, 32, 3\), but .* \(8, 8, 1\)"),
         ({"teacher": flow}, r"made for Flow.*used under VP"),
         ({"teacher": eps}, "a model of .*from_eps.*needs from_v"),
     ):
         with pytest.raises(SystemExit, match=says):
-            few_step.main(dataclasses.replace(again, **changes))
+            few_step.main(dataclasses.replace(config if "teacher" in changes else again, **changes))
     with pytest.raises(ValueError, match="3 steps cannot be halved to 1"):
-        few_step.main(dataclasses.replace(again, teacher_steps=3))
+        few_step.main(dataclasses.replace(config, teacher_steps=3))
     assert json.loads((tmp_path / "run/rows.json").read_text()) == rows
 
 

@@ -60,3 +60,21 @@ def test_every_method_but_ddrm_costs_about_fifty_evaluations(load):
         ts = module.times.repaint(module.times.uniform(module.SDE, method.n), method.j, method.r)
         evaluations = int((np.diff(ts) < 0).sum()) * (1 + (name == "PC"))
         assert evaluations in (49, 50) or name == "DDRM"
+
+
+def test_missing_emoji_are_said_before_anything_is_drawn(inpainting, pictures, monkeypatch, capsys):
+    module, config = inpainting
+    made = data.load
+
+    def load(name, *args, **options):
+        if name == "emoji":
+            raise FileNotFoundError("no emoji: make data")
+        return made(name, *args, **options)
+
+    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr(module, "inpainting", lambda config, pictures: {"inpainted": 1.0})
+    monkeypatch.setattr(module, "figure", lambda pictures, path: None)
+    assert module.main(config) == {"inpainted": 1.0}
+    assert "Colorization is left out. no emoji: make data" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="no emoji: make data"):
+        module.main(dataclasses.replace(config, problems=("grey",)))

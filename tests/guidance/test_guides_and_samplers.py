@@ -52,7 +52,7 @@ GUIDES = {
     "cfg": lambda scale: guidance.cfg(D, 1 + scale),
     "cfg_of_scale": lambda scale: Partial(told_its_scale, scale),
     "compose": lambda scale: guidance.compose(D, [{"label": jnp.ones(3)}], [scale]),
-    "autoguide": lambda scale: guidance.autoguide(D, Partial(network, 0.2), 1 + scale),
+    "autoguidance": lambda scale: guidance.autoguidance(D, Partial(network, 0.2), 1 + scale),
     "classifier": lambda scale: guidance.classifier(D, SDE, guidance.label_log_prob(LOGITS), scale),
     "reconstruction": lambda scale: guidance.reconstruction(D, SDE, operators.Misfit(M, squared=True), scale),
     "pigdm": lambda scale: guidance.pigdm(D, SDE, M),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diffjax as dj
-from diffjax import losses, times
+from diffjax import losses, nn, times
 from diffjax.losses.condition import drop
 
 
@@ -62,7 +62,7 @@ def test_scales_are_drawn_for_each_example_and_joined_to_its_condition(key):
     n = 10_000
     batch = {"image": jnp.zeros((n, 1)), "label": jnp.arange(n)}
     keys = dj.arrays.example_keys(key, n)
-    loss = losses.DrawScale(lambda p, k, b: (b["cond"]["scale"], {"label": b["cond"]["label"]}), 2.0, 5.0)
+    loss = losses.DrawScale(lambda p, k, b: (b["cond"]["scale"], {"label": b["label"]}), 2.0, 5.0)
     scale, aux = loss({}, keys, batch)
     assert scale.min() >= 2 and scale.max() <= 5 and abs(scale.mean() - 3.5) < 4 * np.sqrt(0.75 / n)
     np.testing.assert_array_equal(aux["label"], batch["label"])
@@ -75,7 +75,7 @@ def test_scales_are_drawn_for_each_example_and_joined_to_its_condition(key):
 
 def test_errors(key):
     loss = losses.DropCondition(seen, NULL)
-    with pytest.raises(ValueError, match='needs a batch with an entry "cond" or "label"'):
+    with pytest.raises(ValueError, match="needs a batch with the fields"):
         loss({}, key, jnp.zeros((2, 1)))
     with pytest.raises(ValueError, match="another structure"):
         drop({"label": jnp.zeros(2)}, NULL, jnp.array([True, False]))
@@ -96,3 +96,108 @@ def test_cross_entropy_of_noisy_images(key):
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     np.testing.assert_allclose(values, -log_p[np.arange(5), np.asarray(batch["label"])], rtol=1e-4)
     np.testing.assert_array_equal(aux["hit"], logits.argmax(1) == np.asarray(batch["label"]))
+
+
+CLASSES = nn.MLP(width=8, depth=1, num_classes=3)
+
+
+@pytest.fixture(scope="module")
+def with_classes():
+    params = nn.init(
+        CLASSES, jax.random.key(0), {"image": jax.ShapeDtypeStruct((4, 2), float), "label": jnp.zeros(4, int)}
+    )
+    return jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params)
+
+
+def dsm(network, **how):
+    return losses.DSM(dj.VP(), times.Uniform(), network, dj.precondition.from_v, **how)
+
+
+def test_fields_of_a_batch_reach_the_networks_that_take_them(key, with_classes):
+    """Labels move a network with classes; one without is not given them; a plain function has every field."""
+    x, labels = jnp.ones((4, 2)), jnp.array([0, 1, 2, 0])
+    loss = dsm(CLASSES.apply)
+    by_field = loss(with_classes, key, {"image": x, "label": labels})[0]
+    by_cond = loss(with_classes, key, {"image": x, "cond": {"label": labels}})[0]
+    np.testing.assert_array_equal(by_field, by_cond)
+    assert not np.allclose(by_field, loss(with_classes, key, {"image": x, "label": labels[::-1]})[0])
+    plain = nn.MLP(width=8, depth=1)
+    params = nn.init(plain, key, x)
+    np.testing.assert_array_equal(
+        dsm(plain.apply)(params, key, {"image": x, "label": labels, "index": labels})[0],
+        dsm(plain.apply)(params, key, x)[0],
+    )
+    seen = []
+    foreign = lambda params, x, c_noise, cond: (seen.append(cond), x)[1]  # noqa: E731  takes neither train nor rngs
+    dsm(foreign)({}, key, {"image": x, "label": labels, "text": x})
+    dsm(foreign)({}, key, x)
+    assert sorted(seen[0]) == ["label", "text"] and seen[1] is None
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "message"),
+    [
+        ({"image": np.ones((4, 2))}, ValueError, "trained without labels"),
+        ({"label": np.array([0, 1, 3, 4])}, ValueError, "from 0 to 3 .3 is the null label., got 0 to 4"),
+        ({"label": np.array([0, -1, 2, 0])}, ValueError, "got -1 to 2"),
+        ({"label": np.array([0.0, 1, 2, 0])}, TypeError, "labels are integers, got float32"),
+        ({"label": np.eye(4, 3)}, TypeError, "labels are integers"),
+        ({"label": np.eye(4, 3, dtype=int)}, ValueError, "take the argmax"),
+        ({"label": np.zeros(3, int)}, ValueError, "for 4 examples"),
+        ({"cond": {"labels": np.zeros(4, int)}}, ValueError, "takes the condition entries"),
+        ({"cond": np.zeros(4, int)}, TypeError, "a dict such as"),
+        (
+            {"label": np.zeros(4, int), "cond": {"scale": np.ones(4)}},
+            ValueError,
+            "initialised without a guidance scale",
+        ),
+        ({"x": np.ones((4, 2))}, ValueError, 'data under "image"'),
+        ({"image": np.full((4, 2), 200, np.uint8)}, ValueError, "x / 127.5 - 1"),
+        ({"image": (np.ones((4, 2)), np.zeros(4))}, TypeError, "got a tuple"),
+    ],
+)
+def test_batches_that_do_not_fit_are_refused(key, with_classes, batch, error, message):
+    batch = batch if {"image", "x"} & set(batch) else {"image": np.ones((4, 2)), **batch}
+    with pytest.raises(error, match=message):
+        dsm(CLASSES.apply)(with_classes, key, batch)
+
+
+def test_traced_labels_out_of_range_give_nan_and_no_other_class(key, with_classes):
+    run = jax.jit(lambda label: dsm(CLASSES.apply)(with_classes, key, {"image": jnp.ones((4, 2)), "label": label})[0])
+    np.testing.assert_array_equal(np.isfinite(run(jnp.array([-1, 3, 4, -4]))), [False, True, False, False])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: dsm(CLASSES), "the module MLP itself"),
+        (lambda: losses.DSM(dj.VP(), times.Uniform(), CLASSES.apply, "v"), "`precondition` to be a function"),
+        (lambda: dsm(CLASSES.apply, weight=1.0), "`weight` to be a function"),
+        (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 3}, 2.0), "p must be"),
+        (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 3}, -1.0), "p must be"),
+        (lambda: dsm(CLASSES.apply)(None, jax.random.key(0), jnp.ones((4, 2))), "parameters are None"),
+        (lambda: dsm(CLASSES.apply)({"w": 1.0}, jax.random.key(0), jnp.ones((4, 2))), "parameters"),
+        (
+            lambda: dsm(lambda p, x, c, d: x, weight=lambda sde, t: t[:3])({}, jax.random.key(0), jnp.ones((4, 2))),
+            "weight",
+        ),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_weights_and_losses_are_finite_at_both_ends(key):
+    """At sigma = 0 and at alpha = 0, on each process."""
+    names = ("simple", "truncated_snr", "likelihood", "v", "velocity", "x0", "score", "edm")
+    for sde in (dj.VP(), dj.Flow(), dj.Cosine(), dj.EDM()):
+        for name in names:
+            assert np.isfinite(getattr(losses.weightings, name)(sde, jnp.array([0.0, sde.T]))).all(), (sde, name)
+    t = jnp.array([0.3, 0.8])
+    w = losses.weightings
+    np.testing.assert_allclose(w.edm(dj.VP(), t), (lambda s: (s**2 + 0.25) / (s * 0.5) ** 2)(
+        dj.VP().sigma(t) / dj.VP().alpha(t)), rtol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(w.velocity(dj.Flow(), t), 1 / t**2, rtol=1e-5)
+    g2 = dj.gaussian.diffusion(dj.VP(), t) ** 2
+    np.testing.assert_allclose(w.likelihood(dj.VP(), t), g2 * w.score(dj.VP(), t), rtol=1e-4)

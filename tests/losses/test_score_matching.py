@@ -69,7 +69,7 @@ def test_minima_with_noise_and_the_constant_that_parts_them(key, kind, one_of):
     q, alpha = float(sde.sigma(t)) ** 2, float(sde.alpha(t))
     v = alpha**2 * S2 + q
     x0 = jnp.sqrt(S2) * jax.random.normal(jax.random.key(1), (N, D))
-    ism = ScoreMatching(exact_score, Exact(), sde=sde, law=times.Fixed(t), weight=weightings.score)
+    ism = ScoreMatching(exact_score, Exact(), sde=sde, time_distribution=times.Fixed(t), weight=weightings.score)
     ism, aux = run(ism, (sde, 1.0), key, x0)
     assert within_4_sigma(ism / D, -1 / (2 * v))
     assert aux["t"].shape == (N,) and np.all(aux["t"] == np.float32(t))
@@ -84,7 +84,7 @@ def test_weights_are_those_of_dsm(key):
     """`simple` is lambda = sigma^2; each example's loss is its own level's."""
     sde, x0 = dj.EDM(), jax.random.normal(key, (6, D))
     law = times.OneOf(jnp.array([0.5, 1.0, 2.0]))
-    make = functools.partial(ScoreMatching, exact_score, Exact(), sde=sde, law=law)
+    make = functools.partial(ScoreMatching, exact_score, Exact(), sde=sde, time_distribution=law)
     losses = make(weight=weightings.score), make(), make(weight=weightings.x0)
     (plain, aux), (simple, _), (x0_error, _) = jax.jit(lambda: [loss((sde, 1.0), key, x0) for loss in losses])()
     assert len(np.unique(aux["t"])) > 1
@@ -191,7 +191,7 @@ def test_a_flax_network_and_its_denoiser(key):
     def score(p, x, t, cond):
         return dj.precondition.to_score(sde, dj.precondition.from_eps(sde, network(p)))(x, t, cond)
 
-    loss = ScoreMatching(score, Rademacher(), sde=sde, law=times.LowDiscrepancy(0.05, 1.0))
+    loss = ScoreMatching(score, Rademacher(), sde=sde, time_distribution=times.LowDiscrepancy(0.05, 1.0))
     mean = jax.value_and_grad(lambda p, key: loss(p, key, {"image": x0, "cond": None})[0].mean())
 
     @jax.jit
@@ -225,7 +225,11 @@ def test_one_program_for_all_floats_of_the_noise(key):
 
     run = jax.jit(lambda loss, params, x: loss(params, key, x)[0])
     for t in (0.1, 0.2, 0.3):
-        run(ScoreMatching(score, sde=dj.VP(beta_max=20.0 + t), law=times.Fixed(t)), 1.0 + t, jnp.ones((4, 2)))
+        run(
+            ScoreMatching(score, sde=dj.VP(beta_max=20.0 + t), time_distribution=times.Fixed(t)),
+            1.0 + t,
+            jnp.ones((4, 2)),
+        )
     assert len(traces) == 1
 
 
@@ -233,7 +237,7 @@ def test_bad_arguments(key):
     score, x = (lambda params, x, t, cond: x), jnp.ones((3, 2))
     with pytest.raises(ValueError, match="the number of probes must be at least 1"):
         ScoreMatching(score, Gaussian(0))({}, key, x)
-    with pytest.raises(ValueError, match="both `sde` and `law`"):
+    with pytest.raises(ValueError, match="both `sde` and `time_distribution`"):
         ScoreMatching(score, sde=dj.VP())({}, key, x)
     for bad in (jnp.ones((3, 2), int), jnp.ones(3)):
         with pytest.raises(ValueError, match=r"float array \[B, ...\]"):

@@ -53,7 +53,7 @@ def test_bad_input():
         (nan, good, 5, "1 of the 20 rows of a hold NaN"),
         (good, nan, 5, "rows of b"),
         (good, good[:, :2], 5, "different dimensions"),
-        (good[:3], good, 2, "more samples than dimensions"),
+        (good[:3], good, 2, "3 samples do not give two blocks of 2"),
         (good, good, 11, "20 samples do not give two blocks of 11"),
         (good, good, 1, "do not give two blocks of 1"),
         (good, good, 0, "do not give two blocks of 0"),

@@ -273,15 +273,15 @@ def test_as_a_denoiser_of_ve():
         ({}, (2, 7, 8, 1), 0.0, None, "divisible by 2"),
         ({"patch": 2}, (2, 8, 6, 1), 0.0, None, "divisible by 4"),
         ({"levels": 3}, (2, 8, 8, 1), np.zeros(3), None, "one per example"),
-        ({}, (2, 8, 8, 1), 0.0, {"label": 1}, "reads no condition"),
-        ({}, (2, 8, 8, 1), 0.0, {"lable": 1}, "optional entries"),
+        ({}, (2, 8, 8, 1), 0.0, {"label": 1}, "has no classes"),
+        ({}, (2, 8, 8, 1), 0.0, {"lable": 1}, "takes the condition entries"),
         ({"dilations": (1, 1)}, (2, 8, 8, 1), 0.0, None, "each level needs a dilation"),
         ({"width": 1}, (2, 8, 8, 1), 0.0, None, "two or more"),
     ],
 )
 def test_bad_input(change, shape, c_noise, cond, message):
-    net = RefineNet(**{"width": 4, **change})
     with pytest.raises(ValueError, match=message):
+        net = RefineNet(**{"width": 4, **change})
         jax.eval_shape(lambda x: net.init(jax.random.key(0), x, c_noise, cond), jnp.zeros(shape))
 
 

@@ -153,7 +153,7 @@ def test_gradients_agree_inside_and_outside_a_loop():
         (jnp.zeros((2, 8, 8)), None, r"\[B, H, W, C\]"),
         (jnp.zeros((2, 6, 6, 1)), None, "divisible by 4"),
         (jnp.zeros((2, 8, 8, 1)), {"label": jnp.zeros(2, int)}, "num_classes"),
-        (jnp.zeros((2, 8, 8, 1)), {"lable": 0}, "optional entries"),
+        (jnp.zeros((2, 8, 8, 1)), {"lable": 0}, "takes the condition entries"),
     ],
 )
 def test_bad_input(x, cond, message):

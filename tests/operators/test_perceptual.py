@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffjax import corrections
-from diffjax.operators import Gram, Measurement, Misfit, Unit, Views
+from diffjax.operators import Gram, Measurement, Misfit, UnitNorm, Views
 from diffjax.operators.perceptual import view
 
 
@@ -33,13 +33,13 @@ def test_gram_matrices(images):
 
 
 def test_directions(images):
-    unit = Unit(lambda x: x.reshape(len(x), -1))(images)
+    unit = UnitNorm(lambda x: x.reshape(len(x), -1))(images)
     np.testing.assert_allclose(jnp.linalg.norm(unit, axis=-1), 1, atol=1e-6)
-    loss = Misfit(Measurement(Unit(lambda x: x.reshape(len(x), -1)), unit[::-1]), squared=True)(images)
+    loss = Misfit(Measurement(UnitNorm(lambda x: x.reshape(len(x), -1)), unit[::-1]), squared=True)(images)
     np.testing.assert_allclose(loss, 2 - 2 * (unit * unit[::-1]).sum(-1), atol=1e-6)
 
 
-@pytest.mark.parametrize("operator", [Gram(two_maps), Unit(lambda x: x.reshape(len(x), -1))])
+@pytest.mark.parametrize("operator", [Gram(two_maps), UnitNorm(lambda x: x.reshape(len(x), -1))])
 def test_at_the_reference_the_loss_is_0_and_its_gradient_finite(operator, images):
     black = jnp.zeros_like(images)  # its features are 0 exactly, whichever way the program is compiled
     loss = Misfit(Measurement(operator, operator(black)))

@@ -42,9 +42,9 @@ def players():
     student = d.Student(SDE, times.Fixed(1.0), network, precondition.from_x0)
     teacher = Partial(lambda x, t, cond=None: 0.5 * x)
     match = d.DistributionMatching(SDE, times.Uniform(0.1), teacher, network, precondition.from_x0)
-    rival = d.OnSamples(student, losses.DSM(SDE, times.Uniform(0.1), network, precondition.from_x0))
-    loss = d.Generate(student, (match,), (1.0,))
-    return Method(SDE, loss, precondition.from_x0, ema=(0.5, 0.0), rival=rival, turns=2)
+    opponent = d.OnSamples(student, losses.DSM(SDE, times.Uniform(0.1), network, precondition.from_x0))
+    loss = d.GeneratorLoss(student, (match,), (1.0,))
+    return Method(SDE, loss, precondition.from_x0, ema=(0.5, 0.0), opponent=opponent, turns=2)
 
 
 def test_the_last_average_is_returned(run, params):
@@ -89,7 +89,7 @@ def test_each_player_has_a_schedule_of_its_own_length(run, params, players):
     asked = []
     optimiser = lambda steps: asked.append(steps) or optax.sgd(optax.linear_schedule(0.1, 0.0, steps))  # noqa: E731
     dataclasses.replace(run, optimiser=optimiser).fit("players", players, params, params)
-    assert asked == [12, 24]  # of the student, and of its rival with two turns a round
+    assert asked == [12, 24]  # of the student, and of its opponent with two turns a round
 
 
 def test_in_rounds():
@@ -118,13 +118,15 @@ def test_the_cost_counts_networks():
     pairs = times.Neighbours(grid)
     consistency = d.Consistency(SDE, pairs, wide, precondition.from_x0, flow_maps.ddim_step(SDE, teacher))
     assert cost(consistency) - alone == 2  # the teacher's step and the target
-    tracked = dataclasses.replace(consistency, target=0)
+    tracked = dataclasses.replace(consistency, target_ema=0)
     assert cost(tracked, ema=(0.9, 0.99)) == cost(consistency)
     along = flow_maps.along(SDE, teacher, grid, flow_maps.ddim_step)
     assert cost(d.Reflow(SDE, along, dsm)) - alone == 4  # each interval is counted
     student = d.Student(SDE, times.Fixed(1.0), wide, precondition.from_x0)
-    game = d.Generate(student, (lambda rival, key, x, cond: (x**2).mean(-1),), (1.0,))
-    played = cost(game, rival=d.OnSamples(student, dsm), turns=4)  # 4 samples and steps of DSM, one step of the student
+    game = d.GeneratorLoss(student, (lambda opponent, key, x, cond, context: (x**2).mean(-1),), (1.0,))
+    played = cost(
+        game, opponent=d.OnSamples(student, dsm), turns=4
+    )  # 4 samples and steps of DSM, one step of the student
     assert played == 4 * (1 + alone) + alone
     middle = d.SelfDistillation(
         SDE, times.Sorted(times.Uniform()), d.progressive_midpoint, wide, flow_maps.average_velocity

@@ -91,10 +91,11 @@ def chain(key, mixture, sde, ts, x):
 
 @pytest.mark.parametrize("kind", range(4), ids=[type(sde).__name__ for sde in PROCESSES])
 def test_on_every_process_it_is_the_chain_of_x_over_alpha(x64, key, kind, four_modes, one_of):
-    sde, edm = one_of(kind, PROCESSES, PROCESSES[kind].T, PROCESSES[kind].t_min), dj.EDM(T=1e4)
+    sde = one_of(kind, PROCESSES, PROCESSES[kind].T, PROCESSES[kind].t_min)
     ts = jax.jit(times.geometric, static_argnums=1)(sde, 6)
     alphas = np.asarray(sde.alpha(ts))
     levels = np.append((sde.sigma(ts) / alphas)[:-1], 0.0)
+    edm = dj.EDM(T=levels[0])  # both start at T, and so with the same keys
     x = np.random.default_rng(0).normal(size=(5, 2)) * float(sde.sigma(sde.T))
     path, scaled = chain(key, four_modes, sde, ts, x), chain(key, four_modes, edm, levels, x / alphas[0])
     alphas = np.append(alphas[:-1], 1.0)  # the last state is x_0 itself

@@ -96,5 +96,5 @@ def test_vmap_over_gamma_and_gradients_at_its_ends(key):
 
 @pytest.mark.parametrize("gamma", [-0.1, 1.5, np.nan])
 def test_gamma_is_a_share(gamma):
-    with pytest.raises(ValueError, match=r"gamma must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"gamma must be a finite number in \[0, 1\]"):
         dj.Jump(gamma)

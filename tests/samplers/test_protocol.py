@@ -10,6 +10,7 @@ import pytest
 from jax.tree_util import Partial
 
 import diffjax as dj
+from diffjax.samplers import default_grid as grid
 
 SAMPLERS = {
     "EulerMaruyama": dj.EulerMaruyama(),
@@ -133,7 +134,7 @@ def test_vmap_over_a_stacked_sde_equals_the_loop(key):
     np.testing.assert_allclose(
         jax.vmap(run)(stack), np.stack([run(dj.VP(beta_max=b)) for b in betas]), rtol=1e-5, atol=1e-6
     )
-    axes = dj.VP(None, 0, None, None)  # type: ignore[arg-type]
+    axes = jax.tree.unflatten(jax.tree.structure(dj.VP()), [None, 0, None, None])
     over_one = jax.vmap(run, in_axes=(axes,))(dj.VP(beta_max=jnp.array(betas)))
     np.testing.assert_allclose(over_one[1], run(dj.VP(beta_max=15.0)), rtol=1e-5, atol=1e-6)
 
@@ -192,7 +193,7 @@ def test_bad_states_keys_and_denoisers(key):
         dj.sample(jax.random.split(key, 3), DENOISE, dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))
     with pytest.raises(ValueError, match="must keep the shape"):
         dj.sample(key, lambda x, t, cond: x[:, :1], dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))
-    with pytest.raises(TypeError, match="expected a function"):
+    with pytest.raises(TypeError, match="expected a denoiser"):
         dj.sample(key, jnp.ones(3), dj.VP(), dj.DDIM(), ts, jnp.ones((2, 3)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"times must lie in"):
         dj.sample_ode(DENOISE, dj.VP(), jnp.ones((2, 3)), t_end=1.2)
@@ -200,3 +201,73 @@ def test_bad_states_keys_and_denoisers(key):
         dj.sample_ode(DENOISE, dj.VP(), jnp.ones((2, 3), int))
     with pytest.raises(FloatingPointError, match=r"examples \[1\] was not solved in 4096 steps: look for NaN"):
         dj.sample_ode(DENOISE, dj.VP(), jnp.array([[1.0, 2.0], [jnp.nan, 1.0]]))
+
+
+def test_default_grids(key):
+    """The solver's own, also where it is wrapped; n steps from T to the data."""
+    for sde in (dj.VP(), dj.EDM(), dj.Flow(), dj.Cosine(), dj.BetaTable.linear(100)):
+        for sampler in (dj.DPMpp2M(), dj.KeepNoise(dj.Euler()), dj.PC(dj.EulerMaruyama(), dj.Langevin())):
+            ts = grid(sampler, sde, 10)
+            assert ts.shape == (11,) and ts[0] == sde.T and ts[-1] <= sde.t_min * 1.01 and (jnp.diff(ts) < 0).all()
+    np.testing.assert_array_equal(grid(dj.Euler(), dj.Flow(), 4), dj.times.uniform(dj.Flow(), 4))
+    np.testing.assert_array_equal(grid(dj.AnnealedLangevin(), dj.VE(), 4), dj.times.geometric(dj.VE(), 4))
+    with pytest.raises(TypeError, match="n must be an integer"):
+        grid(dj.DDIM(), dj.VP(), 2.5)
+
+
+RUN = {
+    "key": jax.random.key(0),
+    "denoise": DENOISE,
+    "sde": dj.VP(),
+    "sampler": dj.DDIM(),
+    "ts": [1.0, 0.5, 0.001],
+    "x": [[0.1, 0.2], [0.3, 0.4]],
+}
+
+
+class Plain:
+    """A sampler that JAX does not take for a pytree."""
+
+    def init(self, x):
+        return x
+
+    def step(self, *args):
+        return args[3]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"key": 0}, "jax.random.key"),
+        ({"key": np.zeros(2, np.uint32)}, "jax.random.key"),
+        ({"sampler": dj.DDIM}, r"did you mean DDIM\(\)"),
+        ({"sampler": "ddim"}, "expected a sampler"),
+        ({"sampler": Plain()}, "decorate it with @dj.pytree"),
+        ({"sampler": np.array([1.0, 0.0]), "ts": dj.DDIM()}, "expected a sampler"),
+        ({"sampler": dj.DDIM(jnp.ones(2))}, "eta of DDIM must be one number"),
+        ({"sampler": dj.Renoise(jnp.ones(3))}, "one for each of 2 examples"),
+        ({"denoise": dj.VP(), "sde": DENOISE}, "expected an SDE"),
+        ({"denoise": "model"}, "expected a denoiser"),
+        ({"denoise": lambda x, t, cond: (x, x)}, "must return one array"),
+        ({"denoise": dj.Empirical(jnp.ones((3, 2))).denoiser(dj.EDM())}, "was made for"),
+        ({"cond": {"label": jnp.zeros(3)}}, "for 2 examples"),
+        ({"ts": 10}, "must be .n . 1. times"),
+        ({"ts": None}, "ts must be times"),
+        ({"ts": ["1.0", "0.0"]}, "ts must be times"),
+        ({"ts": [[1.0], [0.5, 0.1]]}, "ts must be times"),
+        ({"x": np.zeros((2, 4, 4, 1), np.uint8)}, "scale pictures"),
+        ({"x": (4, 2)}, "prior_sample"),
+        ({"x": {"x": 1.0}}, "got dict"),
+        ({"x": np.ones((2, 2), complex)}, "float array"),
+    ],
+)
+def test_wrong_arguments(wrong, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        dj.sample(**RUN | wrong)
+
+
+def test_lists_and_integers_are_converted():
+    as_arrays = RUN | {"ts": np.array(RUN["ts"], np.float32), "x": np.array(RUN["x"], np.float32)}
+    np.testing.assert_array_equal(dj.sample(**RUN), dj.sample(**as_arrays))
+    one_step = [dj.sample(**RUN | {"ts": ts}) for ts in ((1, 0), np.array([1.0, 0.0], np.float16))]
+    np.testing.assert_array_equal(*one_step)

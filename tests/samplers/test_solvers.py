@@ -133,7 +133,7 @@ def test_every_sde_solver_has_the_data_s_law(name, key):
     assert abs(float(out.var()) - 0.25) < 4 * 0.0018 + (0.003 if name == "DPMpp2S(1)" else 0)
 
 
-def test_encode_and_decode(key, four_modes, x64):
+def test_invert_and_sample(key, four_modes, x64):
     """There and back: the error falls with the order of the solver; a grid that ends at 0 is refused."""
     sde = dj.VP()
     denoise, x = four_modes.denoiser(sde), four_modes.sample(key, 50)
@@ -161,7 +161,34 @@ def test_inverted_times_carry_the_derivative_of_the_schedule(x64):
     np.testing.assert_allclose(jax.jacfwd(time)(20.0), numeric, rtol=1e-6)
 
 
-@pytest.mark.parametrize("sampler", [dj.DPMSolver(4), dj.UniPC(0), dj.LMS(5), dj.DEIS(0), dj.PNDM(9)], ids=str)
-def test_orders_that_there_are_not(sampler, key):
-    with pytest.raises(ValueError, match="order"):
-        dj.sample(key, linear(dj.VP()), dj.VP(), sampler, times.uniform(dj.VP(), 2), jnp.ones((2, 3)))
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: dj.DPMSolver(4), "order must be from 1 to 3"),
+        (lambda: dj.DPMSolver("2"), "order must be an integer"),
+        (lambda: dj.UniPC(0), "order must be from 1 to 4"),
+        (lambda: dj.UniPC(2.5), "order must be an integer"),
+        (lambda: dj.LMS(5), "order must be from 1 to 4"),
+        (lambda: dj.DEIS(0), "order must be from 1 to 4"),
+        (lambda: dj.PNDM(9), "order must be from 1 to 4"),
+        (lambda: dj.DDIM(-0.1), r"eta must be a finite number in \[0, 1\]"),
+        (lambda: dj.DDIM("1"), "eta must be a number"),
+        (lambda: dj.DPMpp2S(np.nan), "eta must be a finite number"),
+        (lambda: dj.DPMpp2M(2.0), "eta must be a finite number"),
+        (lambda: dj.DPMpp3M(0.5, warm=True), "warm steps are deterministic"),
+        (lambda: dj.Renoise([0.2, 3.0]), "eta must be a finite number"),
+        (lambda: dj.Ancestral(2.0), "large must be a finite number"),
+        (lambda: dj.Langevin(-1.0), "snr must be a finite number"),
+        (lambda: dj.Langevin(n_steps=-1), "n_steps must be at least 0"),
+        (lambda: dj.ULA(0.0), r"step_size must be a finite number in \(0, inf\]"),
+        (lambda: dj.AnnealedLangevin(0.0), "eps must be a finite number"),
+        (lambda: dj.AnnealedLangevin(n_steps=0), "n_steps must be at least 1"),
+        (lambda: dj.Jump(0.5, -1.0), "end must be a finite number"),
+        (lambda: dj.PC(dj.ReverseDiffusion, dj.Langevin()), r"did you mean ReverseDiffusion\(\)"),
+        (lambda: dj.PC(dj.ReverseDiffusion(), None), "expected a corrector"),
+        (lambda: dj.KeepNoise("ddim"), "expected a sampler"),
+    ],
+)
+def test_numbers_that_a_solver_cannot_have(make, error):
+    with pytest.raises((ValueError, TypeError), match=error):
+        make()

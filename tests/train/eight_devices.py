@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 import diffjax as dj
 from diffjax import precondition, times
 from diffjax.arrays import normal
-from diffjax.losses import VLB
+from diffjax.losses import DSM, VLB, Balanced, DropCondition, InfoNCE, Sum, couplings, distillation, weightings
 from diffjax.train import (
     Players,
     TrainState,
@@ -75,20 +74,18 @@ def learn(steps):
     from_eps = partial(precondition.from_eps, c_noise=precondition.time_index)
     law = times.LossSecondMoment.create(4, 10)
     bound = VLB(dj.BetaTable.from_betas([0.1, 0.2, 0.3, 0.4]), law, network, from_eps, 0.0)
-    run, state = steps(bound, tx), TrainState.create(jax.random.key(1), jnp.ones(()), tx, law=law)
+    run, state = steps(bound, tx), TrainState.create(jax.random.key(1), jnp.ones(()), tx, time_distribution=law)
     for i in range(12):
         state, _ = run(state, data[i : i + 1])
-    return [np.asarray(state.law.probabilities()), np.asarray(state.law.count)]
+    return [np.asarray(state.time_distribution.probabilities()), np.asarray(state.time_distribution.count)]
 
 
 @pytree
 class Chase:
     """One number runs after the other's, times the examples."""
 
-    rival: Any = None
-
-    def __call__(self, params, keys, batch):
-        return (params - self.rival - normal(keys, batch[:, 0, 0, 0])) ** 2 * jnp.abs(batch[:, 0, 0, 0]), {}
+    def __call__(self, params, keys, batch, context):
+        return (params - context.opponent - normal(keys, batch[:, 0, 0, 0])) ** 2 * jnp.abs(batch[:, 0, 0, 0]), {}
 
 
 def play(way, axis=None):
@@ -99,10 +96,37 @@ def play(way, axis=None):
     return [np.asarray(state.d.params), np.asarray(state.g.params), np.asarray(metrics["loss"])]
 
 
+def every_kind(steps):
+    """Two steps on losses whose examples depend on their batch: the parameters and the mean of each loss."""
+    network = lambda params, x, c_noise, cond=None: params * x + 0.01 * x**3  # noqa: E731
+    towers = lambda params, x, c_noise, text: (params * x, text, 1.0 + params)  # noqa: E731
+    flow, vp = dj.Flow(), dj.VP()
+    dsm = partial(DSM, network=network, precondition=precondition.from_x0, weight=weightings.x0)
+    comb = times.LowDiscrepancy(0.1)
+    kinds = (
+        dsm(flow, comb),
+        dsm(vp, times.UniformLogSNR(vp)),
+        dsm(vp, times.LogNormal(vp)),
+        dsm(flow, times.Uniform(), coupling=couplings.optimal_transport),
+        Balanced((dsm(flow, comb), dsm(vp, times.LogitNormal())), lambda params: params),
+        DropCondition(dsm(flow, times.OneOf([0.2, 0.6])), {"label": 3}, 0.3),
+        distillation.MeanFlow(flow, times.Sorted(comb, 0.25), network),
+        distillation.Consistency(flow, times.Neighbours(np.linspace(1, 0, 9)), network, precondition.from_x0),
+        InfoNCE(flow, comb, towers),
+    )
+    x = data[:2, :, :2, 0, 0]
+    batches = {"image": x, "text": data[2:4, :, :2, 0, 0], "label": np.tile(np.arange(16) % 5, (2, 1))}
+    loss = Sum(kinds, (1.0,) * len(kinds))
+    state, metrics = steps(loss, tx)(TrainState.create(jax.random.key(1), jnp.float32(0.3), tx), batches)
+    return [np.asarray(state.params), np.stack([metrics[f"part{i}"] for i in range(len(kinds))])]
+
+
+kinds = [every_kind(partial(jit_train_steps, mesh=one)), every_kind(jit_train_steps), every_kind(pmap_train_steps)]
 games = [play(partial(jit_steps, mesh=one)), play(jit_steps), play(pmap_steps, "batch")]
 laws = [learn(partial(jit_train_steps, mesh=one)), learn(jit_train_steps), learn(pmap_train_steps)]
 result = {"devices": jax.device_count(), "moved": distance(alone[:-1], jax.tree.leaves((start.params, start.ema)))}
 result |= {"law": max(distance(laws[0], law) for law in laws), "learned": distance([np.full(4, 0.25)], laws[0][:1])}
+result |= {f"kinds on {way}": distance(kinds[0], kinds[i]) for i, way in ((1, "jit"), (2, "pmap"))}
 result |= {"game": max(distance(games[0], game) for game in games), "played": abs(float(games[0][1]) - 2)}
 result |= {name: distance(alone, train(*way)) for name, way in ways.items()}
 for name, steps in {"jit": jit_train_steps, "pmap": pmap_train_steps}.items():

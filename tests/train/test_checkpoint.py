@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import shutil
 
 import jax
@@ -8,6 +9,7 @@ import optax
 import pytest
 
 from diffjax.train import CheckpointError, Checkpoints, TrainState, adam
+from diffjax.train.checkpoint import CHECKSUMS
 
 
 def at(state, step):
@@ -81,14 +83,53 @@ DAMAGES = {
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tasks that Orbax leaves behind
+@pytest.mark.parametrize("sums", [True, False])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_checkpoint_says_so_and_what_is_left(line, state, folder, damage):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(line, state, folder, damage, sums, capsys):
     assert files(folder)
     damage(folder)
+    if not sums:
+        (folder / "10" / CHECKSUMS).unlink(missing_ok=True)
     with Checkpoints(folder) as saved:
-        with pytest.raises(CheckpointError, match=r"(?s)10 is truncated or incomplete .*Delete that folder.*step 5"):
-            saved.restore(state)
-        line.equal(saved.restore(state, 5), at(state, 5))
+        with pytest.raises(CheckpointError, match=r"(?s)10 is damaged or incomplete .*the one before is of step 5"):
+            saved.restore(state, 10)
+        line.equal(saved.restore(state), at(state, 5))
+        assert "10 is damaged or incomplete" in capsys.readouterr().err
+        saved.set_aside(after=5)
+        assert saved.steps() == [5]
+        saved.save(at(state, 10))
+        line.equal(saved.restore(state), at(state, 10))
+
+
+def test_a_flipped_bit_is_noticed_in_every_file(state, folder):
+    paths = sorted(path for path in (folder / "10").rglob("*") if path.is_file() and path.stat().st_size)
+    assert len(paths) > 6 and (folder / "10" / CHECKSUMS) in paths
+    rng = np.random.default_rng(0)
+    with Checkpoints(folder) as saved:
+        for path in paths:
+            data = path.read_bytes()
+            bad = bytearray(data)
+            bad[rng.integers(len(data))] ^= 1 << rng.integers(8)
+            path.write_bytes(bytes(bad))
+            name = re.escape(path.relative_to(folder / "10").as_posix())
+            with pytest.raises(CheckpointError, match=rf"10 is damaged .*({name}|{CHECKSUMS}|is missing|bits have)"):
+                saved.restore(state, 10)
+            path.write_bytes(data)
+        saved.restore(state, 10)
+
+
+def test_with_all_damaged_there_is_nothing_to_go_on_from(state, folder):
+    for path in folder.glob("*/**/d/*"):
+        path.write_bytes(b"")
+    with Checkpoints(folder) as saved, pytest.raises(CheckpointError, match=r"steps \[5, 10\] are damaged"):
+        saved.restore(state)
+
+
+def test_half_written_checkpoints_are_removed(folder):
+    shutil.copytree(folder / "10", folder / "15.orbax-checkpoint-tmp")
+    with Checkpoints(folder) as saved:
+        saved.tidy()
+    assert sorted(path.name for path in folder.iterdir()) == ["10", "5"]
 
 
 def test_a_run_killed_while_saving_goes_on(line, state, folder):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import chex
@@ -12,7 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax.train import Checkpoints, LoopConfig, TrainState, adam, ema_warmup, fit, jit_train_steps
+from diffjax.train import (
+    Checkpoints,
+    DiskError,
+    LoopConfig,
+    RunningError,
+    TrainState,
+    adam,
+    ema_warmup,
+    fit,
+    jit_train_steps,
+)
 
 DECAYS = (0.9, ema_warmup(0.99))
 TX = adam(0.05, warmup=5, clip=1.0)
@@ -162,18 +173,27 @@ def test_a_signal_saves_and_leaves(run, line, whole, tmp_path, number, capsys):
             yield batch
 
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as caught:
-        fit(run.steps, run.start, interrupted, tmp_path, settings(sample_every=8), lambda state: pytest.fail("drawn"))
-    assert caught.value.code == 128 + number
+    halted = lambda: fit(  # noqa: E731
+        run.steps, run.start, interrupted, tmp_path, settings(sample_every=8), lambda state: pytest.fail("drawn")
+    )
+    if number == signal.SIGTERM:
+        with pytest.raises(SystemExit) as caught:
+            halted()
+        assert caught.value.code == 128 + number
+    else:
+        state, summary = halted()
+        assert int(state.step) == summary["steps"] == 8 and summary["stopped"] == "SIGINT"
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-    assert "stopped at step 8" in capsys.readouterr().err and saved_steps(tmp_path) == [5, 8]
+    said = capsys.readouterr().err
+    assert f"{signal.Signals(number).name} heard" in said and "stopped at step 8" in said
+    assert saved_steps(tmp_path) == [5, 8]
     state, _ = fit(run.steps, run.start, line.batches, tmp_path, settings(resume=True))
     line.equal(state, whole[0])
 
 
 def test_a_used_workdir_is_not_overwritten(run, line, tmp_path):
     fit(run.steps, run.start, line.batches, tmp_path, settings(steps=10))
-    with pytest.raises(FileExistsError, match=r"up to step 10: pass --resume .* another --workdir"):
+    with pytest.raises(FileExistsError, match=r"up to step 10: pass resume=True .* another folder"):
         fit(run.steps, run.start, line.batches, tmp_path, settings())
     assert [m["step"] for m in lines(tmp_path)] == [5, 10] and saved_steps(tmp_path) == [5, 10]
 
@@ -234,7 +254,8 @@ def test_a_run_is_traced_once_resumed_or_not(line, tmp_path):
         (dict(steps=0), "at least 1"),
         (dict(steps_per_call=0), "at least 1"),
         (dict(keep=0), "at least 1"),
-        (dict(log_every=-1), "log_every"),
+        (dict(log_every=-1), "log_every must be at least 0"),
+        (dict(keep_every=-1), "keep_every must be at least 0"),
         (dict(steps=20, steps_per_call=3), "steps must be a multiple of steps_per_call = 3, got 20"),
         (dict(checkpoint_every=7, steps_per_call=5), "checkpoint_every must be a multiple"),
     ],
@@ -248,3 +269,87 @@ def test_a_resume_at_no_multiple_of_the_call_is_refused(run, line, tmp_path):
     fit(run.steps, run.start, line.batches, tmp_path, settings(steps=6))
     with pytest.raises(ValueError, match="step 6 is no multiple of steps_per_call = 5"):
         fit(run.steps, run.start, line.batches, tmp_path, settings(steps_per_call=5, resume=True))
+
+
+def test_without_a_folder_all_stays_in_memory(run, line, whole, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    drawn = []
+    state, summary = fit(run.steps, run.start, line.batches, None, settings(sample_every=10), drawn.append)
+    line.equal(state, whole[0])
+    assert [row["step"] for row in summary["rows"]] == [5, 10, 15, 20] and len(drawn) == 2
+    assert summary["loss"] == whole[1]["loss"] and not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="resume=True needs a workdir"):
+        fit(run.steps, run.start, line.batches, config=settings(resume=True))
+
+
+def test_batches_may_be_a_list_and_are_taken_in_order(run, line, whole):
+    state, _ = fit(
+        run.steps, run.start, lambda start: list(itertools.islice(line.batches(start), 20)), None, settings()
+    )
+    line.equal(state, whole[0])
+
+
+@pytest.mark.parametrize("batches", [[1, 2], iter([1]), None, lambda: iter([1]), lambda a, b: iter([1])])
+def test_batches_that_are_no_function_of_a_step_are_refused(run, batches):
+    with pytest.raises(TypeError, match="batches must be a function of a step"):
+        fit(run.steps, run.start, batches)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "message"),
+    [
+        (np.zeros((4, 4, 1), np.uint8), "a dict of pictures"),
+        ({"a": np.zeros((4, 4, 1))}, r"got float64\[4, 4, 1\] for 'a'"),
+        ({"a": np.zeros((4, 4), np.uint8)}, r"got uint8\[4, 4\]"),
+        ({"a": [[0]]}, "got list"),
+    ],
+)
+@pytest.mark.parametrize("folder", [True, False])
+def test_pictures_that_are_none_are_refused(run, line, tmp_path, drawn, message, folder):
+    with pytest.raises(TypeError, match=message):
+        fit(run.steps, run.start, line.batches, tmp_path if folder else None, settings(steps=1), lambda state: drawn)
+
+
+def test_further_figures_come_from_the_state_of_their_step(run, line, tmp_path):
+    fit(run.steps, run.start, line.batches, tmp_path, settings(), on_log=lambda state: {"at": int(state.step)})
+    assert [(m["step"], m["at"]) for m in lines(tmp_path)] == [(n, n) for n in (5, 10, 15, 20)]
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_saved_anew(run, line, whole, tmp_path, capsys):
+    fit(run.steps, run.start, line.batches, tmp_path, settings(steps=15))
+    for step in (10, 15):
+        path = max((tmp_path / "checkpoints" / str(step)).rglob("d/*"), key=lambda p: p.stat().st_size)
+        data = bytearray(path.read_bytes())
+        data[-9] ^= 4
+        path.write_bytes(bytes(data))
+    state, summary = fit(run.steps, run.start, line.batches, tmp_path, settings(resume=True))
+    line.equal(state, whole[0])
+    assert summary["loss"] == whole[1]["loss"] and saved_steps(tmp_path) == [10, 15, 20]
+    said = capsys.readouterr().err
+    assert "checkpoints/15 is damaged" in said and "bits have changed" in said and "going on from step 5" in said
+    assert {p.name for p in (tmp_path / "checkpoints").glob("*.damaged")} == {"10.damaged", "15.damaged"}
+
+
+def test_a_folder_that_cannot_be_a_run_s_is_refused(run, line, tmp_path):
+    (tmp_path / "file").write_text("")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DiskError, match="could not write a run to"):
+            fit(run.steps, run.start, line.batches, workdir, settings())
+
+
+def test_a_run_that_is_further_is_not_shortened(run, line, tmp_path):
+    fit(run.steps, run.start, line.batches, tmp_path, settings(steps=10))
+    with pytest.raises(ValueError, match="at step 10 already, later than steps = 5"):
+        fit(run.steps, run.start, line.batches, tmp_path, settings(steps=5, resume=True))
+
+
+def test_two_runs_do_not_share_a_folder(run, line, tmp_path):
+    def second(start):
+        with ThreadPoolExecutor(1) as pool:  # another thread counts as another run
+            again = pool.submit(fit, run.steps, run.start, line.batches, tmp_path, settings(resume=True))
+            assert isinstance(again.exception(), RunningError) and "another run" in str(again.exception())
+        return line.batches(start)
+
+    fit(run.steps, run.start, second, tmp_path, settings(steps=5))
+    assert [m["step"] for m in lines(tmp_path)] == [5]
+    fit(run.steps, run.start, line.batches, tmp_path, settings(steps=10, resume=True))

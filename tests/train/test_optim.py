@@ -69,5 +69,5 @@ def test_the_warmed_decay_grows_to_its_value():
 
 @pytest.mark.parametrize("bad", [dict(accumulate=0), dict(warmup=-1), dict(clip=0.0)])
 def test_values_that_cannot_be_meant_are_refused(bad):
-    with pytest.raises(ValueError, match="accumulate >= 1"):
+    with pytest.raises(ValueError, match="must be"):
         adam(1e-3, **bad)

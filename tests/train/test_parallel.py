@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from diffjax.train import TrainState, adam, ema_warmup, jit_train_steps, pmap_train_steps
+from diffjax.train import TrainState, adam, ema_warmup, jit_train_step, jit_train_steps, pmap_train_steps
 
 WAYS = ["jit on 8", "jit on 8, 5 steps a call", "pmap on 8"]
 
@@ -35,6 +35,32 @@ def test_devices_do_not_change_the_parameters(eight, way):
 
 def test_devices_do_not_change_what_a_law_of_times_learns(eight):
     assert eight["learned"] > 0.01 and eight["law"] < 1e-5
+
+
+@pytest.mark.parametrize("way", ["jit", "pmap"])
+def test_devices_do_not_change_losses_that_look_at_the_whole_batch(eight, way):
+    assert eight[f"kinds on {way}"] < 2e-5
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        (np.zeros((4, 8, 8, 1), np.float32), "looks like one batch"),
+        (np.zeros((64, 2), np.float32), "looks like one batch"),
+        ({"x": np.zeros((8, 3)), "y": np.zeros(8)}, r"the steps and the examples \[k, B"),
+    ],
+)
+def test_a_batch_without_the_axis_of_steps_is_refused_and_has_a_step_of_its_own(line, key, batches, message):
+    tx = adam(0.1)
+    for way in (jit_train_steps, pmap_train_steps):
+        with pytest.raises(ValueError, match=message):
+            way(line.loss, tx)(TrainState.create(key, line.params, tx), batches)
+    if isinstance(batches, dict):
+        start = TrainState.create(key, line.params, tx)
+        state, metrics = jit_train_step(line.loss, tx)(start, line.batch(0))
+        many, _ = jit_train_steps(line.loss, tx)(start, jax.tree.map(lambda x: x[None], line.batch(0)))
+        line.equal(state, many)
+        assert metrics["loss"].shape == ()
 
 
 def test_devices_do_not_change_a_game_of_two_players(eight):

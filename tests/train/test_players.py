@@ -1,7 +1,6 @@
 """Two players in turn: each against the other as it stands, and a resumed game is the same game."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +27,13 @@ from diffjax.typing import pytree
 
 @pytree
 class Chase:
-    """|w - sign rival w'|^2 at jittered points: d runs after g, and g away from d."""
+    """|w - sign opponent w'|^2 at jittered points: d runs after g, and g away from d."""
 
     sign: float
-    rival: Any = None
 
-    def __call__(self, params, keys, batch):
+    def __call__(self, params, keys, batch, context):
         x = batch["x"] + 0.1 * normal(keys, batch["x"])
-        return (x @ (params["w"] - self.sign * self.rival["w"]) + params["b"]) ** 2, {"one": jnp.ones(len(x))}
+        return (x @ (params["w"] - self.sign * context.opponent["w"]) + params["b"]) ** 2, {"one": jnp.ones(len(x))}
 
 
 TX_D, TX_G, EMA = adam(0.05, clip=1.0), optax.sgd(0.02), (0.9,)
@@ -61,12 +59,12 @@ def close(a, b):
 
 
 def test_two_rounds_are_five_steps_and_one_and_again(line, start):
-    """Against `train_step` called by hand, each loss holding the other's latest parameters."""
+    """Against `train_step` called by hand, each loss with the other's latest parameters."""
     together, metrics = jax.jit(GAME)(start, stacked(line, 0, 12))
     d, g, losses = start.d, start.g, []
     by_hand = {
-        "d": jax.jit(lambda s, r, b: train_step(Sum((Chase(1.0, r),), (0.5,)), TX_D, (), s, b)),
-        "g": jax.jit(lambda s, r, b: train_step(Chase(-1.0, r), TX_G, EMA, s, b)),
+        "d": jax.jit(lambda s, o, b: train_step(LOSS_D, TX_D, (), s, b, opponent=o)),
+        "g": jax.jit(lambda s, o, b: train_step(LOSS_G, TX_G, EMA, s, b, opponent=o)),
     }
     for n in range(12):
         if n % 6 < 5:
@@ -107,5 +105,5 @@ def test_what_is_no_game_is_refused(line, start):
         GAME(start, stacked(line, 0, 5))
     with pytest.raises(ValueError, match="at least one for each player"):
         alternate(GAME.args[0], GAME.args[1], start, stacked(line, 0, 1), n_g=0)
-    with pytest.raises(ValueError, match="no field `rival`"):
+    with pytest.raises(ValueError, match="no parameter `context`"):
         against(line.loss, TX_G, EMA, start.g, start.d.params, stacked(line, 0, 1))

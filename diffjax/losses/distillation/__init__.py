@@ -1,17 +1,17 @@
 """Losses of few-step models, distilled from a teacher or learnt without one; see `flow_maps` for what they learn."""
 
 from diffjax.losses.distillation import metrics as metrics
-from diffjax.losses.distillation.adversarial import Critic as Critic
-from diffjax.losses.distillation.adversarial import Discriminate as Discriminate
+from diffjax.losses.distillation.adversarial import AdversarialLoss as AdversarialLoss
+from diffjax.losses.distillation.adversarial import AdversarialTerm as AdversarialTerm
+from diffjax.losses.distillation.adversarial import Discriminator as Discriminator
+from diffjax.losses.distillation.adversarial import DiscriminatorLoss as DiscriminatorLoss
 from diffjax.losses.distillation.adversarial import Features as Features
-from diffjax.losses.distillation.adversarial import Fool as Fool
-from diffjax.losses.distillation.adversarial import Game as Game
-from diffjax.losses.distillation.adversarial import Generate as Generate
+from diffjax.losses.distillation.adversarial import GeneratorLoss as GeneratorLoss
 from diffjax.losses.distillation.adversarial import Noised as Noised
 from diffjax.losses.distillation.adversarial import clean as clean
 from diffjax.losses.distillation.adversarial import hinge as hinge
+from diffjax.losses.distillation.adversarial import non_saturating as non_saturating
 from diffjax.losses.distillation.adversarial import r1 as r1
-from diffjax.losses.distillation.adversarial import softplus as softplus
 from diffjax.losses.distillation.adversarial import stepwise as stepwise
 from diffjax.losses.distillation.consistency import Consistency as Consistency
 from diffjax.losses.distillation.consistency import error_in_v as error_in_v

@@ -1,25 +1,25 @@
-"""Adversarial distillation: a student learns from a discriminator that tells its samples from data.
+"""Adversarial distillation: a student is the generator, against a discriminator of its samples and data.
 
-    (1) hinge      real max(0, 1 - D),   fake max(0, 1 + D),   student -D
-    (2) softplus   real softplus(-D),    fake softplus(D),     student softplus(-D)
-    (3) R1         |grad_h D(h)|^2 on data, h what D is shown                             (Mescheder et al. 2018)
-    (4) loss of D        E real(D(h)) + E fake(D(h')) + r1 |grad_h D(h)|^2
-    (5) loss of student  sum_i w_i term_i(sample),   `Fool` for D and those of `score_distillation`
+    (1) hinge            real max(0, 1 - D),   fake max(0, 1 + D),   generator -D
+    (2) non-saturating   real softplus(-D),    fake softplus(D),     generator softplus(-D)
+    (3) R1               |grad_h D(h)|^2 on data, h the input of D                        (Mescheder et al. 2018)
+    (4) discriminator loss   E real(D(h)) + E fake(D(h')) + r1 |grad_h D(h)|^2
+    (5) generator loss       sum_i w_i term_i(sample),   `AdversarialTerm` for D and those of `score_distillation`
 
 The best D of (1) is sign(p - q), that of (2) log p/q, for p the data's density and q the student's; against the latter
-the gradient of E -D is that of KL(q | p). A `Critic` is D, what it is shown, and which of the games it plays. D may
-have several heads: logits are an array [B, ...] or a tree of them, of which (1) to (5) sum the means. The methods are
+the gradient of E -D is that of KL(q | p). A `Discriminator` is D, its input, and (1) or (2). D may have
+several heads: logits are an array [B, ...] or a tree of them, of which (1) to (5) sum the means. The methods are
 
-            student                     view               game      r1     terms, weights
-    ADD     Student                     Features(F)        hinge     1e-5   Fool, 1; ScoreDistillation, 2.5
-    DMD2    Student(..., simulate=True) Noised(sde, law)   softplus  None   DistributionMatching, 1; Fool, small
-    DDGAN   PairStudent                 stepwise           softplus  0.01   Fool, 1
+            student                     inputs          loss            r1    terms, weights
+    ADD     Student                     Features(F)     hinge           1e-5  AdversarialTerm, 1; ScoreDistillation, 2.5
+    DMD2    Student(..., simulate=True) Noised(sde, p)  non_saturating  None  DistributionMatching, 1; AdversarialTerm
+    DDGAN   PairStudent                 stepwise        non_saturating  0.01  AdversarialTerm, 1
 
 For a sampler's grid ts a `Student` draws its times from `OneOf(ts[:-1])`; a `PairStudent` is given ts.
-ADD (Sauer et al. 2023) shows D the features of a frozen network, and R1 is taken in them. DMD2 (Yin et al. 2024) adds
+ADD (Sauer et al. 2023) gives D the features of a frozen network, and R1 is taken in them. DMD2 (Yin et al. 2024) adds
 to D's loss the `OnSamples` of its fake score, whose features D reads. DDGAN's (Xiao et al. 2022) R1, gamma/2 with gamma
-= 0.02, is taken in x_s alone, there at every 15th step. CTM (Kim et al. 2024) adds `Fool` to its own losses.
-Both losses find the other player in `rival`, which `train.against` sets.
+= 0.02, is taken in x_s alone, there at every 15th step. CTM (Kim et al. 2024) adds the adversarial term to its own
+losses. Both losses find the other network's parameters in `Context.opponent`, which `train.against` sets.
 """
 
 from collections.abc import Callable
@@ -30,33 +30,37 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import flat_mean, flat_sum, fold, normal
+from diffjax.checks import check_number
+from diffjax.conditions import cond_keys
 from diffjax.losses.distillation.students import PairStudent, Student, check_single
-from diffjax.losses.draws import read
+from diffjax.losses.draws import Draw, read, times
+from diffjax.losses.networks import bind, check_functions
 from diffjax.precondition import CNoise, scaled_time
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Cond, Key, PyTree, pytree, static
+from diffjax.times.distributions import check_distribution
+from diffjax.typing import NO_CONTEXT, SDE, Cond, Context, Key, PyTree, pytree, static
 
 
-class Game(NamedTuple):
-    """Losses as functions of the logits: D's on data and on samples, and the student's."""
+class AdversarialLoss(NamedTuple):
+    """Losses as functions of the logits: D's on data and on samples, and the generator's."""
 
     real: Callable
     fake: Callable
-    fool: Callable
+    generator: Callable
 
 
-hinge = Game(lambda d: jax.nn.relu(1 - d), lambda d: jax.nn.relu(1 + d), lambda d: -d)  # Eq. 1
-softplus = Game(lambda d: jax.nn.softplus(-d), jax.nn.softplus, lambda d: jax.nn.softplus(-d))  # Eq. 2
+hinge = AdversarialLoss(lambda d: jax.nn.relu(1 - d), lambda d: jax.nn.relu(1 + d), lambda d: -d)  # Eq. 1
+non_saturating = AdversarialLoss(lambda d: jax.nn.softplus(-d), jax.nn.softplus, lambda d: jax.nn.softplus(-d))  # Eq. 2
 
 
-def clean(key: Key, x: Array) -> tuple[Array, Array]:
-    """D sees the sample, at the noise level 0."""
+def clean(key: Key, x: Array, context: Context = NO_CONTEXT) -> tuple[Array, Array]:
+    """The sample itself, at the noise level 0."""
     check_single(x, "clean")
     return x, jnp.zeros(len(x))
 
 
-def stepwise(key: Key, pair: tuple[Array, Any]) -> tuple[Array, Any]:
-    """D sees x_s, and is told (x_t, c_noise(t)): for `PairStudent`."""
+def stepwise(key: Key, pair: tuple[Array, Any], context: Context = NO_CONTEXT) -> tuple[Array, Any]:
+    """x_s, conditioned on (x_t, c_noise(t)): for `PairStudent`."""
     if not isinstance(pair, tuple):
         raise ValueError("stepwise takes the pairs of a `PairStudent`, not single samples")
     return pair
@@ -64,38 +68,50 @@ def stepwise(key: Key, pair: tuple[Array, Any]) -> tuple[Array, Any]:
 
 @pytree
 class Features:
-    """D sees a frozen network's features, `features(x)` [B, ...] or a tree of them, for `nn.FeatureHeads` say."""
+    """A frozen network's features, `features(x)` [B, ...] or a tree of them, for `nn.FeatureHeads` say."""
 
     features: Callable
 
-    def __call__(self, key: Key, x: Array) -> tuple[PyTree, Array]:
+    def __post_init__(self):
+        check_functions(self, features="(x) -> features")
+
+    def __call__(self, key: Key, x: Array, context: Context = NO_CONTEXT) -> tuple[PyTree, Array]:
         return self.features(x), jnp.zeros(len(x))
 
 
 @pytree
 class Noised:
-    """D sees x_t = alpha_t x + sigma_t eps, and is told c_noise(t)."""
+    """x_t = alpha_t x + sigma_t eps, conditioned on c_noise(t)."""
 
     sde: SDE
-    law: Callable  # (key, n) -> t [n]
+    time_distribution: Callable  # (key, n) -> t [n]
     c_noise: CNoise = scaled_time
 
-    def __call__(self, key: Key, x: Array) -> tuple[Array, Array]:
+    def __post_init__(self):
+        check_distribution(self.time_distribution, self.sde)
+        check_functions(self, c_noise="(sde, t) -> c_noise")
+
+    def __call__(self, key: Key, x: Array, context: Context = NO_CONTEXT) -> tuple[Array, Array]:
         check_single(x, "Noised")
-        t = self.law(fold(key, 0), len(x))
+        t = times(self.time_distribution, self.sde, Draw(x, x, None, fold(key, 0), {}, context), 1)
         return gaussian.perturb(self.sde, x, t, normal(fold(key, 1), x)), self.c_noise(self.sde, t)
 
 
 @pytree
-class Critic:
-    """A discriminator; `critic(params, h, c, cond)` gives its logits."""
+class Discriminator:
+    """A network D with its input and its loss; `discriminator(params, h, c, cond)` gives its logits."""
 
-    discriminator: Callable = static()  # (params, h, c, cond) -> logits [B, ...] or a tree of them
-    view: Callable = clean  # (key, sample) -> (h, c), what it sees and what it is told
-    game: Game = static(default=hinge)
+    network: Callable = static()  # (params, h, c, cond) -> logits [B, ...] or a tree of them
+    inputs: Callable = clean  # (key, sample, context) -> (h, c), its input and what that is conditioned on
+    loss: AdversarialLoss = static(default=hinge)
+
+    def __post_init__(self):
+        check_functions(self, network="(params, h, c, cond) -> logits", inputs="(key, sample, context) -> (h, c)")
+        if not isinstance(self.loss, AdversarialLoss):
+            raise TypeError(f"expected an `AdversarialLoss`, such as `hinge`, got {self.loss!r}")
 
     def __call__(self, params: PyTree, h: PyTree, c: Any, cond: Cond) -> PyTree:
-        logits = self.discriminator(params, h, c, cond)
+        logits = bind(self.network, params, False, {})(h, c, cond)
         n = len(jax.tree.leaves(h)[0])
         for leaf in jax.tree.leaves(logits):
             if leaf.shape[:1] != (n,):
@@ -115,70 +131,81 @@ def each(logits: PyTree, f: Callable = lambda d: d) -> Array:
 
 
 @pytree
-class Discriminate:
-    """Eq. 4; `loss(params of D, key, batch) -> ([B], {"real", "fake": D's logits [B], "r1": [B]})`.
+class DiscriminatorLoss:
+    """Eq. 4; `loss(params of D, key, batch, context) -> ([B], {"real", "fake": D's logits [B], "r1": [B]})`.
 
     Raises:
-      ValueError: the student's parameters are not known, or the logits are not one or more for each example.
+      ValueError: the context has no opponent, the student's parameters, or the logits are not one or more for each
+        example.
     """
 
     student: Student | PairStudent
-    critic: Critic
+    discriminator: Discriminator
     r1: Any = None  # the weight of Eq. 3; None: none
-    rival: PyTree = None  # the student's parameters, given by `train.against`
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        check_rival(self)
-        draw, student, game = read(key, batch), self.student, self.critic.game
-        h, c = self.critic.view(fold(key, 3), student.real(draw))
-        real = self.critic(params, h, c, draw.cond)
-        shown, told = self.critic.view(fold(key, 4), student(self.rival, draw))
-        fake = self.critic(params, shown, told, draw.cond)
-        value, aux = each(real, game.real) + each(fake, game.fake), {"real": each(real), "fake": each(fake)}
+    def __post_init__(self):
+        if self.r1 is not None:
+            check_number("r1", self.r1, 0)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        opponent, student, loss = opponent_of(self, context), self.student, self.discriminator.loss
+        draw = read(key, batch, cond_keys(student.network), context)
+        h, c = self.discriminator.inputs(fold(key, 3), student.real(draw), context)
+        real = self.discriminator(params, h, c, draw.cond)
+        generated = jax.lax.stop_gradient(student(opponent, draw))
+        fake = self.discriminator(params, *self.discriminator.inputs(fold(key, 4), generated, context), draw.cond)
+        value, aux = each(real, loss.real) + each(fake, loss.fake), {"real": each(real), "fake": each(fake)}
         if self.r1 is None:
             return value, aux
-        penalty = r1(lambda h: self.critic(params, h, c, draw.cond), h)
+        penalty = r1(lambda h: self.discriminator(params, h, c, draw.cond), h)
         return value + self.r1 * penalty, aux | {"r1": penalty}
 
 
 @pytree
-class Generate:
-    """Eq. 5; `loss(params of the student, key, batch) -> ([B], {"part0": [B], ...})`; a batch is as in `DSM`.
+class GeneratorLoss:
+    """Eq. 5; `loss(params of the student, key, batch, context) -> ([B], {"part0": [B], ...})`; a batch is as in `DSM`.
 
     Raises:
-      ValueError: the rival is not known, or there are not as many weights as terms.
+      ValueError: the context has no opponent, the parameters of the discriminator or of the fake score, or there are
+        not as many weights as terms.
     """
 
     student: Student | PairStudent
-    terms: tuple[Callable, ...]  # (rival, key, sample, cond) -> [B]
+    terms: tuple[Callable, ...]  # (opponent, key, sample, cond, context) -> [B]
     weights: tuple[Any, ...]
-    rival: PyTree = None  # the discriminator's, the fake score's parameters, given by `train.against`
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        check_rival(self)
+    def __post_init__(self):
         if len(self.terms) != len(self.weights) or not self.terms:
             raise ValueError(f"a student takes one weight for each term, got {len(self.weights)} for {len(self.terms)}")
-        draw = read(key, batch)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        opponent, draw = opponent_of(self, context), read(key, batch, cond_keys(self.student.network), context)
         sample = self.student(params, draw)
-        parts = [term(self.rival, fold(key, 3 + i), sample, draw.cond) for i, term in enumerate(self.terms)]
+        parts = [term(opponent, fold(key, 3 + i), sample, draw.cond, context) for i, term in enumerate(self.terms)]
         total = sum(w * part for w, part in zip(self.weights, parts, strict=True))
         return jnp.asarray(total), {f"part{i}": part for i, part in enumerate(parts)}
 
 
 @pytree
-class Fool:
-    """The student's term of Eq. 1 or 2, `(params of D, key, sample, cond) -> [B]`."""
+class AdversarialTerm:
+    """The generator's term of Eq. 1 or 2, `(params of D, key, sample, cond, context) -> [B]`."""
 
-    critic: Critic
+    discriminator: Discriminator
 
-    def __call__(self, rival: PyTree, key: Key, sample: PyTree, cond: Cond) -> Array:
-        h, c = self.critic.view(key, sample)
-        return each(self.critic(rival, h, c, cond), self.critic.game.fool)
+    def __call__(self, opponent: PyTree, key: Key, sample: PyTree, cond: Cond, context: Context = NO_CONTEXT) -> Array:
+        h, c = self.discriminator.inputs(key, sample, context)
+        return each(self.discriminator(opponent, h, c, cond), self.discriminator.loss.generator)
 
 
-def check_rival(loss: Any) -> None:
-    """Raise a ValueError if the other player is not known."""
-    if loss.rival is None:
+def opponent_of(loss: Any, context: Context) -> PyTree:
+    """The other network's parameters. Raises a ValueError where the context has none."""
+    if context.opponent is None:
         raise ValueError(
-            f"{type(loss).__name__} plays against another's parameters: train by `train.against`, or give `rival`"
+            f"{type(loss).__name__} needs the parameters of the other network: train by `train.against`, or call it "
+            "with `context=Context(opponent=...)`"
         )
+    return context.opponent

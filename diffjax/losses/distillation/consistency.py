@@ -26,13 +26,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast
+from diffjax.conditions import cond_keys
 from diffjax.flow_maps import check_map
 from diffjax.losses import weightings
 from diffjax.losses.distillation import metrics
-from diffjax.losses.draws import bound, read, target, times
+from diffjax.losses.draws import bound, read, target_params, times, weighted
+from diffjax.losses.networks import check_functions
 from diffjax.precondition import check_process
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, FlowMap, Key, Progress, PyTree, Time, pytree, static
+from diffjax.times.distributions import check_distribution
+from diffjax.typing import NO_CONTEXT, SDE, Context, FlowMap, Key, PyTree, Time, pytree, static
 
 
 def even(sde: SDE, t: Time, s: Time) -> Array:
@@ -41,8 +44,13 @@ def even(sde: SDE, t: Time, s: Time) -> Array:
 
 
 def rate(sde: SDE, t: Time, s: Time) -> Array:
-    """1/(r_t - r_s) at r = sigma/alpha: the distance as a rate of change (Song & Dhariwal 2024)."""
-    return 1 / (sde.sigma(t) / sde.alpha(t) - sde.sigma(s) / sde.alpha(s))
+    """1/(r_t - r_s) at r = sigma/alpha: the distance as a rate of change (Song & Dhariwal 2024).
+
+    It is 0 where alpha_t = 0, as r_t is infinite, and where t = s, as both ends are one.
+    """
+    alpha_t, alpha_s = sde.alpha(t), sde.alpha(s)
+    rise = sde.sigma(t) * alpha_s - sde.sigma(s) * alpha_t
+    return jnp.where(rise > 0, alpha_t * alpha_s / jnp.where(rise > 0, rise, 1), 0)
 
 
 def error_in_v(sde: SDE, t: Time, s: Time) -> Array:
@@ -55,8 +63,8 @@ class Consistency:
     """`loss(params, key, batch) -> ([B], {"t": [B], "s": [B]})`, Eq. 1; a batch is as in `DSM`.
 
     Raises:
-      ValueError: the teacher was made for another process, or the target or the training step is not known (they come
-        with `progress`).
+      ValueError: the teacher was made for another process, or the target network or the training step is missing in
+        the context.
     """
 
     sde: SDE
@@ -66,25 +74,38 @@ class Consistency:
     teacher: FlowMap | None = None  # `flow_maps.heun_step(sde, denoise)`, say; None: Eq. 3
     metric: Callable = metrics.squared  # (a, b) -> [B]
     weight: Callable = static(default=even)  # (sde, t, s) -> w [B]
-    target: int | None = static(default=None)  # the number of an EMA; None: the student itself
+    target_ema: int | None = static(default=None)  # the EMA that is the target network; None: the student itself
     train: bool = static(default=True)
-    progress: Progress | None = None  # given by `train_step`
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        draw = read(key, batch)
-        t, s = times(self, self.pairs, draw)
+    def __post_init__(self):
+        check_distribution(self.pairs, self.sde, 2)
+        check_functions(
+            self,
+            network="(params, x, c_noise, cond) -> F",
+            precondition="(sde, network) -> denoiser",
+            metric="(a, b) -> [B]",
+            weight="(sde, t, s) -> [B]",
+        )
+        if self.teacher is not None:
+            check_map(self.teacher)
+            check_process(self.teacher, self.sde)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        draw = read(key, batch, cond_keys(self.network), context)
+        t, s = times(self.pairs, self.sde, draw, 2)
         x_t = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
         if self.teacher is None:
             x_s = gaussian.perturb(self.sde, draw.x0, s, draw.eps)  # Eq. 3
         else:
-            check_map(self.teacher)
             check_process(self.teacher, self.sde)
             x_s = self.teacher(x_t, t, s, draw.cond)  # Eq. 2
 
         def f(params: Any, x: Array, t: Time) -> Array:
             return self.precondition(self.sde, bound(self, params, draw))(x, t, draw.cond)
 
-        later = jnp.where(s > 0, s, t)  # a time at which the network may be asked
-        goal = jnp.where(bcast(s > 0, x_s), f(target(self, params), x_s, later), x_s)
+        later = jnp.where(s > 0, s, t)  # a time at which the network can be evaluated
+        goal = jnp.where(bcast(s > 0, x_s), f(target_params(self, params, context), x_s, later), x_s)
         distance = self.metric(f(params, x_t, t), jax.lax.stop_gradient(goal))
-        return self.weight(self.sde, t, s) * distance, {"t": t, "s": s}
+        return weighted(self.weight, self.sde, t, s) * distance, {"t": t, "s": s}

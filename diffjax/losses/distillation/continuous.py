@@ -14,8 +14,8 @@ mean given x is the former. Terms of (2) that grow with dF/dphi, the second ones
 f is `precondition.from_v` with the same network: the paper's F for data of standard deviation sigma_d = 1, to which
 images are to be scaled. (1) needs alpha^2 + sigma^2 = 1 only: `Cosine` is the paper's process, its time 2 phi/pi.
 The paper draws t by log(sigma_d tan phi) ~ N(-1, 1.4^2) with sigma_d = 1/2: here `times.LogNormal(sde, -0.307, 1.4)`,
--1 + log 2. It learns w(t) (`LearnedWeight`) and tells its network phi itself: give this loss and `from_v` a slow
-c_noise, `precondition.scaled_by(20.0)` say, as g holds its slope.
+-1 + log 2. It learns w(t) (`LearnedWeight`) and conditions its network on phi itself: give this loss and `from_v` a
+slow c_noise, `precondition.scaled_by(20.0)` say, as g holds its slope.
 """
 
 from collections.abc import Callable
@@ -27,12 +27,16 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from diffjax.arrays import bcast, flat_mean, flat_norm, like
+from diffjax.arrays import bcast, flat_mean, flat_sum, like, safe_sqrt
+from diffjax.checks import check_number
+from diffjax.conditions import cond_keys
 from diffjax.losses import weightings
-from diffjax.losses.draws import bound, read, training_step
+from diffjax.losses.draws import bound, read, time, weighted
+from diffjax.losses.networks import check_functions
 from diffjax.precondition import CNoise, check_process, scaled_time
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Denoiser, Key, Progress, PyTree, pytree, static
+from diffjax.times.distributions import check_distribution
+from diffjax.typing import NO_CONTEXT, SDE, Context, Denoiser, Key, PyTree, pytree, static
 
 
 @pytree
@@ -43,11 +47,11 @@ class ContinuousConsistency:
 
     Raises:
       ValueError: the process is not variance-preserving, the teacher was made for another one, or there is a warm-up
-        and the training step is not known (it comes with `progress`).
+        and the context has no training step.
     """
 
     sde: SDE
-    law: Callable  # (key, n) -> t [n]
+    time_distribution: Callable  # (key, n) -> t [n]
     network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
     teacher: Denoiser | None = None  # None: consistency training
     c_noise: CNoise = scaled_time
@@ -55,12 +59,25 @@ class ContinuousConsistency:
     c: Any = 0.1  # of Eq. 3; None: the tangent as it is
     warmup: Any = None  # training steps (the paper's: 10,000); None: no warm-up
     train: bool = static(default=True)
-    progress: Progress | None = None  # given by `train_step`
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+    def __post_init__(self):
         _check_circle(self.sde)
-        draw = read(key, batch)
-        t = self.law(draw.k_time, len(draw.x0))
+        check_distribution(self.time_distribution, self.sde)
+        check_functions(
+            self, network="(params, x, c_noise, cond) -> F", c_noise="(sde, t) -> c_noise", weight="(sde, t) -> [B]"
+        )
+        if self.teacher is not None:
+            check_process(self.teacher, self.sde)
+        if self.c is not None:
+            check_number("c", self.c, 0)
+        if self.warmup is not None:
+            check_number("warmup", self.warmup, 0, above=True, why="without a warm-up it is None")
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        draw = read(key, batch, cond_keys(self.network), context)
+        t, importance = time(self.time_distribution, self.sde, draw)
         x = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
         if self.teacher is None:
             alpha, sigma = gaussian.curves(self.sde, t, x)
@@ -73,27 +90,27 @@ class ContinuousConsistency:
             return like(x, bound(self, params, draw)(x, self.c_noise(self.sde, t), draw.cond))
 
         frozen = jax.lax.stop_gradient(params)
-        still, g = self._tangent(lambda x, t: F(frozen, x, t), x, t, v)
-        norm = flat_norm(g)
+        still, g = self._tangent(lambda x, t: F(frozen, x, t), x, t, v, context.step)
+        norm = safe_sqrt(flat_sum(g * g))
         if self.c is not None:
-            g = g / bcast(norm + self.c, g)
+            size = norm + self.c
+            g = g / bcast(jnp.where(size > 0, size, 1), g)
         error = F(params, x, t) - jax.lax.stop_gradient(still + g)
-        return self.weight(self.sde, t) * flat_mean(error**2), {"t": t, "tangent": norm}
+        return importance * weighted(self.weight, self.sde, t) * flat_mean(error**2), {"t": t, "tangent": norm}
 
-    def _tangent(self, F: Callable, x: Array, t: Array, v: Array) -> tuple[Array, Array]:
+    def _tangent(self, F: Callable, x: Array, t: Array, v: Array, step: Array | None) -> tuple[Array, Array]:
         """F and g of Eq. 3, not normalised; cos sin goes into the jvp, as sin alone would meet a large dF/dphi."""
         (alpha, sigma), (d_alpha, d_sigma) = gaussian.rates(self.sde, t)
         cos, both = bcast(alpha, x), bcast(alpha * sigma, x)
         dt = alpha * sigma / (alpha * d_sigma - sigma * d_alpha)
         still, slope = jax.jvp(F, (x, t), ((both * v).astype(x.dtype), dt.astype(t.dtype)))
-        return still, -(cos**2) * (still - v) - self._warm() * (both * x + slope)
+        return still, -(cos**2) * (still - v) - self._warm(step) * (both * x + slope)
 
-    def _warm(self) -> Any:
+    def _warm(self, step: Array | None) -> Any:
         if self.warmup is None:
             return 1.0
-        step = training_step(self)
         if step is None:
-            raise ValueError("the warm-up of the tangent needs the training step: see `typing.Progress`")
+            raise ValueError("the warm-up of the tangent needs the training step: see `typing.Context`")
         return jnp.minimum(step / self.warmup, 1.0)
 
 

@@ -7,10 +7,10 @@ From (t - s) u = the integral of v from s to t, differentiated along the flow:
     (3) improved MeanFlow:  |u + (t - s) sg(du/dt) - v|^2,       the tangent being the student's u(x, t, t)
     (4) |error|^2 / sg(|error|^2 + c)^p                          adaptive weight
 
-At s = t both are flow matching. Without a weight the minimum over the data's and noise's law is the average velocity,
-since (1) is linear in v and E[v | x_t] is the flow's velocity. In (3) (Geng et al. 2025b) the target v does not depend
-on the network. The variance of the pair's v stays in the value of both losses: it does not fall to 0. With a teacher v
-is its velocity, and the minimum 0.
+At s = t both are flow matching. Without a weight the minimum over data and noise is the average velocity, since (1) is
+linear in v and E[v | x_t] is the flow's velocity. In (3) (Geng et al. 2025b) the target v does not depend on the
+network. The variance of the pair's v stays in the value of both losses: it does not fall to 0. With a teacher v is its
+velocity, and the minimum 0.
 
 The weight (4) with p = 1, c = 0.01 is the paper's for ImageNet; p = 0 is none. Its gradient is that of E log(|error|^2
 + c) for p = 1, which is least where errors are often small rather than small on average: u is drawn from the mean of v
@@ -28,11 +28,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast, flat_sum, like
+from diffjax.checks import check_number
+from diffjax.conditions import cond_keys
 from diffjax.flow_maps import Both, Levels
 from diffjax.losses.draws import bound, read, times
+from diffjax.losses.networks import check_functions
 from diffjax.precondition import check_process
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Cond, Denoiser, Key, Progress, PyTree, pytree, static
+from diffjax.times.distributions import check_distribution
+from diffjax.typing import NO_CONTEXT, SDE, Cond, Context, Denoiser, Key, PyTree, pytree, static
 
 
 @pytree
@@ -48,7 +52,7 @@ class MeanFlow:
     sde: SDE
     pairs: Callable  # (key, n, step) -> (t [n], s [n]), `times.Sorted(law, 0.75)`
     network: Callable = static()  # (params, x, (c_t, c_s), cond, *, train, rngs) -> u
-    levels: Levels = Both()  # what the network is told of t and s
+    levels: Levels = Both()  # the levels of t and s for the network
     improved: bool = static(default=False)  # Eq. 3
     teacher: Denoiser | None = None
     scale: Any = None  # of guidance, as in `guidance.cfg`; None: no guidance
@@ -56,11 +60,20 @@ class MeanFlow:
     power: Any = 1.0  # p of Eq. 4
     c: Any = 0.01
     train: bool = static(default=True)
-    progress: Progress | None = None  # given by `train_step`
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        draw = read(key, batch)
-        t, s = times(self, self.pairs, draw)
+    def __post_init__(self):
+        check_distribution(self.pairs, self.sde, 2)
+        check_functions(self, network="(params, x, (c_t, c_s), cond) -> u", levels="(sde, t, s) -> (c_t, c_s)")
+        check_number("c", self.c, 0)
+        check_number("power", self.power)
+        if self.teacher is not None:
+            check_process(self.teacher, self.sde)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        draw = read(key, batch, cond_keys(self.network), context)
+        t, s = times(self.pairs, self.sde, draw, 2)
         x = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
 
         def u(params: Any, x: Array, t: Array, s: Array, cond: Cond) -> Array:
@@ -75,7 +88,8 @@ class MeanFlow:
         slope = jax.jvp(lambda x, t: u(frozen, x, t, s, draw.cond), (x, t), tangent)[1]
         goal = jax.lax.stop_gradient(v - bcast(t - s, x) * slope)  # Eq. 2 and 3 have one value and gradient, given v
         square = flat_sum((u(params, x, t, s, draw.cond) - goal) ** 2)
-        weight = jax.lax.stop_gradient(square + self.c) ** -self.power
+        size = jax.lax.stop_gradient(square + self.c)
+        weight = jnp.where(size > 0, size, 1) ** -self.power  # with c = 0 an error of 0 weighs 1, and stays 0
         return weight * square, {"t": t, "s": s, "error": square / x[0].size}
 
     def _velocity(self, draw: Any, x: Array, t: Array) -> Array:

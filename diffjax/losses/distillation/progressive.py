@@ -12,7 +12,7 @@ With a student's step from t to s, m the time between, and z_m, z_s the teacher'
 `simple` alone: there an error in eps says nothing about x, and a student of one step would learn nothing. With
 `precondition.from_eps` the grid must begin where alpha > 0, as its x is infinite elsewhere.
 
-A round halves the grid: the student, who begins with the teacher's weights, becomes the teacher of the next.
+A round halves the grid: the student, which begins with the teacher's parameters, becomes the teacher of the next.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,14 @@ import numpy as np
 from jax import Array
 
 from diffjax.arrays import bcast, example_keys, flat_mean, like
+from diffjax.conditions import cond_keys
 from diffjax.losses import weightings
-from diffjax.losses.draws import bound, read
+from diffjax.losses.draws import bound, read, weighted
+from diffjax.losses.networks import check_functions
 from diffjax.precondition import check_process
 from diffjax.sde import gaussian
 from diffjax.times.grids import falling
-from diffjax.typing import SDE, Denoiser, Key, PyTree, pytree, static
+from diffjax.typing import NO_CONTEXT, SDE, Context, Denoiser, Key, PyTree, pytree, static
 
 
 def halve(ts: Array) -> Array:
@@ -63,8 +65,8 @@ def two_steps(sde: SDE, teacher: Denoiser, z: Array, t: Array, m: Array, s: Arra
     z_m = gaussian.exponential_step(sde, z, t, m, like(z, teacher(z, t, cond), "teacher"))
     z_s = gaussian.exponential_step(sde, z_m, m, s, like(z, teacher(z_m, m, cond), "teacher"))
     (alpha_t, sigma_t), (alpha_s, sigma_s) = gaussian.curves(sde, t, z), gaussian.curves(sde, s, z)
-    ratio = sigma_s / sigma_t
-    return (z_s - ratio * z) / (alpha_s - ratio * alpha_t)
+    gain = alpha_s * sigma_t - sigma_s * alpha_t  # of x_0 in the step, times sigma_t; written so that s may be 0
+    return (sigma_t * z_s - sigma_s * z) / gain
 
 
 @pytree
@@ -84,13 +86,27 @@ class Progressive:
     weight: Callable = static(default=weightings.truncated_snr)  # (sde, t) -> [B]
     train: bool = static(default=True)  # False: no dropout, for validation
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+    def __post_init__(self):
+        halve(falling(self.ts, self.sde))
         check_process(self.teacher, self.sde)
-        draw, ts, n = read(key, batch), falling(self.ts, self.sde), len(halve(self.ts)) - 1
+        check_functions(
+            self,
+            network="(params, x, c_noise, cond) -> F",
+            precondition="(sde, network) -> denoiser",
+            weight="(sde, t) -> [B]",
+            teacher="(x, t, cond) -> x_0",
+        )
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        check_process(self.teacher, self.sde)
+        draw = read(key, batch, cond_keys(self.network), context)
+        ts, n = falling(self.ts, self.sde), len(halve(self.ts)) - 1
         keys = example_keys(draw.k_time, len(draw.x0))
         i = 2 * jax.vmap(lambda k: jax.random.randint(k, (), 0, n))(keys)
         t = ts[i]
         z = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
         goal = jax.lax.stop_gradient(two_steps(self.sde, self.teacher, z, t, ts[i + 1], ts[i + 2], draw.cond))
         error = goal - self.precondition(self.sde, bound(self, params, draw))(z, t, draw.cond)
-        return flat_mean(bcast(self.weight(self.sde, t), error) * error**2), {"t": t}
+        return flat_mean(bcast(weighted(self.weight, self.sde, t), error) * error**2), {"t": t}

@@ -10,7 +10,7 @@ a residual whose squared norm is a loss:
 v is the student's own, dX/ds at s = t, stopped: then the diagonal is to be learnt at once, by flow matching. Or v is a
 teacher's (their map matching, LMD and EMD), and nothing else is needed. (3) is the difference of average velocities,
 phi(x, t, s) against its parts' mean weighted by their durations: with u in the middle and times of `times.Dyadic` the
-loss of shortcut models (Frans et al. 2024, who clip its target to 4), whose network is told t - s
+loss of shortcut models (Frans et al. 2024, who clip its target to 4), whose network is conditioned on t - s
 (`flow_maps.Duration`). With data at t = 1 the papers write X_{s,t}, v and phi with the opposite signs. The paper of
 2024 lets gradients pass where `sg` stands in map matching; here they are stopped, as in that of 2025.
 
@@ -29,11 +29,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast, example_keys, flat_mean, fold
+from diffjax.conditions import cond_keys
 from diffjax.flow_maps import as_flow_map
-from diffjax.losses.draws import bound, read, target, times
+from diffjax.losses.draws import bound, read, target_params, times
+from diffjax.losses.networks import check_functions
 from diffjax.precondition import check_process
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, Cond, Denoiser, FlowMap, Key, Progress, PyTree, pytree, static
+from diffjax.times.distributions import check_distribution
+from diffjax.typing import NO_CONTEXT, SDE, Cond, Context, Denoiser, FlowMap, Key, PyTree, pytree, static
 
 
 class Maps(NamedTuple):
@@ -77,11 +80,11 @@ def _through(maps: Maps, x: Array, t: Array, u: Array, s: Array, cond: Cond) -> 
 class SelfDistillation:
     """The squared residual, its mean over an example's entries; `loss(params, key, batch) -> ([B], {"t", "s": [B]})`.
 
-    A batch is as in `DSM`. With `target`, `frozen` and the student's own velocity are those of an average.
+    A batch is as in `DSM`. With `target_ema`, `frozen` and the student's own velocity are those of an average.
 
     Raises:
-      ValueError: the teacher was made for another process, or the target or the training step is not known (they come
-        with `progress`).
+      ValueError: the teacher was made for another process, or the target network or the training step is missing in
+        the context.
     """
 
     sde: SDE
@@ -90,16 +93,29 @@ class SelfDistillation:
     network: Callable = static()  # (params, x, (c_t, c_s), cond, *, train, rngs) -> F
     flow_map: Callable = static()  # (sde, network) -> FlowMap, see `flow_maps`
     teacher: Denoiser | None = None  # whose velocity it is; None: the student's own
-    target: int | None = static(default=None)  # the number of an EMA; None: the student itself
+    target_ema: int | None = static(default=None)  # the EMA that is the target network; None: the student itself
     train: bool = static(default=True)
-    progress: Progress | None = None  # given by `train_step`
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
-        draw = read(key, batch)
-        t, s = times(self, self.pairs, draw)
+    def __post_init__(self):
+        check_distribution(self.pairs, self.sde, 2)
+        check_functions(
+            self,
+            residual="(maps, key, x, t, s, cond) -> [B, ...]",
+            network="(params, x, (c_t, c_s), cond) -> F",
+            flow_map="(sde, network) -> flow map",
+        )
+        if self.teacher is not None:
+            check_process(self.teacher, self.sde)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        draw = read(key, batch, cond_keys(self.network), context)
+        t, s = times(self.pairs, self.sde, draw, 2)
         x = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
         student, frozen = (
-            as_flow_map(self.sde, self.flow_map(self.sde, bound(self, p, draw))) for p in (params, target(self, params))
+            as_flow_map(self.sde, self.flow_map(self.sde, bound(self, p, draw)))
+            for p in (params, target_params(self, params, context))
         )
         maps = Maps(student, frozen, frozen.velocity if self.teacher is None else self._teachers_velocity)
         residual = self.residual(maps, fold(key, 3), x, t, s, draw.cond)

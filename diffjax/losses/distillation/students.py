@@ -1,10 +1,10 @@
-"""Students that play against others: how a draw of data and noise becomes a sample, and what that is compared with.
+"""Students of adversarial training: how a draw of data and noise becomes a sample, and what that is compared with.
 
     (1) f(x_s, s),  x_s = alpha_s x_0 + sigma_s eps                          against x_0
     (2) x_s ~ q(x_s | x_t, G(x_t, z, t)),  z ~ N(0, I)                       against the pair's own x_s
         x_s ~ q(x_s | x_0),  x_t ~ q(x_t | x_s),  t and s neighbours on a grid
 
-(1) is the student of ADD, DMD2 and CTM: a consistency function, asked at the times at which it will be sampled;
+(1) is the student of ADD, DMD2 and CTM: a consistency function, evaluated at the times at which it will be sampled;
 `times.Fixed(sde.T)` makes it a one-step generator, up to alpha_T x_0. (2) is that of denoising diffusion GANs (Xiao et
 al. 2022): the step from t to s is large, so that x_0 given x_t is no single point, and the latent z chooses among them.
 Real and generated pair share x_t. q(x_s | x_t, x_0) is Eq. 6 of `sde.gaussian`, and sampling is `Ancestral()` on G.
@@ -20,10 +20,12 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.arrays import bcast, example_keys, fold, normal
-from diffjax.losses.draws import Draw, bound
+from diffjax.checks import check_count
+from diffjax.losses.draws import Draw, bound, times
+from diffjax.losses.networks import check_functions
 from diffjax.precondition import CNoise, scaled_time
 from diffjax.sde import gaussian
-from diffjax.times.distributions import OneOf
+from diffjax.times.distributions import OneOf, check_distribution
 from diffjax.times.grids import falling
 from diffjax.typing import SDE, PyTree, pytree, static
 
@@ -37,18 +39,28 @@ class Student:
     forward pass for each time but the first.
 
     Raises:
-      ValueError: to be simulated, the law is no `OneOf`, or its times do not fall or are not in (0, T].
+      ValueError: to be simulated, the time distribution is no `OneOf`, or its times do not fall or are not in (0, T].
     """
 
     sde: SDE
-    law: Callable  # (key, n) -> s [n], see `times`
+    time_distribution: Callable  # (key, n) -> s [n], see `times`
     network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
     precondition: Callable = static()  # (sde, network) -> f, as in `Consistency`
     simulate: bool = static(default=False)
     train: bool = static(default=True)
 
+    def __post_init__(self):
+        check_distribution(self.time_distribution, self.sde)
+        check_functions(self, network="(params, x, c_noise, cond) -> F", precondition="(sde, network) -> f")
+        if not self.simulate:
+            return
+        if not isinstance(self.time_distribution, OneOf):
+            raise ValueError(f"a simulated student needs its sampler's times `OneOf(ts)`, got {self.time_distribution}")
+        ts = self.time_distribution.ts
+        falling(ts if isinstance(ts, Tracer) else np.append(ts, 0.0), self.sde)
+
     def __call__(self, params: PyTree, draw: Draw) -> Array:
-        s = self.law(draw.k_time, len(draw.x0))
+        s = times(self.time_distribution, self.sde, draw, 1)
         f = self.precondition(self.sde, bound(self, params, draw))
         return f(self._start(f, draw, s), s, draw.cond)
 
@@ -59,10 +71,7 @@ class Student:
         """x_s, without a gradient."""
         if not self.simulate:
             return gaussian.perturb(self.sde, draw.x0, s, draw.eps)
-        if not isinstance(self.law, OneOf):
-            raise ValueError(f"a simulated student needs its sampler's times, `OneOf(ts)`, as its law; got {self.law}")
-        ts = self.law.ts
-        falling(ts if isinstance(ts, Tracer) else np.append(ts, 0.0), self.sde)
+        ts = self.time_distribution.ts
         x = self.sde.sigma(ts[0]) * draw.eps
         for i in range(1, len(ts)):
             x0 = f(x, jnp.full(len(x), ts[i - 1]), draw.cond)
@@ -87,13 +96,18 @@ class PairStudent:
     network: Callable = static()  # (params, x, c_noise, cond, *, train, rngs) -> F
     precondition: Callable = static()  # (sde, network) -> G, `precondition.from_x0`
     latent: int = static(default=0)
-    c_noise: CNoise = scaled_time  # what the discriminator is told of t
+    c_noise: CNoise = scaled_time  # the discriminator's noise level at t
     train: bool = static(default=True)
+
+    def __post_init__(self):
+        falling(self.ts, self.sde)
+        check_count("latent", self.latent, 0)
+        check_functions(self, network="(params, x, c_noise, cond) -> F", precondition="(sde, network) -> G")
 
     def __call__(self, params: PyTree, draw: Draw) -> tuple[Array, tuple[Array, Array]]:
         (_, x_t), t, s = self._pair(draw)
         x0 = self.precondition(self.sde, bound(self, params, draw))(x_t, t, self._with_latent(draw))
-        std = gaussian.transition(self.sde, t, s)[1] * self.sde.sigma(s) / self.sde.sigma(t)
+        std = gaussian.transition(self.sde, t, s)[1] * self.sde.sigma(s) / self.sde.sigma(t)  # sigma_t > 0, as t > s
         noise = normal(fold(draw.k_time, 2), x_t)
         x_s = gaussian.posterior_mean(self.sde, x_t, t, s, x0) + bcast(std, x_t) * noise
         return x_s, (x_t, self.c_noise(self.sde, t))

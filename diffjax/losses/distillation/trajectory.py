@@ -13,13 +13,13 @@ each scaled to (3) by the gradients of the last layer (`Balanced`):
 
     diagonal = Partial(flow_maps.diagonal_of, flow_maps.ctm)
     soft = Trajectory(sde, times.Stops(ts), teacher, net.apply, flow_maps.ctm)
-    student = Student(sde, law, net.apply, Partial(flow_maps.denoiser_of, flow_maps.ctm))
-    terms = soft, DSM(sde, law, net.apply, diagonal), Generate(student, (fool,), (1.0,))  # against `Discriminate`
+    student = Student(sde, distribution, net.apply, Partial(flow_maps.denoiser_of, flow_maps.ctm))
+    terms = soft, DSM(sde, distribution, net.apply, diagonal), GeneratorLoss(student, (adversarial,), (1.0,))
     Balanced(terms, last_layer, (0.01, 10.0))
 
 The paper limits the weight of (4) to [0, 1e4] and that of the adversarial loss to [0.01, 10]; `Balanced` has one pair
-of limits. The authors' code takes half of (4)'s times from a log-normal and half from a uniform law, and may let the
-adversarial loss begin later; here a law is one, and a game begins at once.
+of limits. The authors' code draws half of (4)'s times from a log-normal and half from a uniform distribution, and may
+let the adversarial loss begin later; here it begins at once, and there is one distribution.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.arrays import bcast
+from diffjax.conditions import cond_keys
 from diffjax.flow_maps import check_map
 from diffjax.losses.distillation import metrics
 from diffjax.losses.distillation.consistency import even
-from diffjax.losses.draws import bound, read, target, times
+from diffjax.losses.draws import bound, read, target_params, times, weighted
+from diffjax.losses.networks import check_functions
 from diffjax.precondition import check_process
 from diffjax.sde import gaussian
-from diffjax.typing import SDE, FlowMap, Key, Progress, PyTree, Time, pytree, static
+from diffjax.times.distributions import check_distribution
+from diffjax.typing import NO_CONTEXT, SDE, Context, FlowMap, Key, PyTree, Time, pytree, static
 
 
 @pytree
@@ -43,8 +46,8 @@ class Trajectory:
     """Eq. 3; `loss(params, key, batch) -> ([B], {"t": [B], "s": [B]})`; a batch is as in `DSM`.
 
     Raises:
-      ValueError: the teacher was made for another process, or the target or the training step is not known (they come
-        with `progress`).
+      ValueError: the teacher was made for another process, or the target network or the training step is missing in
+        the context.
     """
 
     sde: SDE
@@ -55,15 +58,26 @@ class Trajectory:
     metric: Callable = metrics.squared  # (a, b) -> [B]
     weight: Callable = static(default=even)  # (sde, t, s) -> [B]
     end: Time = 0.0  # where the two are compared
-    target: int | None = static(default=None)  # the number of an EMA; None: the student itself
+    target_ema: int | None = static(default=None)  # the EMA that is the target network; None: the student itself
     train: bool = static(default=True)
-    progress: Progress | None = None  # given by `train_step`
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+    def __post_init__(self):
+        check_distribution(self.stops, self.sde, 3)
         check_map(self.teacher)
         check_process(self.teacher, self.sde)
-        draw = read(key, batch)
-        t, u, s = times(self, self.stops, draw)
+        check_functions(
+            self,
+            network="(params, x, (c_t, c_s), cond) -> F",
+            flow_map="(sde, network) -> flow map",
+            metric="(a, b) -> [B]",
+            weight="(sde, t, s) -> [B]",
+        )
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        draw = read(key, batch, cond_keys(self.network), context)
+        t, u, s = times(self.stops, self.sde, draw, 3)
         x_t = gaussian.perturb(self.sde, draw.x0, t, draw.eps)
         x_u = jax.lax.stop_gradient(self.teacher(x_t, t, u, draw.cond))
 
@@ -75,8 +89,8 @@ class Trajectory:
             carried = G(still, x, jnp.where(go, s, t), jnp.full_like(s, self.end))
             return jnp.where(bcast(go, x), carried, x)
 
-        still = target(self, params)
+        still = target_params(self, params, context)
         arrived = G(still, x_u, jnp.where(u > s, u, t), s)
         goal = at_end(jnp.where(bcast(u > s, x_u), arrived, x_u))
         distance = self.metric(at_end(G(params, x_t, t, s)), jax.lax.stop_gradient(goal))
-        return self.weight(self.sde, t, s) * distance, {"t": t, "s": s}
+        return weighted(self.weight, self.sde, t, s) * distance, {"t": t, "s": s}

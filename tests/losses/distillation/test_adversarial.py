@@ -5,6 +5,7 @@ Data are N(M, S^2), and the student is mu + tau eps: on `Flow` at t = 1 it is to
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from diffjax.arrays import example_keys, fold, normal
 from diffjax.losses import distillation as d
 from diffjax.losses import draws
 from diffjax.train import Players, TrainState, against, alternate
+from diffjax.typing import Context, pytree
 
 FLOW, M, S = dj.Flow(), 0.3, 0.5
 X0, EPS = np.random.default_rng(5).normal(size=(2, 3, 2)).astype(np.float32)
@@ -30,6 +32,17 @@ in_x0 = partial(precondition.from_x0, c_noise=precondition.time)
 values = jax.jit(lambda loss, params, batch=BATCH, key=KEY: loss(params, key, batch)[0])
 grads = jax.jit(lambda loss, params, batch=BATCH, key=KEY: jax.grad(lambda p: loss(p, key, batch)[0].mean())(params))
 NOTHING = jnp.zeros(())
+
+
+@pytree
+class Against:
+    """A loss with the parameters of its opponent."""
+
+    loss: Any
+    opponent: Any
+
+    def __call__(self, params, key, batch):
+        return self.loss(params, key, batch, Context(opponent=self.opponent))
 
 
 def affine(params, x, c_noise, cond=None, *, train=False, rngs=None):
@@ -43,9 +56,9 @@ def law(mu, tau):
 STUDENT = d.Student(FLOW, times.Fixed(1.0), affine, in_x0)
 
 
-def log_ratio(rival, h, c, cond):
-    """The best softplus discriminator, log p/q, for a student that is `rival`."""
-    log_q = -0.5 * ((h - rival["mu"]) / rival["tau"]) ** 2 - jnp.log(rival["tau"])
+def log_ratio(opponent, h, c, cond):
+    """The best non-saturating discriminator, log p/q, for a student that is `opponent`."""
+    log_q = -0.5 * ((h - opponent["mu"]) / opponent["tau"]) ** 2 - jnp.log(opponent["tau"])
     return (-0.5 * ((h - M) / S) ** 2 - jnp.log(S) - log_q)[:, 0]
 
 
@@ -54,7 +67,7 @@ def test_a_student_starts_where_its_own_sampler_would():
     mu, tau, n, ts = 0.4, 0.6, 60_000, jnp.array([1.0, 0.6, 0.3])
     student = d.Student(FLOW, times.OneOf(ts), affine, in_x0, simulate=True)
     draw = draws.read(KEY, jnp.full((n, 1), 77.0))  # no data enter
-    s = student.law(draw.k_time, n)
+    s = student.time_distribution(draw.k_time, n)
     run = jax.jit(lambda params, at: student(params, draw)[at, 0])
     mean, var, end = 0.0, 1.0, law(mu, tau)
     for t in (1.0, 0.6, 0.3):
@@ -70,9 +83,9 @@ def test_a_student_starts_where_its_own_sampler_would():
     np.testing.assert_allclose(slope["tau"], (x.mean() - mu) / tau, rtol=1e-3)
     first = np.flatnonzero(s == 1.0)  # begins with noise itself
     np.testing.assert_allclose(run(law(0.0, 1.0), first), draw.eps[first, 0], rtol=1e-6)
-    for bad, message in ((times.Fixed(0.3), "times, `OneOf"), (times.OneOf(jnp.array([1.0, 0.0])), "a grid falls")):
+    for bad, message in ((times.Fixed(0.3), "times `OneOf"), (times.OneOf(jnp.array([1.0, 0.0])), "a grid falls")):
         with pytest.raises(ValueError, match=message):
-            jax.eval_shape(dataclasses.replace(student, law=bad).__call__, end, draw)
+            jax.eval_shape(dataclasses.replace(student, time_distribution=bad).__call__, end, draw)
 
 
 @pytest.mark.parametrize(("p", "q"), [(0.3, 0.3), (0.7, 0.2), (0.1, 0.5)])
@@ -83,7 +96,7 @@ def test_the_best_discriminator_and_its_value(p, q):
     np.testing.assert_allclose(hinge.min(), 2 * min(p, q), rtol=1e-5)
     if p != q:
         np.testing.assert_allclose(D[hinge.argmin()], np.sign(p - q), atol=2e-4)
-    soft = p * np.asarray(d.softplus.real(D), np.float64) + q * np.asarray(d.softplus.fake(D), np.float64)
+    soft = p * np.asarray(d.non_saturating.real(D), np.float64) + q * np.asarray(d.non_saturating.fake(D), np.float64)
     np.testing.assert_allclose(soft.min(), -p * np.log(p / (p + q)) - q * np.log(q / (p + q)), rtol=1e-5)
     assert abs(D[soft.argmin()] - np.log(p / q)) < 0.01
 
@@ -91,7 +104,7 @@ def test_the_best_discriminator_and_its_value(p, q):
 @pytest.mark.parametrize(("mu", "tau"), [(M, S), (0.8, 0.5), (0.3, 0.9), (-0.4, 0.2)])
 def test_against_the_best_discriminator_the_student_descends_kl(mu, tau):
     """KL(q | p) = log S/tau + (tau^2 + (mu - M)^2)/(2 S^2) - 1/2: its slopes, which vanish at the truth."""
-    loss = d.Generate(STUDENT, (d.Fool(d.Critic(log_ratio)),), (1.0,), rival=law(mu, tau))
+    loss = Against(d.GeneratorLoss(STUDENT, (d.AdversarialTerm(d.Discriminator(log_ratio)),), (1.0,)), law(mu, tau))
     grad = grads(loss, law(mu, tau), FOUR)
     np.testing.assert_allclose(grad["mu"], (mu - M) / S**2, atol=2e-6, rtol=1e-5)
     np.testing.assert_allclose(grad["tau"], tau / S**2 - 1 / tau, atol=2e-6, rtol=1e-5)
@@ -100,7 +113,10 @@ def test_against_the_best_discriminator_the_student_descends_kl(mu, tau):
     x = mu + tau * eps
     D = norm.logpdf(x, M, S) - norm.logpdf(x, mu, tau)
     slope = ((x - M) / S**2 - (x - mu) / tau**2) / (1 + np.exp(D))
-    soft = d.Generate(STUDENT, (d.Fool(d.Critic(log_ratio, game=d.softplus)),), (1.0,), rival=law(mu, tau))
+    soft = Against(
+        d.GeneratorLoss(STUDENT, (d.AdversarialTerm(d.Discriminator(log_ratio, loss=d.non_saturating)),), (1.0,)),
+        law(mu, tau),
+    )
     grad = grads(soft, law(mu, tau), {"image": jnp.zeros((2000, 1)), "noise": jnp.asarray(eps, jnp.float32)})
     for name, expected, off in (("mu", slope.mean(), mu - M), ("tau", (slope * eps).mean(), tau - S)):
         np.testing.assert_allclose(grad[name], expected, atol=1e-5, rtol=1e-4)
@@ -117,15 +133,15 @@ def test_a_linear_discriminator_in_numpy():
     """Hinge and softplus on data and samples, and R1 = |w|^2."""
     params, w, b = {"w": jnp.array([0.7, -1.2]), "b": jnp.asarray(0.2)}, np.array([0.7, -1.2]), 0.2
     real, fake = X0 @ w + b, (0.4 + 0.9 * EPS) @ w + b
-    loss = d.Discriminate(STUDENT, d.Critic(linear), 1e-2, rival=law(0.4, 0.9))
+    loss = Against(d.DiscriminatorLoss(STUDENT, d.Discriminator(linear), 1e-2), law(0.4, 0.9))
     expected = np.maximum(0, 1 - real) + np.maximum(0, 1 + fake)
     np.testing.assert_allclose(values(loss, params), expected + 1e-2 * (w @ w), rtol=1e-5)
-    soft = dataclasses.replace(loss, critic=d.Critic(linear, game=d.softplus), r1=None)
+    soft = Against(d.DiscriminatorLoss(STUDENT, d.Discriminator(linear, loss=d.non_saturating)), law(0.4, 0.9))
     np.testing.assert_allclose(values(soft, params), np.log1p(np.exp(-real)) + np.log1p(np.exp(fake)), rtol=1e-5)
     _, aux = loss(params, KEY, BATCH)
     np.testing.assert_allclose(np.stack([aux["real"], aux["fake"]]), np.stack([real, fake]), rtol=1e-5)
     np.testing.assert_allclose(aux["r1"], w @ w, rtol=1e-5)
-    np.testing.assert_allclose(grads(dataclasses.replace(loss, r1=5.0), params)["w"]
+    np.testing.assert_allclose(grads(Against(dataclasses.replace(loss.loss, r1=5.0), loss.opponent), params)["w"]
                                - grads(loss, params)["w"], (5 - 1e-2) * 2 * w, rtol=1e-4)  # fmt: skip
 
 
@@ -139,7 +155,7 @@ def test_heads_on_features_in_numpy():
         return {"map": h["map"] @ params[0], "vector": h["vector"] @ params[1]}  # [B, 3], [B]
 
     w = np.array([[0.7, -1.2], [0.3, 0.4]])
-    loss = d.Discriminate(STUDENT, d.Critic(heads, d.Features(features)), 0.5, rival=law(0.4, 0.9))
+    loss = Against(d.DiscriminatorLoss(STUDENT, d.Discriminator(heads, d.Features(features)), 0.5), law(0.4, 0.9))
 
     def side(x, sign):
         maps = np.stack([x, x**2, 3 * x], 1) @ w[0]
@@ -149,8 +165,11 @@ def test_heads_on_features_in_numpy():
     expected = side(X0, -1) + side(0.4 + 0.9 * EPS, 1) + 0.5 * penalty
     np.testing.assert_allclose(values(loss, jnp.asarray(w)), expected, rtol=1e-5)
     # ADD's student: -D, summed over heads, beside a term of weight 2.5
-    fool = d.Fool(d.Critic(heads, d.Features(features)))
-    add = d.Generate(STUDENT, (fool, Partial(lambda rival, key, x, cond: x[:, 0])), (1.0, 2.5), rival=jnp.asarray(w))
+    fool = d.AdversarialTerm(d.Discriminator(heads, d.Features(features)))
+    add = Against(
+        d.GeneratorLoss(STUDENT, (fool, Partial(lambda opponent, key, x, cond, context: x[:, 0])), (1.0, 2.5)),
+        jnp.asarray(w),
+    )
     x = 0.4 + 0.9 * EPS
     maps = (np.stack([x, x**2, 3 * x], 1) @ w[0]).mean(1) + np.tanh(x) @ w[1]
     np.testing.assert_allclose(values(add, law(0.4, 0.9)), -maps + 2.5 * x[:, 0], rtol=1e-5)
@@ -168,7 +187,7 @@ def test_score_distillation_in_numpy(world):
     k = a * s2 / (a**2 * s2 + b**2)
     teacher = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), s2 * jnp.eye(2)[None]).denoiser(sde)
     term = d.ScoreDistillation(sde, times.Fixed(t), teacher)
-    loss = d.Generate(STUDENT, (term,), (2.5,), rival=NOTHING)
+    loss = Against(d.GeneratorLoss(STUDENT, (term,), (2.5,)), NOTHING)
     x = 0.4 + 0.9 * EPS
     error = x - k * (a * x + b * drawn())
     np.testing.assert_allclose(values(loss, law(0.4, 0.9)), 2.5 * a * (error**2).mean(1), rtol=1e-4)
@@ -179,10 +198,10 @@ def test_score_distillation_in_numpy(world):
     assert abs(many.mean() - expected) < 4 * many.std() / np.sqrt(len(many))
 
 
-def gaussian_fake(rival, x, t, cond=None):
+def gaussian_fake(opponent, x, t, cond=None):
     """The exact denoiser of N(mu, tau^2) data on `Flow`."""
     a, b = (1 - t)[:, None], t[:, None]
-    return rival["mu"] + a * rival["tau"] ** 2 / (a**2 * rival["tau"] ** 2 + b**2) * (x - a * rival["mu"])
+    return opponent["mu"] + a * opponent["tau"] ** 2 / (a**2 * opponent["tau"] ** 2 + b**2) * (x - a * opponent["mu"])
 
 
 def matching(t, weight):
@@ -210,7 +229,7 @@ def test_distribution_matching_descends_kl_of_the_noised_laws():
     """In the mean, for w = alpha^2/sigma^2: slopes of KL(N(a mu, V') | N(a M, V)), to four standard deviations."""
     t, mu, tau, n = 0.5, 0.8, 0.9, 20_000
     a, V, W = 0.5, 0.25 * S**2 + 0.25, 0.25 * tau**2 + 0.25
-    loss = d.Generate(STUDENT, (matching(t, d.kl),), (1.0,), rival=law(mu, tau))
+    loss = Against(d.GeneratorLoss(STUDENT, (matching(t, d.kl),), (1.0,)), law(mu, tau))
     eps = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
     batch = {"image": jnp.zeros((n, 2)), "noise": jnp.asarray(eps)}
     keys = example_keys(KEY, n)
@@ -223,7 +242,7 @@ def test_distribution_matching_descends_kl_of_the_noised_laws():
 
 def test_the_fake_score_is_trained_on_samples():
     dsm = losses.DSM(FLOW, times.Fixed(0.5), affine, in_x0, losses.weightings.x0)
-    loss = d.OnSamples(STUDENT, dsm, rival=law(0.4, 0.9))
+    loss = Against(d.OnSamples(STUDENT, dsm), law(0.4, 0.9))
     x = 0.4 + 0.9 * jnp.asarray(EPS)
     np.testing.assert_allclose(values(loss, law(0.1, 0.2)), values(dsm, law(0.1, 0.2), x, fold(KEY, 3)), rtol=1e-5)
 
@@ -239,7 +258,7 @@ def test_dmd2_finds_the_data_from_afar():
         optax.adam(0.05),
         (),
     )
-    step_g = partial(against, d.Generate(STUDENT, (term,), (1.0,)), optax.adam(0.01), (0.9,))
+    step_g = partial(against, d.GeneratorLoss(STUDENT, (term,), (1.0,)), optax.adam(0.01), (0.9,))
     start = Players(
         TrainState.create(jax.random.key(1), law(0.0, 0.5), optax.adam(0.05)),
         TrainState.create(jax.random.key(2), law(-1.0, 1.0), optax.adam(0.01), (0.9,)),
@@ -297,14 +316,14 @@ def test_r1_of_pairs_is_taken_in_the_less_noisy_point():
         return x_s @ params["s"] + x_t @ params["t"] + 0 * c
 
     student = d.PairStudent(FLOW, jnp.array([1.0, 0.5, 0.0]), constant, in_x0)
-    critic = d.Critic(pair, d.stepwise, d.softplus)
+    critic = d.Discriminator(pair, d.stepwise, d.non_saturating)
     params = {"s": jnp.array([0.3, 0.4]), "t": jnp.array([5.0, 6.0])}
-    loss = d.Discriminate(student, critic, 0.01, rival=jnp.asarray(0.2))
+    loss = Against(d.DiscriminatorLoss(student, critic, 0.01), jnp.asarray(0.2))
     _, aux = loss(params, KEY, BATCH)
     np.testing.assert_allclose(aux["r1"], 0.25, rtol=1e-5)
     expected = np.log1p(np.exp(-aux["real"])) + np.log1p(np.exp(aux["fake"])) + 0.0025
     np.testing.assert_allclose(values(loss, params), expected, rtol=1e-4)
-    grad = grads(d.Generate(student, (d.Fool(critic),), (1.0,), rival=params), jnp.asarray(0.2))
+    grad = grads(Against(d.GeneratorLoss(student, (d.AdversarialTerm(critic),), (1.0,)), params), jnp.asarray(0.2))
     assert np.isfinite(grad) and grad < 0  # a larger x_0 makes a larger x_s, which D takes for real
 
 
@@ -322,22 +341,24 @@ def test_the_latent_is_each_examples_own():
 
 def test_an_example_has_its_own_loss():
     """Another first example, with another key, leaves the losses of the second and third."""
-    noised = d.Critic(lambda p, h, c, cond: p * h[:, 0] + c, d.Noised(FLOW, times.Uniform(0.1)), d.softplus)
+    noised = d.Discriminator(
+        lambda p, h, c, cond: p * h[:, 0] + c, d.Noised(FLOW, times.Uniform(0.1)), d.non_saturating
+    )
     several = d.Student(FLOW, times.OneOf(jnp.array([1.0, 0.6, 0.3])), affine, in_x0)
     pairs = d.PairStudent(FLOW, jnp.array([1.0, 0.5, 0.0]), affine, in_x0)
-    judged = d.Critic(lambda p, h, c, cond: p * (h * c[0]).sum(1), d.stepwise, d.softplus)
-    varied = dataclasses.replace(matching(0.5, d.nearness), law=times.Uniform(0.1))
+    judged = d.Discriminator(lambda p, h, c, cond: p * (h * c[0]).sum(1), d.stepwise, d.non_saturating)
+    varied = dataclasses.replace(matching(0.5, d.nearness), time_distribution=times.Uniform(0.1))
     add = d.ScoreDistillation(FLOW, times.Uniform(0.1), varied.teacher)
     one = jnp.asarray(0.7)
     run = jax.jit(lambda loss, params, keys, x: loss(params, keys, x)[0])
     keys, x = example_keys(jax.random.key(3), 3), jnp.asarray(X0)
     others, y = keys.at[0].set(jax.random.key(9)), x.at[0].set(5.0)
     for loss, params in (
-        (d.Discriminate(several, noised, 0.1, rival=law(0.4, 0.9)), one),
-        (d.Discriminate(pairs, judged, 0.1, rival=law(0.4, 0.9)), one),
-        (d.Generate(pairs, (d.Fool(judged),), (1.0,), rival=one), law(0.4, 0.9)),
-        (d.Generate(several, (d.Fool(noised), add), (1.0, 2.5), rival=one), law(0.4, 0.9)),
-        (d.Generate(several, (varied,), (1.0,), rival=law(0.1, 0.8)), law(0.4, 0.9)),
+        (Against(d.DiscriminatorLoss(several, noised, 0.1), law(0.4, 0.9)), one),
+        (Against(d.DiscriminatorLoss(pairs, judged, 0.1), law(0.4, 0.9)), one),
+        (Against(d.GeneratorLoss(pairs, (d.AdversarialTerm(judged),), (1.0,)), one), law(0.4, 0.9)),
+        (Against(d.GeneratorLoss(several, (d.AdversarialTerm(noised), add), (1.0, 2.5)), one), law(0.4, 0.9)),
+        (Against(d.GeneratorLoss(several, (varied,), (1.0,)), law(0.1, 0.8)), law(0.4, 0.9)),
     ):
         whole = run(loss, params, keys, x)
         assert np.isfinite(whole).all()
@@ -347,24 +368,27 @@ def test_an_example_has_its_own_loss():
 
 
 def test_errors():
-    critic, term = d.Critic(linear), matching(0.5, d.kl)
-    pairs = d.PairStudent(FLOW, jnp.array([1.0]), affine, in_x0)
-    noised, stepwise = d.Critic(linear, d.Noised(FLOW, times.Uniform())), d.Critic(linear, d.stepwise)
-    lumped = d.Critic(lambda p, h, c, cond: h.sum())
-    other = dataclasses.replace(term, sde=dj.VP())
-    whole = dataclasses.replace(pairs, ts=jnp.array([1.0, 0.0]))
-    for loss, message in (
-        (d.Discriminate(STUDENT, critic), "Discriminate plays against another's parameters"),
-        (d.Generate(STUDENT, (term,), (1.0,)), "Generate plays against another's"),
-        (d.OnSamples(STUDENT, critic), "OnSamples plays against another's"),
-        (d.Generate(STUDENT, (term,), (), rival=NOTHING), "one weight for each term, got 0 for 1"),
-        (d.Generate(STUDENT, (other,), (1.0,), rival=NOTHING), "made for Flow"),
-        (d.Generate(whole, (term,), (1.0,), rival=NOTHING), "takes the samples of a `Student`, not pairs"),
-        (d.Generate(pairs, (term,), (1.0,), rival=NOTHING), "a grid falls from noise to data, in one step or more"),
-        (d.Discriminate(whole, critic, rival=law(0.4, 0.9)), "clean takes the samples of a `Student`, not pairs"),
-        (d.Discriminate(whole, noised, rival=law(0.4, 0.9)), "Noised takes the samples of a `Student`, not pairs"),
-        (d.Discriminate(STUDENT, stepwise, rival=law(0.4, 0.9)), "stepwise takes the pairs of a `PairStudent`"),
-        (d.Discriminate(STUDENT, lumped, rival=law(0.4, 0.9)), r"logits \[B, ...\] for B = 3 examples, got \(\)"),
+    disc, term = d.Discriminator(linear), matching(0.5, d.kl)
+    pairs = d.PairStudent(FLOW, jnp.array([1.0, 0.0]), affine, in_x0)
+    noised, stepwise = d.Discriminator(linear, d.Noised(FLOW, times.Uniform())), d.Discriminator(linear, d.stepwise)
+    lumped = d.Discriminator(lambda p, h, c, cond: h.sum())
+    one, ours = (1.0,), law(0.4, 0.9)
+    for make, message in (
+        (lambda: d.DiscriminatorLoss(STUDENT, disc), "DiscriminatorLoss needs the parameters of the other network"),
+        (lambda: d.GeneratorLoss(STUDENT, (term,), one), "GeneratorLoss needs the parameters"),
+        (lambda: d.OnSamples(STUDENT, disc), "OnSamples needs the parameters"),
+        (lambda: d.GeneratorLoss(STUDENT, (term,), ()), "one weight for each term, got 0 for 1"),
+        (lambda: dataclasses.replace(term, sde=dj.VP()), "made for Flow"),
+        (lambda: dataclasses.replace(pairs, ts=jnp.array([1.0])), "a grid falls from noise to data, in one step"),
+        (lambda: dataclasses.replace(pairs, ts=jnp.array([0.0, 1.0])), "a grid falls from noise to data, in one step"),
+        (lambda: Against(d.GeneratorLoss(pairs, (term,), one), NOTHING), "takes the samples of a `Student`, not pairs"),
+        (lambda: Against(d.DiscriminatorLoss(pairs, disc), ours), "clean takes the samples of a `Student`, not pairs"),
+        (lambda: Against(d.DiscriminatorLoss(pairs, noised), ours), "Noised takes the samples of a `Student`"),
+        (lambda: Against(d.DiscriminatorLoss(STUDENT, stepwise), ours), "stepwise takes the pairs of a `PairStudent`"),
+        (
+            lambda: Against(d.DiscriminatorLoss(STUDENT, lumped), ours),
+            r"logits \[B, ...\] for B = 3 examples, got \(\)",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
-            loss(law(0.4, 0.9), KEY, BATCH)
+            make()(ours, KEY, BATCH)

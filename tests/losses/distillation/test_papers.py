@@ -11,14 +11,17 @@ from jax.tree_util import Partial
 
 import diffjax as dj
 from diffjax import flow_maps, losses, precondition, times
+from diffjax.arrays import fold
 from diffjax.losses import distillation as d
 from diffjax.train import TrainState, train_step
-from diffjax.typing import Progress
+from diffjax.typing import NO_CONTEXT, Context
 
 X0, EPS = np.random.default_rng(5).normal(size=(2, 3, 2))
 BATCH = {"image": jnp.asarray(X0, jnp.float32), "noise": jnp.asarray(EPS, jnp.float32)}
 FLOW = dj.Flow()
-values = jax.jit(lambda loss, params, batch=BATCH: loss(params, jax.random.key(0), batch)[0])
+values = jax.jit(
+    lambda loss, params, batch=BATCH, context=NO_CONTEXT: loss(params, jax.random.key(0), batch, context)[0]
+)
 mean = lambda a: (np.asarray(a) ** 2).mean(1)  # noqa: E731  an example's mean square
 
 
@@ -81,9 +84,8 @@ def test_halving():
             d.halvings(grid, steps)
     with pytest.raises(ValueError, match="even number of them, got 7"):
         d.halve(ts[:8])
-    loss = d.Progressive(dj.VP(), ts[:8], lambda x, t, cond: x, x_student, precondition.from_v)
     with pytest.raises(ValueError, match="even number"):
-        loss(0.4, jax.random.key(0), BATCH)
+        d.Progressive(dj.VP(), ts[:8], lambda x, t, cond: x, x_student, precondition.from_v)
 
 
 def test_consistency_with_heuns_step_and_an_average_as_the_target(world):
@@ -91,8 +93,8 @@ def test_consistency_with_heuns_step_and_an_average_as_the_target(world):
     sde, t, s, sd, e = dj.EDM(), 3.0, 2.0, 0.5, 0.002
     teacher = lambda x, t, cond=None: jnp.tanh(x)  # noqa: E731
     at = world.At((t, s))
-    loss = d.Consistency(sde, at, x_student, precondition.consistency, flow_maps.heun_step(sde, teacher), target=1)
-    loss = dataclasses.replace(loss, progress=Progress(jnp.zeros(()), (jnp.asarray(9.0), jnp.asarray(0.6))))
+    loss = d.Consistency(sde, at, x_student, precondition.consistency, flow_maps.heun_step(sde, teacher), target_ema=1)
+    context = Context(ema=(jnp.asarray(9.0), jnp.asarray(0.6)))
     x = X0 + t * EPS
     slope = (x - np.tanh(x)) / t
     euler = x + (s - t) * slope
@@ -102,7 +104,7 @@ def test_consistency_with_heuns_step_and_an_average_as_the_target(world):
         F = w * x / np.sqrt(t**2 + sd**2) + np.log(t) / 4
         return sd**2 / ((t - e) ** 2 + sd**2) * x + sd * (t - e) / np.sqrt(t**2 + sd**2) * F
 
-    np.testing.assert_allclose(values(loss, 0.4), mean(f(0.4, x, t) - f(0.6, x_s, s)), rtol=1e-4)
+    np.testing.assert_allclose(values(loss, 0.4, context=context), mean(f(0.4, x, t) - f(0.6, x_s, s)), rtol=1e-4)
     # consistency training: one eps; with the student as its own target; its gradient leaves the target out
     loss = d.Consistency(sde, at, x_student, precondition.consistency, weight=d.rate)
     error = f(0.4, x, t) - f(0.4, X0 + s * EPS, s)
@@ -216,8 +218,8 @@ def test_trajectories_in_numpy(world):
     """Kim et al. 2024: both jumps on to time 0 by the target; the gradient is the first jump's."""
     t, u, s, w, target = 0.9, 0.7, 0.3, 0.4, 0.6
     teacher = flow_maps.ddim_step(FLOW, lambda x, t, cond=None: jnp.tanh(x))
-    loss = d.Trajectory(FLOW, world.At((t, u, s)), teacher, u_net, TRAJECTORY, target=0)
-    loss = dataclasses.replace(loss, progress=Progress(jnp.zeros(()), (jnp.asarray(target),)))
+    loss = d.Trajectory(FLOW, world.At((t, u, s)), teacher, u_net, TRAJECTORY, target_ema=0)
+    context = Context(ema=(jnp.asarray(target),))
 
     def G(w, x, t, s):  # Eq. 4 of flow_maps on the straight path, g the network's output
         g = np.tanh(w * x) * (1 + t * s) + t**2
@@ -226,11 +228,11 @@ def test_trajectories_in_numpy(world):
     x = (1 - t) * X0 + t * EPS
     x_u = (1 - u) * np.tanh(x) + u * (x - (1 - t) * np.tanh(x)) / t
     jump, goal = G(w, x, t, s), G(target, G(target, x_u, u, s), s, 0)
-    np.testing.assert_allclose(values(loss, w), mean(G(target, jump, s, 0) - goal), rtol=1e-4)
+    np.testing.assert_allclose(values(loss, w, context=context), mean(G(target, jump, s, 0) - goal), rtol=1e-4)
     in_v = dataclasses.replace(loss, weight=d.error_in_v)  # (alpha^2 + sigma^2)^2 / sigma^2 at t, on the straight path
     factor = (((1 - t) ** 2 + t**2) / t) ** 2
-    np.testing.assert_allclose(values(in_v, w), factor * mean(G(target, jump, s, 0) - goal), rtol=1e-4)
-    grad = jax.jit(jax.grad(lambda w: values(loss, w).sum()))(w)
+    np.testing.assert_allclose(values(in_v, w, context=context), factor * mean(G(target, jump, s, 0) - goal), rtol=1e-4)
+    grad = jax.jit(jax.grad(lambda w: values(loss, w, context=context).sum()))(w)
     h = 1e-6
     moved = (G(target, G(w + h, x, t, s), s, 0) - G(target, G(w - h, x, t, s), s, 0)) / (2 * h)
     np.testing.assert_allclose(grad, (2 * (G(target, jump, s, 0) - goal) * moved).mean(1).sum(), rtol=1e-4)
@@ -254,11 +256,8 @@ def test_tangents_of_trigflow_in_numpy(world):
     slope = (w * (1 - np.tanh(w * x) ** 2) + np.sin(t)) * v + np.cos(t) * (2 / np.pi) * x
     g = -(cos**2) * (still - v) - r * cos * sin * (x + slope)
     norm = np.sqrt((g**2).sum(1))
-    progress = Progress(jnp.asarray(25), ())
-    loss = d.ContinuousConsistency(
-        dj.Cosine(), times.Fixed(t), F, c_noise=precondition.time, c=c, warmup=100.0, progress=progress
-    )
-    value, aux = jax.jit(lambda l: l(w, jax.random.key(0), BATCH))(loss)
+    loss = d.ContinuousConsistency(dj.Cosine(), times.Fixed(t), F, c_noise=precondition.time, c=c, warmup=100.0)
+    value, aux = jax.jit(lambda l: l(w, jax.random.key(0), BATCH, Context(jnp.asarray(25))))(loss)
     np.testing.assert_allclose(aux["tangent"], norm, rtol=1e-4)
     np.testing.assert_allclose(value, mean(g / (norm + c)[:, None]), rtol=1e-4)
 
@@ -292,21 +291,26 @@ def test_sums_balances_and_learnt_weights(world):
     np.testing.assert_allclose((value, grad), (1 + np.log(7.0), 0), atol=1e-6)
 
 
-def test_train_step_tells_a_loss_the_step_and_the_averages(world):
+def test_the_step_and_the_averages_reach_a_loss_at_any_depth(world):
     """Also one inside other losses: CT with a growing grid, its target the average; two steps against their losses."""
     sde = dj.EDM()
     inner = d.Consistency(
-        sde, times.KarrasNeighbours(sde, times.Rising(2.0, 20.0, 10.0)), x_student, precondition.consistency, target=1
+        sde,
+        times.KarrasNeighbours(sde, times.Rising(2.0, 20.0, 10.0)),
+        x_student,
+        precondition.consistency,
+        target_ema=1,
     )
-    loss, tx, decays = losses.Sum((inner, inner), (1.0, 0.5)), optax.sgd(0.1), (0.5, 0.9)
+    parts = (1.0, 0.5)
+    loss, tx, decays = losses.Sum((inner, inner), parts), optax.sgd(0.1), (0.5, 0.9)
     state = TrainState.create(jax.random.key(1), jnp.asarray(0.4), tx, decays)
     step = jax.jit(lambda state: train_step(loss, tx, decays, state, BATCH))
     for n in range(3):
-        told = dataclasses.replace(inner, progress=Progress(jnp.asarray(n), state.ema))
+        context = Context(jnp.asarray(n), state.ema)
         keys = dj.arrays.example_keys(jax.random.fold_in(state.key, n), 3)
-        expected = jax.jit(lambda l, p, k: l(p, k, BATCH)[0].mean())(
-            losses.Sum((told, told), (1.0, 0.5)), state.params, keys
-        )
+        expected = jax.jit(
+            lambda p, k, c: sum(w * inner(p, fold(k, i), BATCH, c)[0].mean() for i, w in enumerate(parts))
+        )(state.params, keys, context)
         state, metrics = step(state)
         np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
     assert abs(state.ema[1] - state.params) > 1e-4  # the target is another
@@ -375,57 +379,92 @@ def test_errors(world):
     ):
         with pytest.raises(ValueError, match=r"made for VP.*, but is used under Flow"):
             solver(FLOW, world.teacher(dj.VP()))
-    for loss, message in (
-        (d.Consistency(FLOW, at, *net, target=-1), "compares with average -1 of the student"),
-        (d.Consistency(FLOW, at, *net, target=0), "compares with average 0 of the student, but knows of 0"),
+    for make, message in (
+        (lambda: d.Consistency(FLOW, at, *net, target_ema=-1), "the target network has average -1"),
+        (lambda: d.Consistency(FLOW, at, *net, target_ema=0), "average 0 of the parameters, of 0 that there are"),
         (
-            d.Consistency(FLOW, times.KarrasNeighbours(dj.EDM(), times.Rising()), *net),
+            lambda: d.Consistency(dj.EDM(), times.KarrasNeighbours(dj.EDM(), times.Rising()), *net),
             "needs the training step",
         ),
-        (d.Consistency(FLOW, times.Neighbours(np.array([0.0, 0.5, 1.0])), *net), "a grid falls from noise to data"),
         (
-            d.Trajectory(FLOW, times.Stops(np.array([0.0, 1.0])), own(FLOW), x_student, flow_maps.ctm),
+            lambda: d.Consistency(FLOW, times.Neighbours(np.array([0.0, 0.5, 1.0])), *net),
             "a grid falls from noise to data",
         ),
-        (d.Progressive(FLOW, np.array([0.0, 0.5, 1.0]), lambda x, t, cond: x, *net), "a grid falls from noise to data"),
-        (d.Trajectory(FLOW, times.Stops(np.array([1.0, 0.0])), own(dj.VP()), x_student, flow_maps.ctm), "made for VP"),
         (
-            d.SelfDistillation(FLOW, at, d.lagrangian, u_net, flow_maps.average_velocity, world.teacher(dj.VP())),
+            lambda: d.Trajectory(FLOW, times.Stops(np.array([0.0, 1.0])), own(FLOW), x_student, flow_maps.ctm),
+            "a grid falls from noise to data",
+        ),
+        (
+            lambda: d.Progressive(FLOW, np.array([0.0, 0.5, 1.0]), lambda x, t, cond: x, *net),
+            "a grid falls from noise to data",
+        ),
+        (
+            lambda: d.Trajectory(FLOW, times.Stops(np.array([1.0, 0.0])), own(dj.VP()), x_student, flow_maps.ctm),
             "made for VP",
         ),
-        (d.ContinuousConsistency(dj.Cosine(), times.Fixed(0.3), x_student, world.teacher(dj.VP())), "made for VP"),
         (
-            d.Consistency(FLOW, at, *net, flow_maps.heun_step(dj.VP(), lambda x, t, cond: x)),
+            lambda: d.SelfDistillation(
+                FLOW, at, d.lagrangian, u_net, flow_maps.average_velocity, world.teacher(dj.VP())
+            ),
+            "made for VP",
+        ),
+        (
+            lambda: d.ContinuousConsistency(dj.Cosine(), times.Fixed(0.3), x_student, world.teacher(dj.VP())),
+            "made for VP",
+        ),
+        (
+            lambda: d.Consistency(FLOW, at, *net, flow_maps.heun_step(dj.VP(), lambda x, t, cond: x)),
             r"made for VP.*, but is used under Flow",
         ),
         (
-            d.Progressive(dj.VP(), np.array([1.0, 0.5, 0.0]), world.teacher(dj.VP(T=0.9)), *net),
+            lambda: d.Progressive(dj.VP(), np.array([1.0, 0.5, 0.0]), world.teacher(dj.VP(T=0.9)), *net),
             r"T=0\.9.*gaussian\.rescale",
         ),
         (
-            d.MeanFlow(
+            lambda: d.MeanFlow(
                 FLOW, at, u_net, teacher=dj.guidance.cfg(precondition.from_v(dj.Cosine(), lambda x, c, cond: x), 2.0)
             ),
             "made for Cosine",
         ),
-        (d.Consistency(FLOW, at, *net, world.teacher(FLOW)), r"expected a flow map, such as `flow_maps.heun_step"),
-        (d.Trajectory(FLOW, times.Stops(TS), world.teacher(FLOW), x_student, flow_maps.ctm), "expected a flow map"),
-        (d.SelfDistillation(FLOW, at, d.lagrangian, u_net, precondition.from_velocity), "expected a flow map"),
-        (d.Reflow(FLOW, world.teacher(FLOW), losses.DSM(FLOW, at, *net)), "expected a flow map"),
-        (d.Consistency(FLOW, times.Uniform(), *net), r"expected a law of pairs, such as `times.Sorted\(law\)`"),
-        (d.Consistency(FLOW, times.Neighbours(1000 * TS), *net), r"must lie in \[0, T = 1.0\], got 0.0 to 1000.0"),
-        (d.Trajectory(FLOW, times.Stops(2 * TS), own(FLOW), x_student, flow_maps.ctm), r"T = 1.0\], got 0.0 to 2.0"),
-        (d.Progressive(FLOW, 1000 * TS, world.teacher(FLOW), *net), r"T = 1.0\], got 0.0 to 1000.0"),
-        (d.Progressive(FLOW, TS, lambda x, t, cond: x[:, :1], *net), "the teacher maps x .* must keep the shape"),
-        (d.Consistency(FLOW, at, narrow, precondition.consistency), "the network maps x .* must keep the shape"),
-        (d.Consistency(FLOW, at, narrow, precondition.edm), "the network maps x .* must keep the shape"),
-        (d.MeanFlow(FLOW, at, narrow), "the network maps x .* must keep the shape"),
-        (d.ContinuousConsistency(dj.Cosine(), times.Fixed(0.3), narrow), "the network maps x .* must keep the shape"),
-        (d.ContinuousConsistency(dj.EDM(), times.Fixed(0.3), x_student), r"alpha\^2 \+ sigma\^2 = 1"),
-        (d.ContinuousConsistency(dj.VP(), times.Fixed(0.3), x_student, warmup=10.0), "warm-up of the tangent"),
+        (
+            lambda: d.Consistency(FLOW, at, *net, world.teacher(FLOW)),
+            r"expected a flow map, such as `flow_maps.heun_step",
+        ),
+        (
+            lambda: d.Trajectory(FLOW, times.Stops(TS), world.teacher(FLOW), x_student, flow_maps.ctm),
+            "expected a flow map",
+        ),
+        (lambda: d.SelfDistillation(FLOW, at, d.lagrangian, u_net, precondition.from_velocity), "expected a flow map"),
+        (lambda: d.Reflow(FLOW, world.teacher(FLOW), losses.DSM(FLOW, at, *net)), "expected a flow map"),
+        (lambda: d.Consistency(FLOW, times.Uniform(), *net), "expected a distribution of pairs"),
+        (
+            lambda: d.Consistency(FLOW, times.Neighbours(1000 * TS), *net),
+            r"must lie in \[0, T = 1.0\], got 0.0 to 1000.0",
+        ),
+        (
+            lambda: d.Trajectory(FLOW, times.Stops(2 * TS), own(FLOW), x_student, flow_maps.ctm),
+            r"T = 1.0\], got 0.0 to 2.0",
+        ),
+        (lambda: d.Progressive(FLOW, 1000 * TS, world.teacher(FLOW), *net), r"T = 1.0\], got 0.0 to 1000.0"),
+        (
+            lambda: d.Progressive(FLOW, TS, lambda x, t, cond: x[:, :1], *net),
+            "the teacher maps x .* must keep the shape",
+        ),
+        (
+            lambda: d.Consistency(FLOW, at, narrow, precondition.consistency),
+            "the network maps x .* must keep the shape",
+        ),
+        (lambda: d.Consistency(FLOW, at, narrow, precondition.edm), "the network maps x .* must keep the shape"),
+        (lambda: d.MeanFlow(FLOW, at, narrow), "the network maps x .* must keep the shape"),
+        (
+            lambda: d.ContinuousConsistency(dj.Cosine(), times.Fixed(0.3), narrow),
+            "the network maps x .* must keep the shape",
+        ),
+        (lambda: d.ContinuousConsistency(dj.EDM(), times.Fixed(0.3), x_student), r"alpha\^2 \+ sigma\^2 = 1"),
+        (lambda: d.ContinuousConsistency(dj.VP(), times.Fixed(0.3), x_student, warmup=10.0), "warm-up of the tangent"),
     ):
         with pytest.raises(ValueError, match=message):
-            loss(0.4, key, BATCH)
+            make()(0.4, key, BATCH)
     with pytest.raises(ValueError, match="each image needs its own eps"):
         d.MeanFlow(FLOW, at, u_net)(0.4, key, {"image": jnp.ones((3, 2)), "noise": jnp.ones((2, 2))})
     # a teacher carried over to the student's process is welcome
