@@ -33,6 +33,8 @@ import numpy as np
 from flax import linen
 from jax.tree_util import Partial
 
+from diffjax.typing import as_child
+
 VERSION = 1
 LARGEST = 10_000  # entries of an array in a card; larger ones are parameters, and belong into the file
 PARAMETERS = {"parameters": "in the file"}
@@ -91,7 +93,8 @@ def from_json(form: Any, parameters: Any = None) -> Any:
         case {"class": str() as name, "fields": dict() as fields}:
             return _build(_named(name), name, {k: read(v) for k, v in fields.items()})
         case {"function": str() as name, "args": args, "kwargs": dict() as kwargs}:
-            return Partial(_named(name), *read(args), **{k: read(v) for k, v in kwargs.items()})
+            inner = map(as_child, read(args)), {k: as_child(read(v)) for k, v in kwargs.items()}
+            return Partial(_named(name), *inner[0], **inner[1])  # inside a Partial a function is one: it crosses `jit`
         case {"function": str() as name}:
             return _named(name)
     raise ValueError(f"a model card holds an unknown form: {str(form)[:200]}")
@@ -129,7 +132,10 @@ def _build(cls: Any, name: str, fields: dict[str, Any]) -> Any:
     unknown = fields.keys() - {f.name for f in dataclasses.fields(cls)}
     if unknown:
         raise ValueError(f"the model card gives {name} the fields {sorted(unknown)}, which it does not have here")
-    return cls(**fields)
+    try:
+        return cls(**fields)
+    except TypeError as error:
+        raise ValueError(f"the model card's fields make no {name}: {error}") from error
 
 
 def _public_name(thing: Any, where: str) -> str:

@@ -24,7 +24,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax import cards, flow_maps, guidance
-from diffjax.checks import check_count, check_has, check_key
+from diffjax.checks import check_count, check_has, check_key, known
 from diffjax.files import replacing
 from diffjax.formats import load_params, read_metadata, save_params
 from diffjax.likelihoods.ode import log_likelihood
@@ -161,7 +161,9 @@ class Model:
         `model.sample(key, len(x), sampler, steps=steps, start=model.invert(x, sampler, steps=steps))` is x again.
         """
         sampler = DPMpp2M() if sampler is None else sampler
-        return invert(self.denoise, self.sde, sampler, self._grid(sampler, steps), self._checked(x), cond)
+        ts = self._grid(sampler, steps)
+        ts = ts[:-1] if known(ts) and len(ts) > 2 and ts[-1] <= 0 else ts  # at t = 0 there is no noise to be seen
+        return invert(self.denoise, self.sde, sampler, ts, self._checked(x), cond)
 
     def _grid(self, sampler: Sampler, steps: int | Array | None) -> Array:
         if steps is not None and np.ndim(steps):
@@ -198,6 +200,8 @@ class Trained:
     network: Any = static()
     params: PyTree = dataclasses.field(metadata={"parameters": True})
     inputs: tuple[tuple[int, ...], ...] = static()
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # a function, for `jax.jit`
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self.network.apply(self.params, *inputs, **options)
@@ -243,7 +247,7 @@ def load(path: str | Path, like: Any = None) -> Any:
     if like is not None:
         return dataclasses.replace(like, params=load_params(file, like.params))
     card = _card(file)
-    model = cards.from_json(card["object"], load_params(file))
+    model = cards.from_json(card.get("object"), load_params(file))
     if not isinstance(model, Model | Trained):
         raise ValueError(f"the card of {file} describes no model but a {type(model).__name__}")
     if hasattr(model.network, "init"):
@@ -286,6 +290,7 @@ def _card(file: Path) -> dict[str, Any]:
             f"{file} has no model card, so that nothing says which network its parameters belong to: "
             "give one, dj.load(path, like=model)"
         ) from None
+    card = card if isinstance(card, dict) else {}
     if card.get("format") != "diffjax" or card.get("version") != cards.VERSION:
         made = f"format {card.get('format')!r}, version {card.get('version')!r}, made with {card.get('made_with')}"
         raise ValueError(f"{file} has a card of {made}; this diffjax {_version()} reads version {cards.VERSION}")
@@ -293,12 +298,13 @@ def _card(file: Path) -> dict[str, Any]:
 
 
 def _shapes(model: Model | Trained) -> PyTree:
-    """The shapes of the network's parameters."""
+    """The shapes of the network's parameters; of a student of guidance they have the scale's matrix (`nn.embed`)."""
     if isinstance(model, Trained):
         inputs: tuple[Any, ...] = tuple(jnp.zeros((1, *shape)) for shape in model.inputs)
     else:
-        level = jnp.zeros(1)
-        inputs = (jnp.zeros((1, *model.shape)), (level, level) if isinstance(model.sampler, Jump) else level)
+        level, guided = jnp.zeros(1), any("/guidance/" in name for name in flatten(model.params))
+        levels = (level, level) if isinstance(model.sampler, Jump) else level
+        inputs = jnp.zeros((1, *model.shape)), levels, {"scale": jnp.ones(1)} if guided else None
     return jax.eval_shape(model.network.init, jax.random.key(0), *inputs)
 
 

@@ -235,10 +235,13 @@ def students(config: Config, name: str) -> tuple[float, dict[int, tuple[SDE, Any
     if name == "PD":
         start = jnp.linspace(1.0, 0.0, config.teacher_steps + 1)
         halved = run.progressive(method, params, start)
-        return cost, {n: (COSINE, model, method.sampler) for n, model in halved.items() if n in COUNTS}
-    params = run.fit(name, method, params)
-    how = method.sde, method.model(method.sde, Partial(NET.apply, params)), method.sampler
-    return cost, dict.fromkeys(COUNTS, how)
+        return cost, {n: how(method, params) for n, params in halved.items() if n in COUNTS}
+    return cost, dict.fromkeys(COUNTS, how(method, run.fit(name, method, params)))
+
+
+def how(method: Method, params: PyTree) -> tuple[SDE, Any, Sampler]:
+    """A student as it is sampled."""
+    return method.sde, method.model(method.sde, Partial(NET.apply, params)), method.sampler
 
 
 def init(key: Array, pair: bool = False) -> PyTree:

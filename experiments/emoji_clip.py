@@ -7,8 +7,8 @@
 Texts are MiniLM's sentence vectors, mapped linearly. The guide has its own convolutions and learns from what guidance
 will show it, the clean estimates E[x_0 | x_t] of the model of emoji at all times, blurred and uncertain as they are.
 The judge sees an ImageNet network's features of whole images, so that what fools one need not fool the other. Weights
-go to the run's folder as `ema.safetensors`; the committed ones are notebooks/emoji_clip_guide.safetensors and
-notebooks/emoji_clip_judge.safetensors.
+go to the run's folder as `ema.safetensors`; the committed ones are weights/emoji-clip-guide.safetensors and
+weights/emoji-clip-judge.safetensors.
 
 Both also learn from a folder of your own captioned pictures: `--data folder --data.path DIR --data.size 32`, and the
 guide from the estimates of a model of them, `--model runs/score_sde/ema.safetensors` (`score_sde.py`).
@@ -32,13 +32,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
 from diffjax import data, metrics, nn, precondition, pretrained, times, train
 from diffjax.data import packages
 from diffjax.losses import InfoNCE
+from diffjax.model import IN_A_RUN
 from diffjax.runs import experiment, image_run
 from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser
@@ -88,9 +88,8 @@ def main(config: Config) -> dict[str, Any]:
     step = train.jit_train_steps(loss, tx, config.optim.ema)
     state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
     trained = dj.Trained(config.net, state.ema[0], (x.shape[1:], (), text.shape[1:]))
-    dj.save(config.workdir / "ema.safetensors", trained, image_run.about(images, {}), "float16")
-    towers = Partial(config.net.apply, state.ema[0])
-    summary |= {"parameters": train.count(params), **judge(config, towers, images, text[ids[n:]])}
+    summary |= {"parameters": train.count(params), **judge(config, trained, images, text[ids[n:]])}
+    dj.save(config.workdir / IN_A_RUN, trained, image_run.about(images, summary, config.workdir), "float16")
     experiment.finish(config.workdir, summary)
     return summary
 
@@ -114,13 +113,13 @@ def lite0(images: np.ndarray) -> np.ndarray:
     return metrics.lite0_features(images.shape[1:], parts=3)(data.to_float(images))[:, None, None]
 
 
-def judge(config: Config, towers: Callable, images: data.ImageData, text: np.ndarray) -> dict[str, float]:
+def judge(config: Config, clip: dj.Trained, images: data.ImageData, text: np.ndarray) -> dict[str, float]:
     """Zero-shot categories, and retrieval of captions, of the held-out emoji."""
     x = jnp.asarray(config.see(images.test_images))
-    found = np.asarray(jax.jit(lambda x: towers(x, jnp.zeros(()), method="image"))(x))
-    names = np.asarray(towers(embed([name.lower() for name in images.class_names]), method="words"))
+    found = np.asarray(jax.jit(lambda x: clip(x, jnp.zeros(()), method="image"))(x))
+    names = np.asarray(clip(embed([name.lower() for name in images.class_names]), method="words"))
     captions, own = np.unique(text, axis=0, return_inverse=True)
-    order = np.argsort(-found @ np.asarray(towers(captions, method="words")).T, axis=-1)[:, :5]
+    order = np.argsort(-found @ np.asarray(clip(captions, method="words")).T, axis=-1)[:, :5]
     hit = order == own[:, None]
     return {
         "category": float(np.mean((found @ names.T).argmax(-1) == images.test_labels)),

@@ -11,7 +11,7 @@ trained by ArcFace (Deng et al. 2019), theta_c the angle to the centre of class 
 The classes are the 849 training faces of CelebA, each in eight versions (shifted, scaled, mirrored, in other light),
 and 30 people of Olivetti. It is tested on the ten other people and on the 150 other faces, 32 x 32 pixels all: `rate`
 is the share of pairs of one person above the cosine that 1 % of the other pairs reach. The weights go to the run's
-folder as `ema.safetensors`; the committed ones are notebooks/face_judge.safetensors. Two CPU cores, 2026-11-25:
+folder as `ema.safetensors`; the committed ones are weights/face-judge.safetensors. Two CPU cores, 2026-11-25:
 
                        cosine of one person   of others   limit of 1 %   rate
     Olivetti, people   0.73                   0.24        0.67           0.72
@@ -35,6 +35,7 @@ from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
 from diffjax import data, metrics, train
+from diffjax.model import IN_A_RUN
 from diffjax.runs import experiment
 from diffjax.typing import Key, PyTree, pytree, static
 
@@ -115,7 +116,7 @@ def main(config: Config) -> dict[str, Any]:
     judge = {"params": {"embed": state.ema[0]["params"]["embed"]}}
     head = dj.Trained(dj.nn.LinearHead(), {"params": {"Dense_0": judge["params"]["embed"]}}, (features.shape[1:],))
     about = {"data": "CelebA's first faces and Olivetti", "inputs": "features of EfficientNet-Lite0"}
-    dj.save(config.workdir / "ema.safetensors", head, about, "float16")
+    dj.save(config.workdir / IN_A_RUN, head, about, "float16")
     summary |= verify(key, judge, data.to_float(faces.test_images), people[~known], who[~known])
     experiment.finish(config.workdir, summary)
     return summary

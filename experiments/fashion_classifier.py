@@ -117,7 +117,8 @@ def main(config: Config) -> None:
     params = train(config, data)
     seconds = time.perf_counter() - start
     trained = dj.Trained(SmallClassifier(data.n_classes), params, (data.shape,))
-    stored = dj.load(dj.save(config.weights, trained, image_run.about(data, {}), "float16")).params
+    about = image_run.about(data, {})
+    stored = dj.load(dj.save(config.weights, trained, about, "float16")).params
     print(
         f"test accuracy {accuracy(stored, data):.4f} with the stored float16 weights, {seconds:.0f} s, {config.weights}"
     )

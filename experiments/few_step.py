@@ -3,7 +3,7 @@
     python experiments/few_step.py                             # Fashion-MNIST, 28 x 28: two hours on two CPU cores
     make data                                                  # once, for the emoji and for ADD's discriminator
     python experiments/few_step.py --preset emoji              # RGB emoji, 32 x 32
-    python experiments/few_step.py --methods CTM --steps 3000  # the student in `notebooks/fashion_ctm.safetensors`
+    python experiments/few_step.py --methods CTM --steps 3000  # the student in `weights/fashion-ctm.safetensors`
     python experiments/few_step.py --methods CD PD --resume    # a run that was stopped goes on
 
 Each student starts as its teacher, a VP network whose weights are part of the repository, and is trained on the same
@@ -179,7 +179,7 @@ def main(config: Config) -> dict[str, Any]:
         raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(METHODS)}")
     experiment.start(config.workdir, config, shared=True)
     images = data.load(config.data, config.data_dir)
-    teacher = model_of(config.teacher, VP, images.shape)
+    teacher = model_of(config.teacher, VP, images.shape, prediction=precondition.from_v)
     world, native = World(teacher.network, teacher.params, config.add), teacher.denoise
     methods = {name: METHODS[name](world) for name in config.methods}
     judge = judges.judge(images)
@@ -227,16 +227,20 @@ def students(
     optim = config.optim
     own_lr = config.opponent_lr is not None
     opponent_optim = dataclasses.replace(optim, lr=config.opponent_lr, lr_end=None) if own_lr else optim
+
+    def kept(file: str, params: PyTree, n: int = 2) -> Any:
+        """A student, whose file samples in n steps."""
+        student = dj.Model(world.net, params, COSINE, method.model, images.shape, sampler=method.sampler, steps=n)
+        dj.save(config.workdir / f"{file}.safetensors", student, {"data": images.name, "method": name}, "float16")
+        return student.denoise
+
     run = StudentRun(optim.build, batches, loop, config.workdir, jax.random.key(config.seed), opponent_optim.build)
     cost = partial(evaluations, method, world.net.apply, params, opponent, next(batches(0)))
     table.measure(name, lambda: {"evaluations": cost() * config.batch_size * loop.steps})
     if name == "PD":
         halved = run.progressive(method, params, steps(config.teacher_steps))
-        return {n: model for n, model in halved.items() if n in COUNTS}
-    params = run.fit(name, method, params, opponent)
-    student = dj.Model(world.net, params, COSINE, method.model, images.shape, sampler=method.sampler, steps=2)
-    dj.save(config.workdir / f"{name}.safetensors", student, {"data": images.name, "method": name}, "float16")
-    return dict.fromkeys(COUNTS, student.denoise)
+        return {n: kept(f"PD{n}", params, n) for n, params in halved.items() if n in COUNTS}
+    return dict.fromkeys(COUNTS, kept(name, run.fit(name, method, params, opponent)))
 
 
 def initial(world: World, shape: tuple[int, ...], method: Method) -> tuple[PyTree, PyTree]:

@@ -118,7 +118,7 @@ def models(config: Config, images: ImageData) -> tuple[Denoiser, Any, Any]:
     """The model (labels, or None), and logits `(x, t) -> [B, K]` of noisy and of clean images, where they are needed.
 
     Raises:
-      SystemExit, ValueError: weights are missing, or belong to other classes or images.
+      SystemExit: weights are missing, or belong to other classes or images.
     """
     asked = config.model, WEIGHTS / "fashion-classes.safetensors", "--model", "score_sde.py --preset cpu-classes"
     denoise = config.model_of(*asked, sde=SDE, shape=images.shape, classes=images.n_classes).denoise
@@ -128,7 +128,9 @@ def models(config: Config, images: ImageData) -> tuple[Denoiser, Any, Any]:
 
     def guide(name: str, given: Path | None):
         own, recipe = WEIGHTS / f"{name}-classifier.safetensors", f"noisy_classifier.py --preset {name}"
-        return Partial(logits, config.trained(given, own, f"--{name}", recipe, inputs=(images.shape, ())))
+        return Partial(
+            logits, config.trained(given, own, f"--{name}", recipe, inputs=(images.shape, ()), classes=images.n_classes)
+        )
 
     noisy = guide("noisy", config.noisy) if config.classifier else None
     return denoise, noisy, guide("clean", config.clean) if config.ordinary + config.dps + config.mpgd else None
@@ -137,7 +139,9 @@ def models(config: Config, images: ImageData) -> tuple[Denoiser, Any, Any]:
 def judging(config: Config, images: ImageData) -> dj.Trained:
     """The classifier that judges."""
     recipe = "fashion_classifier.py --epochs 100 --weights PATH"
-    return config.trained(config.judge, FASHION_WEIGHTS, "--judge", recipe, inputs=(images.shape,))
+    return config.trained(
+        config.judge, FASHION_WEIGHTS, "--judge", recipe, inputs=(images.shape,), classes=images.n_classes
+    )
 
 
 def unconditional(denoise: Denoiser, x: Array, t: Any, cond: Any = None) -> Array:

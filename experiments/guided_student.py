@@ -34,14 +34,14 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import data, flow_maps, guidance, losses, plots, precondition, times, train
+from diffjax import data, flow_maps, guidance, losses, plots, precondition, samplers, times, train
 from diffjax.losses import distillation as d
 from diffjax.metrics.features import FASHION_WEIGHTS
+from diffjax.model import IN_A_RUN
 from diffjax.parameters import graft
 from diffjax.runs import experiment, judges
 from diffjax.runs.own_pictures import OwnPictures
@@ -84,18 +84,23 @@ def main(config: Config) -> dict[str, Any]:
     asked = config.model, MODEL, "--model", "score_sde.py --preset cpu-classes"
     recipe = "fashion_classifier.py --epochs 100 --weights PATH"
     judge = judges.ClassJudge(
-        config.trained(config.judge, FASHION_WEIGHTS, "--judge", recipe, inputs=(images.shape,)), images
+        config.trained(
+            config.judge, FASHION_WEIGHTS, "--judge", recipe, inputs=(images.shape,), classes=images.n_classes
+        ),
+        images,
     )
-    model = config.model_of(*asked, sde=VP, shape=images.shape, classes=images.n_classes)
-    network = Partial(model.network.apply, model.params)
-    student, teacher = distil(config, images, network), guidance.cfg_of_scale(precondition.from_v(VP, network))
+    model = config.model_of(
+        *asked, sde=VP, shape=images.shape, classes=images.n_classes, prediction=precondition.from_v
+    )
+    student, teacher = distil(config, images, model), guidance.cfg_of_scale(model.denoise)
     ways = {f"teacher, {n}": (teacher, VP, dj.DDIM(), times.uniform(VP, n)) for n in (50, *GRIDS)}
     ways |= {f"student, {n}": (student, COSINE, dj.Renoise(1.0), grid) for n, grid in GRIDS.items()}
     labels, end, summary, pictures = jnp.arange(config.samples) % images.n_classes, np.zeros(()), {}, {}
+    keys = jax.random.key(config.seed + 1), jax.random.key(config.seed + 2)  # one noise for all
     for scale in config.scales:
         cond = {"label": labels, "scale": jnp.full(len(labels), scale)}
         for name, way in ways.items():
-            x = draw(config, (len(labels), *images.shape), *way, cond)
+            x = np.clip(samplers.generate(keys, *way, (len(labels), *images.shape), cond, len(labels)), -1, 1)
             end = x if name == "teacher, 50" else end
             row = judge(x, np.asarray(labels)) | {"apart": float(np.sqrt(np.mean((x - end) ** 2)))}
             print(f"scale {scale:<4g}{name:<14}" + "".join(f"  {k} {v:.3f}" for k, v in row.items()), flush=True)
@@ -107,11 +112,11 @@ def main(config: Config) -> dict[str, Any]:
     return summary
 
 
-def distil(config: Config, images: data.ImageData, network: Partial) -> Denoiser:
-    """The student of `Partial(net.apply, params)`, told {"label": [B], "scale": [B]}."""
-    apply, (params,) = network.func, network.args
-    teacher = flow_maps.heun_step(COSINE, guidance.cfg_of_scale(consistent(COSINE, network)))
-    loss = d.Consistency(COSINE, times.Neighbours(steps(16)), apply, consistent, teacher, weight=d.error_in_v)
+def distil(config: Config, images: data.ImageData, model: dj.Model) -> Denoiser:
+    """The student of a model of classes, conditioned on {"label": [B], "scale": [B]}."""
+    net = model.network
+    teacher = flow_maps.heun_step(COSINE, guidance.cfg_of_scale(consistent(COSINE, Partial(net.apply, model.params))))
+    loss = d.Consistency(COSINE, times.Neighbours(steps(16)), net.apply, consistent, teacher, weight=d.error_in_v)
     loss = losses.DrawScale(loss, min(config.scales), max(config.scales))
 
     def batches(start: int) -> Iterator[PyTree]:
@@ -119,21 +124,13 @@ def distil(config: Config, images: data.ImageData, network: Partial) -> Denoiser
         return data.batches(*arrays, seed=config.seed, start_step=start)
 
     x, one = jnp.zeros((1, *images.shape)), jnp.ones(1)
-    told = jax.jit(apply.__self__.init)(jax.random.key(0), x, one, {"label": one.astype(int), "scale": one})
+    told = jax.jit(net.init)(jax.random.key(0), x, one, {"label": one.astype(int), "scale": one})
     method = Method(COSINE, loss, consistent, ema=config.optim.ema)
     run = StudentRun(config.optim.build, batches, config.loop, config.workdir, jax.random.key(config.seed))
-    params = run.fit("student", method, graft(told, params))
-    student = dj.Model(apply.__self__, params, COSINE, consistent, images.shape, sampler=dj.Renoise(1.0), steps=1)
-    dj.save(config.workdir / "ema.safetensors", student, {"data": images.name}, "float16")
+    params = run.fit("student", method, graft(told, model.params))
+    student = dj.Model(net, params, COSINE, consistent, images.shape, sampler=dj.Renoise(1.0), steps=1)
+    dj.save(config.workdir / IN_A_RUN, student, {"data": images.name}, "float16")
     return student.denoise
-
-
-def draw(
-    config: Config, shape: tuple[int, ...], model: Any, sde: Any, sampler: Any, ts: Array, cond: Any
-) -> np.ndarray:
-    """Images from one noise for all, clipped to [-1, 1]."""
-    x = dj.prior_sample(jax.random.key(config.seed + 1), sde, shape)
-    return np.clip(np.asarray(dj.sample(jax.random.key(config.seed + 2), model, sde, sampler, ts, x, cond)), -1, 1)
 
 
 if __name__ == "__main__":

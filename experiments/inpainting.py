@@ -65,7 +65,7 @@ from jax import Array
 from matplotlib.figure import Figure
 
 import diffjax as dj
-from diffjax import data, metrics, operators, plots, times
+from diffjax import data, metrics, operators, plots, samplers, times
 from diffjax.constraints import Known
 from diffjax.data.image_data import ImageData
 from diffjax.model import SHIPPED
@@ -198,9 +198,9 @@ def fill(config: Config, denoise: Denoiser, keep: Keep, shape: tuple[int, ...]) 
     return found
 
 
-def draw(config: Config, denoise: Denoiser, sampler: Sampler, ts: Array, shape: tuple[int, ...]) -> Array:
-    x = dj.prior_sample(jax.random.key(config.seed + 1), SDE, shape)
-    return dj.sample(jax.random.key(config.seed + 2), denoise, SDE, sampler, ts, x)
+def draw(config: Config, denoise: Denoiser, sampler: Sampler, ts: Array, shape: tuple[int, ...]):
+    keys = jax.random.key(config.seed + 1), jax.random.key(config.seed + 2)
+    return samplers.generate(keys, denoise, SDE, sampler, ts, shape, batch_size=shape[0])  # what is known is of all
 
 
 def rows(problem: str, table: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.tree_util import Partial
 from matplotlib.figure import Figure
 from tyro.conf import Suppress
@@ -196,7 +197,15 @@ def models(config: Config, shape: tuple[int, ...]) -> World:
         return World(denoise)
     asked = config.autoencoder, WEIGHTS / "fashion-autoencoder.safetensors", "--autoencoder", "autoencoder.py"
     coder = config.trained(*asked, inputs=(shape,))
-    return World(denoise, *(Partial(coder, method=half) for half in ("encode", "decode")))
+    return World(denoise, Partial(encode, coder), Partial(decode, coder))
+
+
+def encode(coder: dj.Trained, x: Array) -> Array:
+    return coder(x, method="encode")
+
+
+def decode(coder: dj.Trained, z: Array) -> Array:
+    return coder(z, method="decode")
 
 
 def runs(config: Config, m: Measurement, world: World, shape: tuple[int, ...]) -> dict[str, Callable]:

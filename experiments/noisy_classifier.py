@@ -2,7 +2,7 @@
 
     python experiments/noisy_classifier.py                      # preset noisy: p_t(c | x_t), minutes on two CPU cores
     python experiments/noisy_classifier.py --preset clean       # the same network, at t = 0 only
-    python experiments/noisy_classifier.py --weights notebooks/noisy_classifier.safetensors     # measured, not trained
+    python experiments/noisy_classifier.py --weights experiments/weights/noisy-classifier.safetensors   # not trained
     python experiments/noisy_classifier.py --data folder --data.path DIR    # of your own pictures, in a folder a class
 
 The weights go to the run's folder as `ema.safetensors`; `guidance.py` reads the committed ones. Both share neither
@@ -31,6 +31,7 @@ from tyro.conf import OmitArgPrefixes, Suppress
 import diffjax as dj
 from diffjax import data, nn, times, train
 from diffjax.losses import CrossEntropy
+from diffjax.model import IN_A_RUN
 from diffjax.runs import experiment, image_run
 from diffjax.runs.own_pictures import OwnPictures
 
@@ -58,16 +59,15 @@ def main(config: Config) -> dict[str, Any]:
     workdir = config.workdir if config.weights is None else config.workdir / "measured"
     experiment.start(workdir, config)
     images, key = config.load("fashion_mnist", classes=True), jax.random.key(config.seed)
-    net, tx = nn.Classifier(images.n_classes), config.optim.build(config.loop.steps)
-    args = key, jnp.zeros((1, *images.shape)), jnp.zeros(1)
-    loss = CrossEntropy(dj.VP(), config.time_distribution, net.apply)
+    inputs = images.shape, ()
     if config.weights is not None:
         asked = config.weights, config.weights, "--weights", "noisy_classifier.py"
-        trained = config.trained(*asked, inputs=(images.shape, ()))
-        summary = accuracy(config, loss, trained.params, images)
+        summary = accuracy(config, config.trained(*asked, inputs=inputs, classes=images.n_classes), images)
         experiment.finish(workdir, summary)
         return summary
-    params = jax.jit(net.init)(*args)
+    net, tx = nn.Classifier(images.n_classes), config.optim.build(config.loop.steps)
+    loss = CrossEntropy(dj.VP(), config.time_distribution, net.apply)
+    params = jax.jit(net.init)(key, jnp.zeros((1, *images.shape)), jnp.zeros(1))
     state = train.TrainState.create(key, params, tx, config.optim.ema)
 
     def batches(start: int):
@@ -76,22 +76,22 @@ def main(config: Config) -> dict[str, Any]:
 
     step = train.jit_train_steps(loss, tx, config.optim.ema)
     state, summary = experiment.fit(step, state, batches, config.workdir, config.loop)
-    trained = dj.Trained(net, state.ema[0], (images.shape, ()))
-    dj.save(config.workdir / "ema.safetensors", trained, image_run.about(images, {}), "float16")
-    summary |= {"parameters": train.count(params), **accuracy(config, loss, state.ema[0], images)}
+    trained = dj.Trained(net, state.ema[0], inputs)
+    summary |= {"parameters": train.count(params), **accuracy(config, trained, images)}
+    dj.save(config.workdir / IN_A_RUN, trained, image_run.about(images, summary, config.workdir), "float16")
     experiment.finish(config.workdir, summary)
     return summary
 
 
-def accuracy(config: Config, loss: CrossEntropy, params: Any, images: data.ImageData) -> dict[str, float]:
+def accuracy(config: Config, classifier: dj.Trained, images: data.ImageData) -> dict[str, float]:
     """The share of test images classified rightly at each time."""
     n, result = config.test_images, {}
     batch = {"image": data.to_float(images.test_images[:n]), "label": images.test_labels[:n]}
 
     @jax.jit
     def hits(t):
-        at_t = dataclasses.replace(loss, time_distribution=times.Fixed(t), train=False)
-        return at_t(params, jax.random.key(1), batch)[1]["hit"]
+        at_t = CrossEntropy(dj.VP(), times.Fixed(t), classifier.network.apply, train=False)
+        return at_t(classifier.params, jax.random.key(1), batch)[1]["hit"]
 
     for t in config.test_times:
         result[f"accuracy at t = {t:g}"] = float(np.mean(hits(t)))

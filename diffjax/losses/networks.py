@@ -43,9 +43,9 @@ def bind(network: Callable, params: PyTree, train: bool, rngs: dict[str, Key]) -
 
 
 def is_apply(network: Any) -> bool:
-    """Whether a network is the bound `apply` of a Flax module."""
+    """Whether a network is the bound `apply` of a Flax module, which hands its arguments to the module's own call."""
     owner = getattr(_inner(network), "__self__", None)
-    return hasattr(owner, "apply") and hasattr(owner, "init")
+    return callable(owner) and hasattr(owner, "apply") and hasattr(owner, "init")
 
 
 def _call(network, params, *args: Any, **options: Any) -> Array:

@@ -6,7 +6,6 @@ An experiment names its process, objective and prediction, and hands them over a
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from diffjax.arrays import example_keys
 from diffjax.data import folder
 from diffjax.formats import save_params
 from diffjax.model import IN_A_RUN, Model, save
-from diffjax.runs import experiment, judges
+from diffjax.runs import experiment, judges, record
 from diffjax.samplers import DDIM
 from diffjax.typing import SDE, Denoiser, Loss, PyTree, Sampler
 
@@ -126,7 +125,7 @@ def run(config: ImageRun, recipe: Recipe, judge: Judge | None = None) -> dict[st
     summary |= {"parameters": train.count(params), "data": images.name}
     summary |= measure(config, recipe, images, trained, rate)
     summary |= judge(images, trained) if judge else {}
-    keep(config.workdir / IN_A_RUN, trained, about(images, summary))
+    keep(config.workdir / IN_A_RUN, trained, about(images, summary, config.workdir))
     experiment.finish(config.workdir, summary)
     return summary
 
@@ -155,11 +154,11 @@ def watched(config: ImageRun, recipe: Recipe, images: data.ImageData) -> Callabl
     return figures
 
 
-def about(images: data.ImageData, figures: dict[str, Any]) -> dict[str, Any]:
-    """What the card of a run's model says besides what the model is."""
+def about(images: data.ImageData, figures: dict[str, Any], workdir: Path | None = None) -> dict[str, Any]:
+    """What the card of a run's model says besides what the model is, and nothing that a resumed run would change."""
     script, options = Path(sys.argv[0]), [option for option in sys.argv[1:] if option not in ("--resume", "--override")]
     command = shlex.join(["python", f"{script.parent.name}/{script.name}", *options])
-    made = {"command": command, "date": f"{datetime.date.today()}", **experiment.versions()}
+    made = {"command": command, "date": record.begun(workdir), **experiment.versions()}
     figures = {name: value for name, value in figures.items() if name not in TIMINGS}
     return {"data": images.name, "range": [-1, 1], "classes": list(images.class_names), **made, "figures": figures}
 

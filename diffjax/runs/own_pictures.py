@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,28 +55,33 @@ class OwnPictures:
             raise SystemExit(f"{few}; this experiment needs {held_out}, so about {10 * held_out} pictures")
         return images.shuffled(seed=0)  # the first few of a folder's would be of one class
 
-    def model_of(self, *asked: Any, sde: SDE, shape: tuple[int, ...], classes: int = 0) -> Model:
-        """The model of `weights(*asked)`, which must be of the process `sde`, for images of `shape` in so many classes.
+    def model_of(self, *asked: Any, **needs: Any) -> Model:
+        """The model of `find(*asked)`, checked for what it needs as by the function `model_of`.
 
         Raises:
           SystemExit: there are no such weights, or they are of another kind; the message says what they are.
         """
-        return model_of(self.weights(*asked), sde, shape, classes)
+        return model_of(self.find(*asked), **needs)
 
-    def trained(self, *asked: Any, inputs: tuple[tuple[int, ...], ...]) -> Trained:
-        """The network of `weights(*asked)`, which must take `inputs` of these shapes.
+    def trained(self, *asked: Any, inputs: tuple[tuple[int, ...], ...], classes: int | None = None) -> Trained:
+        """The network of `find(*asked)`, which must take `inputs` of these shapes, and classify in so many classes.
 
         Raises:
-          SystemExit: there are no such weights, or they are of another network.
+          SystemExit: there are no such weights, or they are of another network; the message says what they are.
         """
-        path = self.weights(*asked)
+        path = self.find(*asked)
         network = _read(path)
-        if not isinstance(network, Trained) or network.inputs != inputs:
-            is_ = network.inputs if isinstance(network, Trained) else type(network).__name__
-            raise SystemExit(f"{path} holds a network of inputs {is_}, but this experiment needs {inputs}")
+        if not isinstance(network, Trained):
+            raise SystemExit(f"{path} holds no such network but a diffusion model: is it the file of another option?")
+        if network.inputs != inputs:
+            raise SystemExit(f"{path} holds a network of inputs {network.inputs}, but this experiment needs {inputs}")
+        if classes is not None and _classes(network) != classes:
+            raise SystemExit(
+                f"{path} holds a network of {_classes(network)} classes, but this experiment needs {classes}"
+            )
         return network
 
-    def weights(self, given: Path | None, own: Path, option: str, recipe: str) -> Path:
+    def find(self, given: Path | None, own: Path, option: str, recipe: str) -> Path:
         """The file of weights that was `given` by an option, or the experiment's `own`, which serve no folder.
 
         Raises:
@@ -89,12 +95,17 @@ class OwnPictures:
         raise SystemExit(f"{missing}. `python experiments/{recipe}{where if self.data else ''}` makes these weights.")
 
 
-def model_of(path: Path, sde: SDE, shape: tuple[int, ...], classes: int = 0) -> Model:
+def model_of(
+    path: Path, sde: SDE, shape: tuple[int, ...], classes: int = 0, prediction: Callable | None = None
+) -> Model:
     """The model of a file, or of a run's folder, that an experiment of these images and this process can use.
 
+    Args:
+      classes: how many it is conditioned on; 0 for none.
+      prediction: the model's, where a student learns with the same network; by default any.
+
     Raises:
-      FileNotFoundError: there is no such file.
-      SystemExit: it is of another kind; the message says what it is.
+      SystemExit: there is no such file, or it is of another kind; the message says what it is.
     """
     model = _read(path)
     if not isinstance(model, Model):
@@ -103,15 +114,23 @@ def model_of(path: Path, sde: SDE, shape: tuple[int, ...], classes: int = 0) -> 
         precondition.check_process(model.denoise, sde)
     except ValueError as error:
         raise SystemExit(f"{path} does not fit this experiment: {error}") from error
-    found = {"images of shape": model.shape, "classes:": getattr(model.network, "num_classes", 0)}
-    for (what, is_), needed in zip(found.items(), (shape, classes), strict=True):
-        if is_ != needed:
-            raise SystemExit(f"{path} is a model of {what} {is_}, but this experiment needs {needed}")
+    if model.shape != shape:
+        raise SystemExit(f"{path} is a model of images of shape {model.shape}, but this experiment needs {shape}")
+    if _classes(model) != classes:
+        raise SystemExit(f"{path} is a model of {_classes(model)} classes, but this experiment needs {classes}")
+    if prediction is not None and model.prediction is not prediction:
+        raise SystemExit(f"{path} is a model of {model.prediction}, but this experiment needs {prediction.__name__}")
     return model
+
+
+def _classes(model: Model | Trained) -> int:
+    """How many classes a network is conditioned on, or tells apart."""
+    network = model.network
+    return getattr(network, "num_classes", getattr(network, "n_classes", 0))
 
 
 def _read(path: Path) -> Any:
     try:
         return load(path)
-    except ValueError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from error

@@ -8,6 +8,7 @@ belong to, do not change what is trained, or not unknowingly: they need no `--ov
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import hashlib
 import json
@@ -79,12 +80,20 @@ def latest(workdir: Path) -> dict[str, Any] | None:
 
 
 def write(workdir: Path, config: Any, *, first: bool) -> None:
-    """Write the configuration to config.json, or, unless it is the `first`, to the next config.N.json."""
+    """Write the configuration and the date to config.json, or, unless it is the `first`, to the next config.N.json."""
     number = 1
     while not first and _path(workdir, number).exists():
         number += 1
     with replacing(_path(workdir, number)) as part:
-        part.write_text(json.dumps(present(config), indent=2) + "\n")
+        part.write_text(json.dumps({**present(config), "date": f"{datetime.date.today()}"}, indent=2) + "\n")
+
+
+def begun(workdir: Path | None) -> str:
+    """The date on which the run of a folder began, of a resumed one its first start; today, if that is not recorded."""
+    try:
+        return json.loads(_path(workdir, 1).read_text())["date"] if workdir else f"{datetime.date.today()}"
+    except (OSError, ValueError, KeyError):
+        return f"{datetime.date.today()}"
 
 
 def present(config: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from diffjax.runs import experiment
 from diffjax.runs.experiment import Table
 from diffjax.samplers import Jump, Renoise, generate
 from diffjax.train.state import EmaDecay
-from diffjax.typing import SDE, Denoiser, Key, PyTree, Sampler
+from diffjax.typing import SDE, Key, PyTree, Sampler
 
 
 class Method(NamedTuple):
@@ -82,8 +82,8 @@ class StudentRun:
         loop = in_rounds(self.loop, method.turns + 1)
         return experiment.fit(steps, state, self.batches, folder, loop)[0].generator.ema[-1]
 
-    def progressive(self, method: Method, params: PyTree, ts: Array) -> dict[int, Denoiser]:
-        """Progressive distillation down to one step: the students by their numbers of steps, on parts of the grid ts.
+    def progressive(self, method: Method, params: PyTree, ts: Array) -> dict[int, PyTree]:
+        """Progressive distillation down to one step: the last averages of the students by their steps, parts of ts.
 
         Each is the next one's teacher and first parameters, and they share the steps evenly. The method's loss, a
         `Progressive`, is the first one's, but for its grid.
@@ -99,8 +99,8 @@ class StudentRun:
             n = len(grid) // 2
             loss = dataclasses.replace(loss, ts=grid)
             params = share.fit(f"PD{n}", method._replace(loss=loss), params)
-            students[n] = method.model(method.sde, Partial(loss.network, params))
-            loss = dataclasses.replace(loss, teacher=students[n])
+            students[n] = params
+            loss = dataclasses.replace(loss, teacher=method.model(method.sde, Partial(loss.network, params)))
         return students
 
 

@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 
+import diffjax as dj
 from diffjax import train
 from diffjax.runs import experiment
 
@@ -31,7 +34,7 @@ def tiny(score_sde, pixelwise, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_leaves_its_files_and_resumes(score_sde, tiny):
+def test_a_run_leaves_its_files_and_resumes(score_sde, tiny, tmp_path):
     summary = score_sde.main(tiny)
     run = tiny.workdir
     for name in ("config.json", "summary.json", "metrics.jsonl", "samples.png", "ema.safetensors"):
@@ -40,12 +43,47 @@ def test_a_run_leaves_its_files_and_resumes(score_sde, tiny):
     assert json.loads((run / "config.json").read_text())["sde"]["class"] == "VP"
     assert summary["count"] == 70 and np.isfinite([summary["fd"], summary["fd_floor"], summary["bits_per_dim"]]).all()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert rows[0]["lr"] == pytest.approx(2e-3 * 2 / 50) and np.isfinite([row["val_loss"] for row in rows]).all()
+    cosine = 0.1 + 0.9 * (1 + np.cos(np.pi / 4)) / 2  # of the second step of four, down to a tenth
+    assert rows[0]["lr"] == pytest.approx(2e-3 * 2 / 50 * cosine, rel=1e-5)
+    assert np.isfinite([row["val_loss"] for row in rows]).all()
     assert json.loads((run / "config.json").read_text())["data"] == "digits"
     with pytest.raises(SystemExit, match="--resume"):
         score_sde.main(tiny)
-    longer = dataclasses.replace(tiny, likelihoods=0, loop=dataclasses.replace(tiny.loop, steps=6, resume=True))
-    assert score_sde.main(longer)["steps"] == 6
+    left = (run / "ema.safetensors").read_bytes()
+    shutil.rmtree(run / "checkpoints/4")  # as if it had been stopped in between
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"date": "2001-02-03"}))
+    resumed = dataclasses.replace(tiny, loop=dataclasses.replace(tiny.loop, resume=True))
+    assert score_sde.main(resumed)["steps"] == 4
+    card = dj.read_card(run)
+    assert card["about"]["date"] == "2001-02-03" and not {"seconds", "examples_per_s"} & card["about"]["figures"].keys()
+    dj.save(tmp_path / "again", dj.load(run), card["about"] | {"date": config["date"]}, "float16")
+    assert (tmp_path / "again.safetensors").read_bytes() == left  # but for the day, to the last bit
+
+
+@pytest.mark.slow
+def test_of_the_user_s_own_network_a_run_leaves_the_parameters(score_sde, tiny):
+    class Mine(type(tiny.net)):
+        __module__ = "mine"
+
+    loop = dataclasses.replace(tiny.loop, steps=2, sample_every=0)
+    score_sde.main(dataclasses.replace(tiny, net=Mine(), loop=loop, samples=0, likelihoods=0))
+    like = dj.Model.init(jax.random.key(0), Mine(), tiny.sde, tiny.precondition, np.zeros((1, 8, 8, 1)))
+    assert dj.load(tiny.workdir, like=like).sample(jax.random.key(0), 2).shape == (2, 8, 8, 1)
+    with pytest.raises(ValueError, match="has no model card"):
+        dj.load(tiny.workdir)
+
+
+@pytest.mark.slow
+def test_a_model_of_classes_is_guided(score_sde, tiny):
+    loop = dataclasses.replace(tiny.loop, steps=2, sample_every=0)
+    config = dataclasses.replace(tiny, net=tiny.net.clone(num_classes=10), loop=loop, samples=0, likelihoods=0)
+    config = dataclasses.replace(config, optim=train.OptimConfig(lr=0.1, warmup=0, ema=(0.0,)))
+    score_sde.main(config)
+    model, cond = dj.load(tiny.workdir), {"label": np.arange(3)}
+    x, free = (model.sample(jax.random.key(0), 3, cond=cond, guidance_scale=scale) for scale in (2.0, 0.0))
+    assert x.shape == (3, 8, 8, 1) and np.abs(x - free).max() > 0
+    np.testing.assert_allclose(free, model.sample(jax.random.key(0), 3), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -84,10 +122,11 @@ def test_command_line(score_sde):
 
 
 @pytest.mark.slow
-def test_toy_2d_comes_near_the_floor(load, tmp_path):
+def test_toy_2d_comes_near_the_floor(load, tmp_path, monkeypatch):
     toy = load("toy_2d")
-    config = toy.Config(samples=2000, workdir=tmp_path / "toy")
-    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=1000))
+    monkeypatch.setattr(toy, "SOLVERS", {name: toy.SOLVERS[name] for name in ("PC", "DDIM")})  # less to compile
+    config = toy.Config(samples=2000, batch_size=256, workdir=tmp_path / "toy")
+    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=500))
     result = toy.main(config)
     assert (tmp_path / "toy" / "samples.png").is_file()
     for solver in toy.SOLVERS:  # the data's own scale is 1, two sets of 2000 are about 0.03 apart

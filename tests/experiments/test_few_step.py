@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import re
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +12,8 @@ import pytest
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import data, nn, train
+from diffjax import data, nn, precondition, train
 from diffjax.data.image_data import ImageData
-from diffjax.formats import load_params, save_params
-from diffjax.nn import presets
 from diffjax.runs import judges
 from diffjax.runs.student_run import evaluations
 
@@ -68,62 +64,73 @@ def test_students_begin_as_their_teacher(few_step, world):
 
 
 @pytest.mark.slow
-def test_the_published_student_follows_its_teacher(few_step, monkeypatch):
-    """As the README samples it: in two steps nearer to where the teacher's ODE ends than DDIM; measured: 0.16, 0.41."""
-    monkeypatch.chdir(few_step.WEIGHTS.parent)
-    code = re.search(r"```python\n([^`]*fashion_ctm.*?)```", Path("README.md").read_text(), re.DOTALL).group(1)
-    net, key = presets.small(), jax.random.key(0)
-    names = dict(dj=dj, jax=jax, Partial=Partial, load_params=load_params, net=net, key=key)
-    exec(code.replace("(16, ", "(8, "), names)
-
-    x = dj.prior_sample(key, few_step.COSINE, (8, 28, 28, 1))
-    teacher = few_step.World(net, load_params(few_step.WEIGHTS / "fashion_vp.safetensors")).teacher
+def test_the_published_student_follows_its_teacher(few_step):
+    """In two steps nearer to where the teacher's ODE ends than DDIM; measured: 0.16, 0.41."""
+    student, teacher = dj.load(few_step.WEIGHTS / "fashion-ctm.safetensors"), dj.load("fashion-vp")
+    key, n, net = jax.random.key(0), 8, teacher.network
+    k_prior, _ = jax.random.split(key)
+    x = dj.prior_sample(k_prior, few_step.COSINE, (n, *student.shape))
+    slow = few_step.World(net, teacher.params).teacher
 
     def ends(sampler, ts):
-        return dj.sample(key, teacher, few_step.COSINE, sampler, ts, x)
+        return dj.sample(key, slow, few_step.COSINE, sampler, ts, x)
 
     truth = ends(dj.DPMpp2M(), few_step.steps(25))
-    error = jnp.sqrt(jnp.mean((names["x"] - truth) ** 2))
+    error = jnp.sqrt(jnp.mean((student.sample(key, n, steps=few_step.LATE) - truth) ** 2))
     assert error < 0.6 * jnp.sqrt(jnp.mean((ends(dj.DDIM(), few_step.LATE) - truth) ** 2))
 
 
-@pytest.mark.slow
-def test_a_small_table(few_step, tmp_path, monkeypatch):
+@pytest.fixture
+def small(few_step, pixelwise, tmp_path, monkeypatch):
+    """Forty made-up images, figures that cost nothing, few rows; a small teacher, and a configuration with its file."""
     x, labels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8), np.arange(40) % 10
     images = ImageData("fashion_mnist", x, labels, x, labels, tuple("0123456789"))
-    net = presets.small(width=8, multipliers=(1,))
-    monkeypatch.setattr(presets, "small", lambda **_: net)
-    params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
     monkeypatch.setattr(data, "load", lambda *_, **__: images)
     monkeypatch.setattr(judges, "judge", lambda _: lambda x: {"fd": float(np.abs(x).mean()), "kid": 0.0})
     monkeypatch.setattr(few_step, "COUNTS", (1,))
     monkeypatch.setattr(few_step, "MORE", ())
     monkeypatch.setattr(few_step, "SOLVERS", dict(list(few_step.SOLVERS.items())[:1]))
-    teacher = tmp_path / "teacher.safetensors"
-    save_params(teacher, params)
+    model = dj.Model.init(jax.random.key(0), pixelwise(), dj.VP(), precondition.from_v, jnp.zeros((1, 8, 8, 1)))
+    teacher = dj.save(tmp_path / "teacher.safetensors", model, dtype="float16")
     loop = train.LoopConfig(steps=6, log_every=6, checkpoint_every=6, sample_every=0)
     config = few_step.Config(teacher, methods=("PD",), teacher_steps=2, loop=loop)
-    config = dataclasses.replace(config, batch_size=4, samples=113, workdir=tmp_path / "run")
+    return model, dataclasses.replace(config, batch_size=4, samples=113, workdir=tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_small_table(few_step, small, monkeypatch, tmp_path):
+    model, config = small
     summary = few_step.main(config)
     found = ("PD, 1", "DDIM, uniform t, 1")
     assert set(summary) == {f"{name}/{figure}" for name in found for figure in ("fd", "kid")} | {"PD/evaluations"}
     assert np.isfinite(list(summary.values())).all()
     assert (tmp_path / "run/equal_noise.png").is_file()
+    student = dj.load(tmp_path / "run/PD1.safetensors")
+    assert student.sde == few_step.COSINE and student.sample(jax.random.key(0), 2).shape == (2, 8, 8, 1)
     rows = json.loads((tmp_path / "run/rows.json").read_text())
     monkeypatch.setattr(judges, "judge", lambda _: lambda x: pytest.fail("measured twice"))
-    again = dataclasses.replace(config, loop=dataclasses.replace(loop, resume=True))
+    again = dataclasses.replace(config, loop=dataclasses.replace(config.loop, resume=True))
     few_step.main(again)
-    with pytest.raises(SystemExit, match="holds figures of other settings"):
-        few_step.main(dataclasses.replace(again, samples=200))
-    with pytest.raises(SystemExit, match="in 64 features need more than 64 samples, got 64"):
-        few_step.main(dataclasses.replace(again, samples=64))
+    flow = dj.save(tmp_path / "flow", model.replace(sde=dj.Flow()))
+    eps = dj.save(tmp_path / "eps", model.replace(prediction=precondition.from_eps))
+    for changes, says in (
+        ({"samples": 200}, "holds figures of other settings"),
+        ({"samples": 64}, "in 64 features need more than 64 samples, got 64"),
+        ({"teacher": tmp_path / "none.safetensors"}, "there is no .*none"),
+        ({"teacher": few_step.WEIGHTS / "emoji.safetensors"}, r"of shape \(32, 32, 3\), but .* \(8, 8, 1\)"),
+        ({"teacher": flow}, r"made for Flow.*used under VP"),
+        ({"teacher": eps}, "a model of .*from_eps.*needs from_v"),
+    ):
+        with pytest.raises(SystemExit, match=says):
+            few_step.main(dataclasses.replace(config if "teacher" in changes else again, **changes))
     with pytest.raises(ValueError, match="3 steps cannot be halved to 1"):
         few_step.main(dataclasses.replace(config, teacher_steps=3))
-    with pytest.raises(FileNotFoundError, match="no weights at"):
-        few_step.main(dataclasses.replace(config, teacher=tmp_path / "none.safetensors"))
-    with pytest.raises(ValueError, match="fits no network"):
-        few_step.main(dataclasses.replace(config, teacher=few_step.WEIGHTS / "emoji.safetensors"))
-    (tmp_path / "config.json").write_text(json.dumps({"loop": {}, "sde": {"class": "Flow"}}))
-    with pytest.raises(ValueError, match=r"says sde .*Flow.*needs .*VP"):
-        few_step.main(again)
     assert json.loads((tmp_path / "run/rows.json").read_text()) == rows
+
+
+@pytest.mark.slow
+def test_a_student_s_file_holds_its_flow_map(few_step, small, tmp_path):
+    _, config = small
+    few_step.main(dataclasses.replace(config, methods=("CTM",)))
+    student = dj.load(tmp_path / "run/CTM.safetensors")
+    assert isinstance(student.sampler, dj.Jump) and jnp.isfinite(student.sample(jax.random.key(0), 2)).all()

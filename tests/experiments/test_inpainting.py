@@ -6,10 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from diffjax import data
+import diffjax as dj
+from diffjax import data, precondition
 from diffjax.data.image_data import ImageData
-from diffjax.formats import save_params
-from diffjax.nn import presets
 
 
 @pytest.fixture
@@ -30,12 +29,12 @@ def inpainting(load, pixelwise, monkeypatch, tmp_path):
     """The experiment with a network of one linear map, and its configuration."""
     module = load("inpainting")
     monkeypatch.setattr(module, "WEIGHTS", tmp_path)
-    monkeypatch.setattr(presets, "small", lambda **changes: pixelwise(3 if changes else 1))
-    for name, shape in (("fashion_vp", (1, 28, 28, 1)), ("emoji", (1, 32, 32, 3))):
-        params = pixelwise(shape[-1]).init(jax.random.key(0), np.zeros(shape, np.float32), 0.0)
-        save_params(tmp_path / f"{name}.safetensors", params)
-    weights, methods = tmp_path / "emoji.safetensors", ("PC", "RePaint, j = 5")
-    problems = ("upper half", "grey")
+    monkeypatch.setattr(module, "SHIPPED", tmp_path)
+    for name, shape in (("fashion-vp", (1, 28, 28, 1)), ("emoji", (1, 32, 32, 3))):
+        args = jax.random.key(0), pixelwise(shape[-1]), dj.VP(), precondition.from_v
+        dj.save(tmp_path / name, dj.Model.init(*args, np.zeros(shape, np.float32)))
+    methods, problems = ("PC", "RePaint, j = 5"), ("upper half", "grey")
+    weights = tmp_path / "emoji.safetensors"
     return module, module.Config(12, methods, problems, emoji_weights=weights, workdir=tmp_path / "run")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from diffjax import data, metrics, pretrained
+import diffjax as dj
+from diffjax import data, metrics, precondition, pretrained
 from diffjax.data import packages
 from diffjax.data.image_data import ImageData
 from diffjax.pretrained import face
@@ -42,12 +43,13 @@ def world(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["identity", "style"])
-def test_mpgd(load, world, task, tmp_path, monkeypatch):
+def test_mpgd(load, world, task, pixelwise, tmp_path, monkeypatch):
     mpgd = load("mpgd")
     monkeypatch.setattr(mpgd, "STYLES", (5,))
-    monkeypatch.setattr(mpgd.image_run, "denoiser", lambda *_: lambda x, t, cond: 0.5 * x)
+    halves = {"params": {"Dense_0": {"kernel": 0.5 * jnp.eye(4, 3), "bias": jnp.zeros(3)}}}  # x_0 = x_t / 2
+    model = dj.Model(pixelwise(3), halves, dj.VP(), precondition.from_x0, (32, 32, 3))
     small = dict(scales=(0.0, 0.1), samples=4, steps=3, batch_size=2, workdir=tmp_path)
-    small["model"] = mpgd.WEIGHTS / "emoji.safetensors"
+    small["model"] = dj.save(tmp_path / "model", model)
     summary = mpgd.main(dataclasses.replace(mpgd.PRESETS[task](), **small))
     key = {"identity": "distance", "style": "style"}[task]
     assert summary[f"scale 0.1, {key}"] < summary[f"scale 0, {key}"]  # guided towards the reference
@@ -70,7 +72,7 @@ def test_judges(load, world, name, preset, tmp_path):
     config = dataclasses.replace(config, loop=loop, batch_size=8, workdir=tmp_path)
     config = dataclasses.replace(config, versions=2) if name == "face_judge" else config
     summary = module.main(config)
-    assert summary["steps"] == 2 and (tmp_path / "ema.safetensors").is_file()
+    assert summary["steps"] == 2 and isinstance(dj.load(tmp_path), dj.Trained)
     assert 0 <= summary["top 5" if name == "emoji_clip" else "people, rate"] <= 1
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import diffjax as dj
 from diffjax import data, train
 from diffjax.runs import experiment
 from diffjax.samplers import annealing
@@ -50,6 +51,7 @@ def test_ncsn_runs_with_what_the_data_choose(ncsn, tiny, capsys):
     assert summary["data"] == "digits" and summary["count"] == 70 and np.isfinite(summary["fd"])
     assert "bits_per_dim" not in summary and (tiny.workdir / "samples.png").is_file()
     assert capsys.readouterr().out.count("technique") == 3
+    assert jnp.isfinite(dj.load(tiny.workdir).sample(jax.random.key(0), 2)).all()
 
 
 def test_the_data_choose_the_levels_and_the_step(ncsn, tiny):

@@ -77,7 +77,8 @@ def test_progressive_distillation_of_a_gaussian_ends_at_its_teachers_four_steps(
     students = run.progressive(method, params, ts)
     assert sorted(students) == [1, 2]
     x = jnp.array([[0.3, -0.7]])
-    for n, model in students.items():
+    for n, found in students.items():
+        model = precondition.from_v(SDE, Partial(network, found))
         end = dj.sample(run.key, model, SDE, dj.DDIM(), times.uniform(SDE, n, t_min=0.0), x)
         np.testing.assert_allclose(end, np.cos(np.pi / 8) ** 4 * x, atol=2e-3)
     with pytest.raises(ValueError, match="3 steps cannot be halved to 1"):

@@ -9,6 +9,7 @@ import pytest
 
 import diffjax as dj
 from diffjax import times
+from diffjax.samplers import annealing
 
 LEVELS = np.geomspace(20, 1, 10)
 
@@ -139,7 +140,7 @@ def test_presets(x64):
     gamma, var = 1.0375591, 1.0375591**2
     for _ in range(5):
         var = A**2 * var + (B / 3) ** 2
-    np.testing.assert_allclose(var, dj.samplers.annealing.variance_ratio(6.2e-6, 5, gamma, 0.01), rtol=1e-12)
+    np.testing.assert_allclose(var, annealing.variance_ratio(6.2e-6, 5, gamma, 0.01), rtol=1e-12)
 
 
 def toy(x, t, cond=None):

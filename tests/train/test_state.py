@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from diffjax.train import TrainState
+from diffjax.train import TrainState, train_steps
 
 
 def test_a_new_state_is_a_copy_and_every_average_starts_at_the_parameters(line, key):
@@ -22,3 +22,27 @@ def test_a_new_state_is_a_copy_and_every_average_starts_at_the_parameters(line, 
 def test_what_is_not_one_key_is_refused(line, key):
     with pytest.raises(ValueError, match=r"jax\.random\.key"):
         TrainState.create(key, line.params, optax.sgd(1e-3))
+
+
+@pytest.mark.parametrize(
+    ("params", "decays", "error", "message"),
+    [
+        ({}, (), ValueError, "no parameter to train"),
+        ({"w": jnp.ones((), int)}, (), TypeError, "arrays of floats, but .'w'. is int32"),
+        ({"w": jnp.ones(2)}, 0.99, TypeError, "a tuple with one decay"),
+        ({"w": jnp.ones(2)}, (1.5,), ValueError, "an EMA decay must be"),
+    ],
+)
+def test_parameters_and_decays_that_cannot_be_trained_are_refused(key, params, decays, error, message):
+    with pytest.raises(error, match=message):
+        TrainState.create(key, params, optax.sgd(0.1), decays)
+
+
+def test_averages_of_half_precision_move_in_float32(key):
+    """From 2 to 1 at decay 0.99: 200 updates leave 1 + 0.99^200; in bfloat16 the average would stay near 2."""
+    tx, decays = optax.sgd(0.5), (0.99,)
+    loss = lambda params, keys, x: ((params - x) ** 2, {})  # noqa: E731
+    start = TrainState.create(key, jnp.asarray(2.0, jnp.bfloat16), tx, decays)
+    state, _ = jax.jit(lambda s, b: train_steps(loss, tx, decays, s, b))(start, jnp.ones((200, 4), jnp.bfloat16))
+    assert state.params.dtype == jnp.bfloat16 and state.ema[0].dtype == jnp.float32
+    np.testing.assert_allclose(state.ema[0], 1 + 0.99**200, rtol=0.01)

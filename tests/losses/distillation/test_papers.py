@@ -418,7 +418,7 @@ def test_errors(case):
         ),
         (
             lambda: d.Progressive(dj.VP(), np.array([1.0, 0.5, 0.0]), case.teacher(dj.VP(T=0.9)), *net),
-            r"T=0\.9.*gaussian\.rescale",
+            r"T=0\.9.*dj\.rescale",
         ),
         (
             lambda: d.MeanFlow(
