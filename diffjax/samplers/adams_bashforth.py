@@ -29,7 +29,6 @@ from diffjax.samplers.multistep import (
 )
 from diffjax.sde import gaussian
 from diffjax.sde.gaussian import noise_to_signal
-from diffjax.sde.gaussian import noise_to_signal
 from diffjax.typing import SDE, Time, pytree, static
 
 
