@@ -3,10 +3,10 @@
     python experiments/adversarial.py [--methods DMD2 ADD ...] [--data checkerboard] [--steps 2000]
 
 Data, teacher, network, batches and distance are those of `distill.py`: eight Gaussians or a checkerboard, their exact
-denoiser, an MLP. Two players train in turn; a round is one step of the student, and of its opponent one step, five for
-DMD and DMD2. "GAN" is ADD without its teacher, and CTM alone has no opponent; DDGAN's 1 and 2 steps are two students.
-Each row gives the sliced W2 distance between the data and 1-step and 2-step samples, beside that of the teacher's DDIM.
-In 2 steps all but DDGAN and CTM renoise between.
+denoiser, an MLP. Student and opponent train in turn; a round is one step of the student, and of its opponent one step,
+five for DMD and DMD2. "GAN" is ADD without its teacher, and CTM alone has no opponent; DDGAN's 1 and 2 steps are two
+students. Each row gives the sliced W2 distance between the data and 1-step and 2-step samples, beside that of the
+teacher's DDIM. In 2 steps all but DDGAN and CTM renoise between.
 
 Minutes on two busy CPU cores, jax 0.10.2, 2026-11-25, CTM and the checkerboard 2026-11-27; one seed:
 
@@ -22,10 +22,10 @@ Minutes on two busy CPU cores, jax 0.10.2, 2026-11-25, CTM and the checkerboard 
     DDIM          0.9981    0.3994    0.8796    0.4142
     floor         0.0246              0.0219
 
-A teacher's score mends what a discriminator of features leaves, and a discriminator of noised samples beside it, in
+A teacher's score improves on a discriminator of features alone, and a discriminator of noised samples beside it, in
 DMD2, halves the distance again on the Gaussians; on the checkerboard it harms. DDGAN, whose latent lets one step choose
 among the modes, comes nearer there, and not on the checkerboard. CTM, which follows the teacher's exact flow, has
-nothing left to gain from a discriminator here; their game ends even (mean logits 0.36 and 0.32).
+nothing left to gain from a discriminator here; the two end level (mean logits 0.36 and 0.32).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from diffjax.typing import Denoiser, PyTree, Sampler
 
 SDE, LATENT = dj.Flow(), 4
 MIXTURE = dj.GaussianMixture(*map(jnp.asarray, toys.eight_gaussians_parameters()))
-LAWS = {"eight_gaussians": MIXTURE, "checkerboard": dj.Boxes(*map(jnp.asarray, toys.checkerboard_squares()))}
+DISTRIBUTIONS = {"eight_gaussians": MIXTURE, "checkerboard": dj.Boxes(*map(jnp.asarray, toys.checkerboard_squares()))}
 NET, JUDGE, HEADS = nn.MLP(width=128), nn.PointDiscriminator(width=128), nn.FeatureHeads(width=128)
 LEVELS, SLOW = times.Uniform(0.02), precondition.scaled_by(20.0)
 velocity = partial(precondition.from_velocity, c_noise=SLOW)
@@ -93,7 +93,7 @@ DENOISE = losses.DSM(SDE, LEVELS, fake_score, precondition.from_velocity, weight
 
 
 def method(opponent: Any, student: Any, turns: int = 1, sampler: Sampler = dj.Renoise(1.0)) -> Method:
-    """The losses of the two players, and how many steps the opponent takes for each of the student's."""
+    """The losses of opponent and student, and how many steps the opponent takes for each of the student's."""
     return Method(SDE, student, student.student.precondition, sampler, (0.99,), opponent, turns)
 
 
@@ -137,8 +137,8 @@ def ctm_gan(teacher: Denoiser) -> Method:
 def ddgan(steps: int) -> Method:
     student = d.PairStudent(SDE, GRIDS[steps], with_latent, precondition.from_x0, LATENT)
     term = d.AdversarialTerm(d.Discriminator(judge, d.stepwise, d.non_saturating))
-    game = d.DiscriminatorLoss(student, term.discriminator, 0.01), d.GeneratorLoss(student, (term,), (1.0,))
-    return method(*game, sampler=dj.Latent(dj.Ancestral(), LATENT))
+    losses_of_both = d.DiscriminatorLoss(student, term.discriminator, 0.01), d.GeneratorLoss(student, (term,), (1.0,))
+    return method(*losses_of_both, sampler=dj.Latent(dj.Ancestral(), LATENT))
 
 
 METHODS: dict[str, Callable[[int, Denoiser], Method]] = {  # of the number of sampling steps, and of the teacher
@@ -173,11 +173,11 @@ def main(config: Config) -> dict[str, Any]:
         raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(METHODS)}")
     experiment.start(config.workdir, config)
     k_data, k_other, k_slices = jax.random.split(jax.random.key(config.seed + 1), 3)
-    law = LAWS[config.data]
-    data, teacher = law.sample(k_data, config.samples), law.denoiser(SDE)
+    distribution = DISTRIBUTIONS[config.data]
+    data, teacher = distribution.sample(k_data, config.samples), distribution.denoiser(SDE)
     distance = partial(metrics.sliced_wasserstein, k_slices, data)
     x = dj.prior_sample(jax.random.key(config.seed + 2), SDE, data.shape)
-    summary = {"floor": float(distance(law.sample(k_other, config.samples)))}
+    summary = {"floor": float(distance(distribution.sample(k_other, config.samples)))}
     summary |= {f"DDIM, {n}": float(distance(dj.sample(k_other, teacher, SDE, dj.DDIM(), GRIDS[n], x))) for n in GRIDS}
     print(f"{'sliced W2':<12}{'1 step':>10}{'teacher':>10}{'2 steps':>10}{'teacher':>10}{'floor':>10}", flush=True)
     for name in config.methods:
@@ -194,7 +194,7 @@ def students(config: Config, name: str) -> dict[int, Denoiser]:
     """The student of a method for one and for two steps, trained; two of them for DDGAN."""
 
     def trained(n: int) -> Denoiser:
-        method = METHODS[name](n, LAWS[config.data].denoiser(SDE))
+        method = METHODS[name](n, DISTRIBUTIONS[config.data].denoiser(SDE))
         student, opponent = init(k_init, method)
         params = run.fit(f"{name}{n}", method, student, opponent)
         network = with_latent if isinstance(method.sampler, dj.Latent) else NET.apply
@@ -216,8 +216,8 @@ def init(key: Array, method: Method) -> tuple[PyTree, PyTree]:
         "heads": jax.jit(HEADS.init)(keys[1], fourier(x)),
         "judge": jax.jit(JUDGE.init)(keys[2], x, (x, c) if pairs else c),
     }
-    told = (c, c) if method.two_times else c
-    return jax.jit(NET.init)(keys[3], jnp.zeros((1, 2 + LATENT * pairs)), told), opponent
+    c_noise = (c, c) if method.two_times else c
+    return jax.jit(NET.init)(keys[3], jnp.zeros((1, 2 + LATENT * pairs)), c_noise), opponent
 
 
 if __name__ == "__main__":

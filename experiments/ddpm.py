@@ -51,7 +51,8 @@ class Config(image_run.ImageRun):
 
 
 def main(config: Config) -> dict[str, Any]:
-    sde, law = config.betas(config.steps_of_chain), times.Integers(config.steps_of_chain)
+    sde = config.betas(config.steps_of_chain)
+    distribution = times.Integers(config.steps_of_chain)
     apply = config.net.apply
 
     # x_0 is clipped to [-1, 1], as in both papers: without it the cosine chain diverges, where alpha_T = 5e-5
@@ -64,9 +65,10 @@ def main(config: Config) -> dict[str, Any]:
         return precondition.learned_range(sde, network, precondition.time_index)[1] if config.learned else 0.0
 
     if config.learned:
-        loss = Hybrid(sde, law, apply, from_eps, weight=config.steps_of_chain / 1e6)  # (T/1000) of the terms' mean
+        weight = config.steps_of_chain / 1e6  # (T/1000) of the terms' mean
+        loss = Hybrid(sde, distribution, apply, from_eps, weight)
     else:
-        loss = DSM(sde, law, apply, from_eps, weightings.simple)
+        loss = DSM(sde, distribution, apply, from_eps, weightings.simple)
 
     def bound(images: data.ImageData, model: dj.Model) -> dict[str, float]:
         """The variational bound of test images, term by term."""

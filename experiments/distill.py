@@ -4,10 +4,11 @@
 
 The data are eight Gaussians on a circle, or a checkerboard, and the teacher is their exact denoiser, so that what
 separates a student from the teacher's own flow is the method, its schedule and the network, and no teacher's error.
-Methods without a teacher see data. Each student is an MLP, trained for as many steps. The rows give the sliced W2
-distance between the data and samples in 1, 2, 4 and 8 steps, and the last rows that of the teacher's DDIM. The summary
-holds more: the root mean square from flow maps' two steps to their one (`semigroup`), KL(student | data) on the
-Gaussians, on the checkerboard the share of samples inside, and training's cost. Table and picture are in the README.
+Methods without a teacher are trained on data. Each student is an MLP, trained for as many steps. The rows give the
+sliced W2 distance between the data and samples in 1, 2, 4 and 8 steps, and the last rows that of the teacher's DDIM.
+The summary holds more: the root mean square from flow maps' two steps to their one (`semigroup`), KL(student | data) on
+the Gaussians, on the checkerboard the share of samples inside, and training's cost. Table and picture are in
+`RESULTS.md`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from diffjax.typing import SDE, Denoiser, PyTree, Sampler
 
 COUNTS, MORE = (1, 2, 4, 8), (16, 50, 100)  # steps of the students and the teacher, and of the teacher alone
 MIXTURE = dj.GaussianMixture(*map(jnp.asarray, toys.eight_gaussians_parameters()))
-LAWS = {"eight_gaussians": MIXTURE, "checkerboard": dj.Boxes(*map(jnp.asarray, toys.checkerboard_squares()))}
+DISTRIBUTIONS = {"eight_gaussians": MIXTURE, "checkerboard": dj.Boxes(*map(jnp.asarray, toys.checkerboard_squares()))}
 Teach = Callable[[SDE], Denoiser]  # the exact denoiser of the data
 NET = nn.MLP(width=128)
 EDM, FLOW, COSINE = dj.EDM(T=20.0, t_min=0.01), dj.Flow(), dj.Cosine()
@@ -43,29 +44,29 @@ GRID = times.karras(EDM, 17, to_zero=False)
 LEVELS = times.LogNormal(EDM, -0.5, 1.5)
 
 
-def told(sde: SDE, t: Any) -> Array:
-    """What the networks are told on `EDM`: log sigma, stretched to what a sinusoidal embedding tells apart."""
+def stretched(sde: SDE, t: Any) -> Array:
+    """c_noise on `EDM`: 100 log sigma, as a sinusoidal embedding needs differences of about 1."""
     return 100 * jnp.log(sde.sigma(t))
 
 
 SLOW = precondition.scaled_by(20.0)  # where a loss differentiates networks in time, no feature may turn fast
-consistent = partial(precondition.consistency, c_noise=told)
+consistent = partial(precondition.consistency, c_noise=stretched)
 inner = partial(consistent, eps=0.0)  # CTM's g: EDM's boundary at 0
 trig = partial(precondition.from_v, c_noise=SLOW)
-trajectory = partial(flow_maps.ctm, precondition=inner, c_noise=told)
+trajectory = partial(flow_maps.ctm, precondition=inner, c_noise=stretched)
 average = partial(flow_maps.average_velocity, levels=flow_maps.Both(SLOW))
 shortcut = partial(flow_maps.average_velocity, levels=flow_maps.Duration(SLOW, 1 / 128))
 
 
-def pairs_on_edm(law: Any, f: Callable = consistent, ema: tuple[Any, ...] = (0.999,), **options: Any) -> Method:
+def pairs_on_edm(pairs: Any, f: Callable = consistent, ema: tuple[Any, ...] = (0.999,), **options: Any) -> Method:
     """CD, CT, iCT and ECT."""
-    return Method(EDM, d.Consistency(EDM, law, NET.apply, f, **options), f, ema=ema)
+    return Method(EDM, d.Consistency(EDM, pairs, NET.apply, f, **options), f, ema=ema)
 
 
 def trigflow(steps: int, **options: Any) -> Method:
     """sCD and sCT."""
-    law = times.LogNormal(COSINE, -0.5, 1.4)
-    loss = d.ContinuousConsistency(COSINE, law, NET.apply, c_noise=SLOW, warmup=steps / 4, **options)
+    levels = times.LogNormal(COSINE, -0.5, 1.4)
+    loss = d.ContinuousConsistency(COSINE, levels, NET.apply, c_noise=SLOW, warmup=steps / 4, **options)
     return Method(COSINE, loss, trig)
 
 
@@ -80,14 +81,14 @@ def ctm(teach: Teach) -> Method:
 
 def matched(residual: Callable, teach: Teach) -> Method:
     """LMD and EMD: the teacher's velocity."""
-    law = times.Sorted(times.Uniform(1e-3))
-    loss = d.SelfDistillation(FLOW, law, residual, NET.apply, average, teach(FLOW))
+    pairs = times.Sorted(times.Uniform(1e-3))
+    loss = d.SelfDistillation(FLOW, pairs, residual, NET.apply, average, teach(FLOW))
     return Method(FLOW, loss, average, dj.Jump())
 
 
-def self_distilled(residual: Callable, flow_map: Callable = average, law: Any = None) -> Method:
+def self_distilled(residual: Callable, flow_map: Callable = average, pairs: Any = None) -> Method:
     """LSD, ESD, PSD and shortcut models: the student's own velocity, learnt at once."""
-    off = d.SelfDistillation(FLOW, law or times.Sorted(times.Uniform(1e-3)), residual, NET.apply, flow_map)
+    off = d.SelfDistillation(FLOW, pairs or times.Sorted(times.Uniform(1e-3)), residual, NET.apply, flow_map)
     diagonal = Partial(flow_maps.diagonal_of, flow_map)
     on = losses.DSM(FLOW, times.Uniform(1e-3), NET.apply, diagonal, weightings.velocity)
     return Method(FLOW, losses.Sum((on, off), (0.75, 0.25)), flow_map, dj.Jump())
@@ -95,8 +96,8 @@ def self_distilled(residual: Callable, flow_map: Callable = average, law: Any = 
 
 def mean_flow(power: float = 0.0, **options: Any) -> Method:
     """Without the papers' adaptive weight, which in the plane draws u towards the modes of v."""
-    law = times.Sorted(times.LogitNormal(-0.4, 1.0), 0.75)
-    loss = d.MeanFlow(FLOW, law, NET.apply, flow_maps.Both(SLOW), power=power, **options)
+    pairs = times.Sorted(times.LogitNormal(-0.4, 1.0), 0.75)
+    loss = d.MeanFlow(FLOW, pairs, NET.apply, flow_maps.Both(SLOW), power=power, **options)
     return Method(FLOW, loss, average, dj.Jump())
 
 
@@ -119,8 +120,8 @@ def consistency_training(steps: int) -> Method:
 
 
 def improved_training(steps: int) -> Method:
-    law = times.KarrasNeighbours(EDM, times.Doubling(10.0, 80.0, float(steps)), (-0.5, 1.5))
-    return pairs_on_edm(law, metric=d.PseudoHuber(), weight=d.rate)
+    pairs = times.KarrasNeighbours(EDM, times.Doubling(10.0, 80.0, float(steps)), (-0.5, 1.5))
+    return pairs_on_edm(pairs, metric=d.PseudoHuber(), weight=d.rate)
 
 
 def progressive(teach: Teach) -> Method:
@@ -173,12 +174,13 @@ def main(config: Config) -> dict[str, Any]:
     unknown = set(config.methods) - set(METHODS)
     if unknown:
         raise SystemExit(f"unknown methods {sorted(unknown)}; choose among {', '.join(METHODS)}")
-    d.halvings(jnp.linspace(1.0, 0.0, config.teacher_steps + 1))  # or it says why not
+    d.halvings(jnp.linspace(1.0, 0.0, config.teacher_steps + 1))  # raises where it is no power of two
     experiment.start(config.workdir, config)
-    law, (k_data, k_other, k_slices) = LAWS[config.data], jax.random.split(jax.random.key(config.seed + 1), 3)
-    data = law.sample(k_data, config.samples)
+    distribution = DISTRIBUTIONS[config.data]
+    k_data, k_other, k_slices = jax.random.split(jax.random.key(config.seed + 1), 3)
+    data = distribution.sample(k_data, config.samples)
     distance = partial(metrics.sliced_wasserstein, k_slices, data)
-    panels, summary = {"data": data[:4000]}, {"floor": float(distance(law.sample(k_other, config.samples)))}
+    panels, summary = {"data": data[:4000]}, {"floor": float(distance(distribution.sample(k_other, config.samples)))}
 
     def draw(sde: SDE, model: Any, sampler: Sampler, n: int) -> Array:
         x = dj.prior_sample(jax.random.key(config.seed + 2), sde, data.shape)
@@ -197,7 +199,7 @@ def main(config: Config) -> dict[str, Any]:
         summary |= {f"{name}, evaluations": cost, **more(config, name, models[1], ends)}
         panels[f"{name}, 1 step"] = ends[1][:4000]
     for sde in (EDM, FLOW, COSINE):
-        ends = {n: draw(sde, law.denoiser(sde), dj.DDIM(), n) for n in (*COUNTS, *MORE)}
+        ends = {n: draw(sde, distribution.denoiser(sde), dj.DDIM(), n) for n in (*COUNTS, *MORE)}
         show(f"DDIM on {type(sde).__name__}", ends)
     plots.scatter_panels(config.workdir / "one_step.png", panels, limit=1.8)
     experiment.finish(config.workdir, summary)
@@ -205,15 +207,15 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def more(config: Config, name: str, how: tuple[SDE, Any, Sampler], ends: dict[int, Array]) -> dict[str, float]:
-    """What else the samples of a student tell, by their numbers of steps."""
-    (sde, model, sampler), law, found = how, LAWS[config.data], {}
+    """Further figures of a student's samples, by their numbers of steps."""
+    (sde, model, sampler), distribution, found = how, DISTRIBUTIONS[config.data], {}
     if isinstance(sampler, dj.Jump):
         found[f"{name}, semigroup"] = float(jnp.sqrt(jnp.mean((ends[2] - ends[1]) ** 2)))
-    if law is not MIXTURE:
-        found |= {f"{name}, {n}, inside": float(jnp.isfinite(law.log_prob(x)).mean()) for n, x in ends.items()}
+    if distribution is not MIXTURE:
+        found |= {f"{name}, {n}, inside": float(jnp.isfinite(distribution.log_prob(x)).mean()) for n, x in ends.items()}
     elif sampler == dj.Jump() and sde == FLOW:
         x = dj.prior_sample(jax.random.key(config.seed + 2), sde, ends[1].shape)
-        found[f"{name}, KL"] = metrics.pushforward_kl(partial(model, t=sde.T, s=0.0), x, law.log_prob)
+        found[f"{name}, KL"] = metrics.pushforward_kl(partial(model, t=sde.T, s=0.0), x, distribution.log_prob)
     return found
 
 
@@ -225,7 +227,7 @@ def grid(sde: SDE, n: int) -> Array:
 
 def students(config: Config, name: str) -> tuple[float, dict[int, tuple[SDE, Any, Sampler]]]:
     """Evaluations of a network that training costs, if the teacher is one too; and the students by steps."""
-    key, steps, teach = jax.random.key(config.seed), config.loop.steps, LAWS[config.data].denoiser
+    key, steps, teach = jax.random.key(config.seed), config.loop.steps, DISTRIBUTIONS[config.data].denoiser
     batches = partial(toys.stream, getattr(toys, config.data), key, config.batch_size)
     run = StudentRun(lambda _: train.adam(config.lr, warmup=100, clip=1.0), batches, config.loop, config.workdir, key)
     method = METHODS[name](steps, teach)

@@ -48,8 +48,8 @@ class Config(image_run.ImageRun):
 def main(config: Config) -> dict[str, Any]:
     to_denoiser = partial(precondition.edm, sigma_data=config.sigma_data)
     weight = partial(weightings.edm, sigma_data=config.sigma_data)
-    law = times.LogNormal(config.sde, config.p_mean, config.p_std)
-    loss = DSM(config.sde, law, config.net.apply, to_denoiser, weight)
+    levels = times.LogNormal(config.sde, config.p_mean, config.p_std)
+    loss = DSM(config.sde, levels, config.net.apply, to_denoiser, weight)
 
     def sampler(model: dj.Model) -> Any:
         return dj.Churn(config.sampler, config.s_churn, config.sampling_steps) if config.s_churn else config.sampler

@@ -1,13 +1,13 @@
-"""A tiny CLIP of the captioned emoji: a guide of `mpgd.py`, and a judge that knows nothing of it.
+"""A tiny CLIP of the captioned emoji: a guide of `mpgd.py`, and a judge trained apart from it.
 
     make data                                           # emoji, MiniLM and EfficientNet-Lite0, once
     python experiments/emoji_clip.py                    # preset guide: a network of its own, minutes on two CPU cores
     python experiments/emoji_clip.py --preset judge     # a linear map of EfficientNet-Lite0's features, other seed
 
-Texts are MiniLM's sentence vectors, mapped linearly. The guide has its own convolutions and learns from what guidance
-will show it, the clean estimates E[x_0 | x_t] of the model of emoji at all times, blurred and uncertain as they are.
-The judge sees an ImageNet network's features of whole images, so that what fools one need not fool the other. Weights
-go to the run's folder as `ema.safetensors`; the committed ones are weights/emoji-clip-guide.safetensors and
+Texts are MiniLM's sentence vectors, mapped linearly. The guide has its own convolutions and learns from what it meets
+in guidance, the clean estimates E[x_0 | x_t] of the model of emoji at all times, blurred and uncertain as they are. The
+judge takes an ImageNet network's features of whole images, so that its errors are not the guide's. Weights go to the
+run's folder as `ema.safetensors`; the committed ones are weights/emoji-clip-guide.safetensors and
 weights/emoji-clip-judge.safetensors.
 
 Both also learn from a folder of your own captioned pictures: `--data folder --data.path DIR --data.size 32`, and the
@@ -51,7 +51,7 @@ JUDGE = nn.CLIP(nn.LinearHead())
 @dataclasses.dataclass(frozen=True)
 class Config(OwnPictures):
     net: Suppress[nn.CLIP] = GUIDE
-    see: Suppress[Callable] = data.to_float  # uint8 images -> what the network sees
+    see: Suppress[Callable] = data.to_float  # uint8 images -> the network's input
     estimates: bool = True
     """Whether to learn from the clean estimates of noisy images."""
     model: Path | None = None
@@ -77,8 +77,8 @@ def main(config: Config) -> dict[str, Any]:
     tx = config.optim.build(config.loop.steps)
     loss = InfoNCE(SDE, times.Fixed(0.0), config.net.apply)
     if config.estimates:
-        asked = config.model, EMOJI, "--model", "score_sde.py --preset cpu-emoji"
-        loss = estimated(config.net, config.model_of(*asked, sde=SDE, shape=images.shape).denoise)
+        where = config.model, EMOJI, "--model", "score_sde.py --preset cpu-emoji"
+        loss = estimated(config.net, config.model_of(*where, sde=SDE, shape=images.shape).denoise)
     state = train.TrainState.create(key, params, tx, config.optim.ema)
 
     def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
@@ -95,7 +95,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def estimated(clip: nn.CLIP, denoise: Denoiser) -> InfoNCE:
-    """The loss of E[x_0 | x_t]; the tower is not told t, for it will not know how sure an estimate is."""
+    """The loss of E[x_0 | x_t]; the tower is not conditioned on t, as in guidance."""
 
     def network(params: Any, x: Array, t: Array, text: Array, **options: Any) -> Any:
         return clip.apply(params, denoise(x, t), jnp.zeros(()), text, **options)
@@ -109,7 +109,7 @@ def embed(texts: list[str]) -> np.ndarray:
 
 
 def lite0(images: np.ndarray) -> np.ndarray:
-    """What the judge is told of uint8 images: [N, 1, 1, 1008]."""
+    """The judge's input of uint8 images: [N, 1, 1, 1008]."""
     return metrics.lite0_features(images.shape[1:], parts=3)(data.to_float(images))[:, None, None]
 
 

@@ -1,4 +1,4 @@
-"""A judge of identity that knows nothing of the face network that guides: what makes two pictures one person?
+"""A judge of identity, trained apart from the face network that guides: whether two pictures show one person.
 
     make data                              # CelebA's 999 faces, Olivetti, EfficientNet-Lite0, once
     python experiments/face_judge.py       # three minutes on two CPU cores
@@ -145,7 +145,7 @@ def varied(key: Key, x: Array) -> Array:
 
 
 def see(x: Any) -> np.ndarray:
-    """What the judge is told of images [B, 32, 32, 3]: [B, 1, 1, 1008]."""
+    """The judge's input of images [B, 32, 32, 3]: [B, 1, 1, 1008]."""
     return metrics.lite0_features((32, 32, 3), parts=3)(x)[:, None, None]
 
 

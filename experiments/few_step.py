@@ -6,17 +6,18 @@
     python experiments/few_step.py --methods CTM --steps 3000  # the student in `weights/fashion-ctm.safetensors`
     python experiments/few_step.py --methods CD PD --resume    # a run that was stopped goes on
 
-Each student starts as its teacher, a VP network whose weights are part of the repository, and is trained on the same
+Each student starts as its teacher, a VP network whose parameters are in the repository, and is trained on the same
 process in the cosine clock. Students are sampled on uniform grids, the teacher by the best of three solvers. FD is the
 Fréchet distance, in 64 features of a classifier or (emoji) in 112 of EfficientNet-Lite0; evaluations are of one example
 in training, a backward pass counted as two, by products. The picture shows the same noise through teacher and students.
-All but PD are asked for two steps twice, the second time with the second step at t = 0.7, as sCM has it (1.1 of pi/2;
-Lu & Song 2025). The table is in the README.
+All but PD are measured in two steps twice, the second time with the second step at t = 0.7, as in sCM (1.1 of pi/2; Lu
+& Song 2025). The table is in `RESULTS.md`.
 
 Errors must be counted in v (`error_in_v`): in x_0, FD of CD was 71 and 86 in one and two steps. sCD is left out: with
-c = 0.1 it ruined its teacher (FD 305), which is told 999 t; sCM trains teachers that are told t. ADD is run if named:
-from the teacher all samples are one (FD 376), and from a student (`--methods ADD --begin runs/few_step/CD.safetensors
---lr 5e-5 --lr-end 1e-6 --opponent-lr 1e-3 --rounds 150`) it does not clearly improve on that in six settings (README).
+c = 0.1 it ruined its teacher (FD 305), which is conditioned on 999 t; sCM trains teachers that are conditioned on t.
+ADD is run if named: from the teacher all samples are one (FD 376), and from a student (`--methods ADD --begin
+runs/few_step/CD.safetensors --lr 5e-5 --lr-end 1e-6 --opponent-lr 1e-3 --rounds 150`) it does not clearly improve on
+that in six settings (`RESULTS.md`).
 """
 
 from __future__ import annotations
@@ -53,17 +54,20 @@ SOLVERS: dict[str, tuple[Sampler, Callable]] = {
     "DPM++ 2M": (dj.DPMpp2M(), times.uniform_logsnr),
     "PNDM, uniform t": (dj.PNDM(4), times.uniform),
 }
-LAW, SORTED = times.LowDiscrepancy(1e-3), times.Sorted(times.Uniform(1e-3))
+ONE_TIME = times.LowDiscrepancy(1e-3)
+PAIRS = times.Sorted(times.Uniform(1e-3))
 steps = partial(times.uniform, COSINE, t_min=0.0)  # n -> the students' grid
-GRID, LATE, TOLD = steps(16), jnp.array([1.0, 0.7, 0.0]), precondition.clock(VP)
-consistent = partial(precondition.from_v, c_noise=TOLD)  # alpha x - sigma F: x itself at t = 0
+GRID = steps(16)
+LATE = jnp.array([1.0, 0.7, 0.0])
+VP_LEVEL = precondition.clock(VP)  # the teacher's noise level, at the students' time
+consistent = partial(precondition.from_v, c_noise=VP_LEVEL)  # alpha x - sigma F: x itself at t = 0
 trajectory = partial(flow_maps.ctm, precondition=consistent, c_noise=precondition.scaled_by(20.0))
 DIAGONAL = Partial(flow_maps.diagonal_of, trajectory)
 HEADS = nn.FeatureHeads()
 
 
-class World(NamedTuple):
-    """What all methods share."""
+class Parts(NamedTuple):
+    """What all methods share: the network, the teacher, and the constants of ADD."""
 
     net: nn.UNet
     params: PyTree  # the teacher's
@@ -75,51 +79,51 @@ class World(NamedTuple):
         return consistent(COSINE, Partial(self.net.apply, self.params))
 
     def dsm(self, model: Callable) -> losses.DSM:
-        return losses.DSM(COSINE, LAW, self.net.apply, model, weightings.v)
+        return losses.DSM(COSINE, ONE_TIME, self.net.apply, model, weightings.v)
 
 
-def progressive(world: World) -> Method:
+def progressive(parts: Parts) -> Method:
     """One of its rounds."""
-    loss = d.Progressive(COSINE, steps(2), world.teacher, world.net.apply, consistent)
+    loss = d.Progressive(COSINE, steps(2), parts.teacher, parts.net.apply, consistent)
     return Method(COSINE, loss, consistent, dj.DDIM())
 
 
-def consistency_distillation(world: World) -> Method:
-    pairs, teacher = times.Neighbours(GRID), flow_maps.heun_step(COSINE, world.teacher)
-    loss = d.Consistency(COSINE, pairs, world.net.apply, consistent, teacher, weight=d.error_in_v)
+def consistency_distillation(parts: Parts) -> Method:
+    pairs, teacher = times.Neighbours(GRID), flow_maps.heun_step(COSINE, parts.teacher)
+    loss = d.Consistency(COSINE, pairs, parts.net.apply, consistent, teacher, weight=d.error_in_v)
     return Method(COSINE, loss, consistent)
 
 
-def consistency_trajectory(world: World) -> Method:
-    teacher = flow_maps.heun_step(COSINE, world.teacher)  # one interval of the grid is one step
-    soft = d.Trajectory(COSINE, times.Stops(GRID, 1), teacher, world.net.apply, trajectory, weight=d.error_in_v)
-    loss = losses.Sum((soft, world.dsm(DIAGONAL)), (1.0, 0.2))
+def consistency_trajectory(parts: Parts) -> Method:
+    teacher = flow_maps.heun_step(COSINE, parts.teacher)  # one interval of the grid is one step
+    soft = d.Trajectory(COSINE, times.Stops(GRID, 1), teacher, parts.net.apply, trajectory, weight=d.error_in_v)
+    loss = losses.Sum((soft, parts.dsm(DIAGONAL)), (1.0, 0.2))
     return Method(COSINE, loss, trajectory, dj.Jump())
 
 
-def map_matching(world: World) -> Method:
-    loss = d.SelfDistillation(COSINE, SORTED, d.lagrangian, world.net.apply, trajectory, world.teacher)
+def map_matching(parts: Parts) -> Method:
+    loss = d.SelfDistillation(COSINE, PAIRS, d.lagrangian, parts.net.apply, trajectory, parts.teacher)
     return Method(COSINE, loss, trajectory, dj.Jump())
 
 
-def self_distillation(world: World) -> Method:
-    off = d.SelfDistillation(COSINE, SORTED, d.progressive_uniform, world.net.apply, trajectory)
-    return Method(COSINE, losses.Sum((world.dsm(DIAGONAL), off), (0.5, 0.5)), trajectory, dj.Jump())
+def self_distillation(parts: Parts) -> Method:
+    off = d.SelfDistillation(COSINE, PAIRS, d.progressive_uniform, parts.net.apply, trajectory)
+    return Method(COSINE, losses.Sum((parts.dsm(DIAGONAL), off), (0.5, 0.5)), trajectory, dj.Jump())
 
 
-def distribution_matching(world: World) -> Method:
-    student = d.Student(COSINE, times.OneOf(GRID[:-1:2]), world.net.apply, consistent)
-    match = d.DistributionMatching(COSINE, times.Uniform(0.02), world.teacher, world.net.apply, consistent)
-    opponent = d.OnSamples(student, world.dsm(consistent))
+def distribution_matching(parts: Parts) -> Method:
+    student = d.Student(COSINE, times.OneOf(GRID[:-1:2]), parts.net.apply, consistent)
+    match = d.DistributionMatching(COSINE, times.Uniform(0.02), parts.teacher, parts.net.apply, consistent)
+    opponent = d.OnSamples(student, parts.dsm(consistent))
     return Method(COSINE, d.GeneratorLoss(student, (match,), (1.0,)), consistent, opponent=opponent, turns=5)
 
 
-def adversarial(world: World) -> Method:
-    student = d.Student(COSINE, times.OneOf(GRID[:-1:4]), world.net.apply, consistent)
+def adversarial(parts: Parts) -> Method:
+    student = d.Student(COSINE, times.OneOf(GRID[:-1:4]), parts.net.apply, consistent)
     term = d.AdversarialTerm(d.Discriminator(HEADS.apply, d.Features(frozen())))
-    terms = term, d.ScoreDistillation(COSINE, times.Uniform(0.02), world.teacher)
-    loss = d.GeneratorLoss(student, terms, (1.0, world.add[0]))
-    opponent = d.DiscriminatorLoss(student, term.discriminator, world.add[1])  # of means
+    terms = term, d.ScoreDistillation(COSINE, times.Uniform(0.02), parts.teacher)
+    loss = d.GeneratorLoss(student, terms, (1.0, parts.add[0]))
+    opponent = d.DiscriminatorLoss(student, term.discriminator, parts.add[1])  # of means
     return Method(COSINE, loss, consistent, opponent=opponent)
 
 
@@ -133,7 +137,7 @@ def stages(net: Callable, x: Array) -> Any:
     return net(jax.image.resize(x, (len(x), 64, 64, 3), "linear")).stages[1:4]
 
 
-METHODS: dict[str, Callable[[World], Method]] = {
+METHODS: dict[str, Callable[[Parts], Method]] = {
     "PD": progressive,
     "CD": consistency_distillation,
     "CTM": consistency_trajectory,
@@ -180,8 +184,8 @@ def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config, shared=True)
     images = data.load(config.data, config.data_dir)
     teacher = model_of(config.teacher, VP, images.shape, prediction=precondition.from_v)
-    world, native = World(teacher.network, teacher.params, config.add), teacher.denoise
-    methods = {name: METHODS[name](world) for name in config.methods}
+    parts, native = Parts(teacher.network, teacher.params, config.add), teacher.denoise
+    methods = {name: METHODS[name](parts) for name in config.methods}
     judge = judges.judge(images)
     if judge is None:
         raise SystemExit(f"there is no network to judge samples of {images.name}: `make data` fetches one")
@@ -195,7 +199,7 @@ def main(config: Config) -> dict[str, Any]:
     noise = EqualNoise(jax.random.key(config.seed + 1), images.shape, config.samples, judge, table, {})
     noise.look("teacher, 50", VP, native, dj.DDIM(), times.uniform(VP, 50))
     for name, method in methods.items():
-        for n, student in sorted(students(config, world, images, table, name, method).items()):
+        for n, student in sorted(students(config, parts, images, table, name, method).items()):
             how = COSINE, student, method.sampler, steps(n)
             noise.measure(f"{name}, {n}", *how)
             if n <= 2:
@@ -212,7 +216,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def students(
-    config: Config, world: World, images: data.ImageData, table: experiment.Table, name: str, method: Method
+    config: Config, parts: Parts, images: data.ImageData, table: experiment.Table, name: str, method: Method
 ) -> dict[int, Any]:
     """The students of a method by their numbers of steps, trained; it is one for all of them, but for PD."""
 
@@ -221,7 +225,7 @@ def students(
         return data.batches(*arrays, seed=config.seed, start_step=start)
 
     method = method._replace(ema=config.optim.ema[:1])
-    params, opponent = initial(world, images.shape, method)
+    params, opponent = initial(parts, images.shape, method)
     params = params if config.begin is None else load_params(config.begin, params)
     loop = config.loop if method.opponent is None else dataclasses.replace(config.loop, steps=config.rounds)
     optim = config.optim
@@ -230,12 +234,12 @@ def students(
 
     def kept(file: str, params: PyTree, n: int = 2) -> Any:
         """A student, whose file samples in n steps."""
-        student = dj.Model(world.net, params, COSINE, method.model, images.shape, sampler=method.sampler, steps=n)
+        student = dj.Model(parts.net, params, COSINE, method.model, images.shape, sampler=method.sampler, steps=n)
         dj.save(config.workdir / f"{file}.safetensors", student, {"data": images.name, "method": name}, "float16")
         return student.denoise
 
     run = StudentRun(optim.build, batches, loop, config.workdir, jax.random.key(config.seed), opponent_optim.build)
-    cost = partial(evaluations, method, world.net.apply, params, opponent, next(batches(0)))
+    cost = partial(evaluations, method, parts.net.apply, params, opponent, next(batches(0)))
     table.measure(name, lambda: {"evaluations": cost() * config.batch_size * loop.steps})
     if name == "PD":
         halved = run.progressive(method, params, steps(config.teacher_steps))
@@ -243,12 +247,12 @@ def students(
     return dict.fromkeys(COUNTS, kept(name, run.fit(name, method, params, opponent)))
 
 
-def initial(world: World, shape: tuple[int, ...], method: Method) -> tuple[PyTree, PyTree]:
+def initial(parts: Parts, shape: tuple[int, ...], method: Method) -> tuple[PyTree, PyTree]:
     """The student as the teacher, with a second time if it is a flow map; its opponent, the teacher or new heads."""
     x, level = jnp.zeros((1, *shape)), jnp.zeros(1)
-    student = opponent = world.params
+    student = opponent = parts.params
     if method.two_times:
-        student = dj.parameters.graft(jax.jit(world.net.init)(jax.random.key(0), x, (level, level)), world.params)
+        student = dj.parameters.graft(jax.jit(parts.net.init)(jax.random.key(0), x, (level, level)), parts.params)
     if isinstance(method.opponent, d.DiscriminatorLoss):
         opponent = jax.jit(HEADS.init)(jax.random.key(0), method.opponent.discriminator.inputs(jax.random.key(0), x)[0])
     return student, opponent

@@ -120,8 +120,8 @@ def models(config: Config, images: ImageData) -> tuple[Denoiser, Any, Any]:
     Raises:
       SystemExit: weights are missing, or belong to other classes or images.
     """
-    asked = config.model, WEIGHTS / "fashion-classes.safetensors", "--model", "score_sde.py --preset cpu-classes"
-    denoise = config.model_of(*asked, sde=SDE, shape=images.shape, classes=images.n_classes).denoise
+    where = config.model, WEIGHTS / "fashion-classes.safetensors", "--model", "score_sde.py --preset cpu-classes"
+    denoise = config.model_of(*where, sde=SDE, shape=images.shape, classes=images.n_classes).denoise
 
     def logits(classifier, x, t):
         return classifier(x, precondition.scaled_time(SDE, t))

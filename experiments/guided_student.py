@@ -4,9 +4,9 @@
 
 The teacher is classifier-free guidance of the model of classes of Fashion-MNIST, with the scale as a part of the
 condition (`guidance.cfg_of_scale`), drawn for each example (`losses.DrawScale`). The student begins as the unguided
-model, is told the scale by a matrix that begins at zero, and learns by consistency distillation as in `few_step.py`.
-It also runs on your own pictures, with the models that `guidance.py` names: `--data folder --data.path DIR --data.size
-32 --model MODEL --judge JUDGE`.
+model, is conditioned on the scale by a matrix that begins at zero, and learns by consistency distillation as in
+`few_step.py`. It also runs on your own pictures, with the models that `guidance.py` names: `--data folder --data.path
+DIR --data.size 32 --model MODEL --judge JUDGE`.
 
 `accuracy` and `diversity` are those of `guidance.py`; `apart` is the root mean square difference from the images of the
 teacher's 50 steps at the same scale and from the same noise, which more than one step of the student do not follow, as
@@ -81,7 +81,7 @@ def main(config: Config) -> dict[str, Any]:
     images = config.load("fashion_mnist", classes=True)
     if config.samples < 2 * images.n_classes:
         raise SystemExit(f"--samples must be two of each class or more, {2 * images.n_classes}, for their diversity")
-    asked = config.model, MODEL, "--model", "score_sde.py --preset cpu-classes"
+    where = config.model, MODEL, "--model", "score_sde.py --preset cpu-classes"
     recipe = "fashion_classifier.py --epochs 100 --weights PATH"
     judge = judges.ClassJudge(
         config.trained(
@@ -90,7 +90,7 @@ def main(config: Config) -> dict[str, Any]:
         images,
     )
     model = config.model_of(
-        *asked, sde=VP, shape=images.shape, classes=images.n_classes, prediction=precondition.from_v
+        *where, sde=VP, shape=images.shape, classes=images.n_classes, prediction=precondition.from_v
     )
     student, teacher = distil(config, images, model), guidance.cfg_of_scale(model.denoise)
     ways = {f"teacher, {n}": (teacher, VP, dj.DDIM(), times.uniform(VP, n)) for n in (50, *GRIDS)}
@@ -124,10 +124,10 @@ def distil(config: Config, images: data.ImageData, model: dj.Model) -> Denoiser:
         return data.batches(*arrays, seed=config.seed, start_step=start)
 
     x, one = jnp.zeros((1, *images.shape)), jnp.ones(1)
-    told = jax.jit(net.init)(jax.random.key(0), x, one, {"label": one.astype(int), "scale": one})
+    with_scale = jax.jit(net.init)(jax.random.key(0), x, one, {"label": one.astype(int), "scale": one})
     method = Method(COSINE, loss, consistent, ema=config.optim.ema)
     run = StudentRun(config.optim.build, batches, config.loop, config.workdir, jax.random.key(config.seed))
-    params = run.fit("student", method, graft(told, model.params))
+    params = run.fit("student", method, graft(with_scale, model.params))
     student = dj.Model(net, params, COSINE, consistent, images.shape, sampler=dj.Renoise(1.0), steps=1)
     dj.save(config.workdir / IN_A_RUN, student, {"data": images.name}, "float16")
     return student.denoise

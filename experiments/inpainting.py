@@ -9,7 +9,7 @@ once. All have about fifty evaluations of the network; DDRM, which conditions th
 
 Of inpainted garments, which are `score_sde.py --preset cpu-long`'s:
 
-    agreement  how often a classifier that took no part sees in the filled image the class that it sees in the original
+    agreement  how often a classifier that took no part gives the filled image the class of the original
     psnr       dB, on the unknown pixels alone              features   distance in the classifier's layers (LPIPS-like)
     KID        to 2000 training images, in its last features; `original` has the floor
 
@@ -19,8 +19,8 @@ mean of red, green and blue is known (model: `score_sde.py --preset cpu-emoji`):
     grey       the largest change of that mean              error      rms of the two colour channels from the original
     chroma     rms of the two channels: how colourful
 
-`other` has the colours of another emoji, `grey` none. A sample is not the mean of its law: its error may be above that
-of no colour at all, and should be below that of colours from elsewhere.
+`other` has the colours of another emoji, `grey` none. A sample is not the mean of its distribution: its error may be
+above that of no colour at all, and should be below that of colours from elsewhere.
 
 200 images of each, two CPU cores shared with other work, jax 0.10.2, 2026-11-25:
 
@@ -134,8 +134,8 @@ def main(config: Config) -> dict[str, Any]:
 def inpainting(config: Config, pictures: dict) -> dict[str, float]:
     """Inpainting by every method, beside pixels of unconditional samples; `pictures` gets the first eight of each."""
     images, summary = config.load("fashion_mnist", held_out=2), {}
-    asked = config.model, SHIPPED / "fashion-vp.safetensors", "--model", "score_sde.py"
-    denoise = config.model_of(*asked, sde=SDE, shape=images.shape).denoise
+    where = config.model, SHIPPED / "fashion-vp.safetensors", "--model", "score_sde.py"
+    denoise = config.model_of(*where, sde=SDE, shape=images.shape).denoise
     x = jnp.asarray(data.to_float(images.test_images[: config.images]))
     judge = Judge(x, data.to_float(images.train_images[:2000]))
     free = draw(config, denoise, dj.Ancestral(), times.uniform(SDE, 50), x.shape)
@@ -167,8 +167,8 @@ def colorization(config: Config, images: ImageData, pictures: dict) -> dict[str,
     """Colorization by every method, beside no colours and those of another image."""
     rng = np.random.default_rng(config.seed)
     given, option = (config.model, "--model") if config.data else (None, "--emoji-weights")
-    asked = given, config.emoji_weights, option, "score_sde.py --preset cpu-emoji"
-    denoise = config.model_of(*asked, sde=SDE, shape=images.shape).denoise
+    where = given, config.emoji_weights, option, "score_sde.py --preset cpu-emoji"
+    denoise = config.model_of(*where, sde=SDE, shape=images.shape).denoise
     chosen = rng.permutation(len(images.test_images))[: config.images]
     x, A = jnp.asarray(data.to_float(images.test_images[chosen])), operators.grey()
     grey = jnp.broadcast_to(A(x), x.shape)
@@ -211,7 +211,7 @@ def rows(problem: str, table: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 class Judge:
-    """Inpainted images in the eyes of a network that took no part: a classifier of garments, or EfficientNet-Lite0."""
+    """Inpainted images measured by a network that took no part: a classifier of garments, or EfficientNet-Lite0."""
 
     def __init__(self, x: Array, train: np.ndarray):
         self.x, self.classes, pictures = x, None, x.shape[-1] == 3

@@ -5,8 +5,8 @@
     python experiments/inverse_problems.py --preset emoji --problems grey
     python experiments/inverse_problems.py --data folder --data.path DIR --model runs/score_sde/ema.safetensors
 
-The model knows no operator; the noise of every measurement is 0.05 on [-1, 1]. For each method and operator the means
-over the images are written to `rows.json` as they come, and what is there is not measured again:
+The model was trained without any operator; the noise of every measurement is 0.05 on [-1, 1]. For each method and
+operator the means over the images are written to `rows.json` as they come, and what is there is not measured again:
 
     psnr       dB, of the samples against the originals       ssim       structural similarity
     features   distance in a network's layers (LPIPS-like)    residual   rms(y - A x) / 0.05, which is 1 for the truth
@@ -49,7 +49,7 @@ WEIGHTS = Path(__file__).with_name("weights")
 SDE = dj.VP()
 
 
-class World(NamedTuple):
+class Parts(NamedTuple):
     """What methods are made of."""
 
     denoise: Denoiser
@@ -60,7 +60,7 @@ class World(NamedTuple):
 class Method(NamedTuple):
     """How a measurement and a model make a guided denoiser and a sampler, and in how many steps."""
 
-    build: Callable[[Measurement, World], tuple[Denoiser, Sampler]]
+    build: Callable[[Measurement, Parts], tuple[Denoiser, Sampler]]
     steps: int = 100
     linear: bool = True  # needs the operator's decomposition
     manifold: bool = False  # needs an autoencoder
@@ -74,13 +74,13 @@ def steepest(m: Measurement) -> Any:
     return m.operator.factor if isinstance(m.operator, operators.HDR) else 1.0
 
 
-def mpgd(m: Measurement, world: World, form: Callable | None = None) -> tuple[Denoiser, Sampler]:
+def mpgd(m: Measurement, parts: Parts, form: Callable | None = None) -> tuple[Denoiser, Sampler]:
     """Plain, or with another form of the step where the paper has it."""
     loss, scale = Misfit(m, squared=True), 0.4 / steepest(m) ** 2  # 0.5 is a Newton step
     step = corrections.Gradient(loss, scale)
     if form is not None:
-        step = corrections.Window(form(loss, world.encode, world.decode, scale), 0.3 * SDE.T, 0.5 * SDE.T, step)
-    return world.denoise, dj.KeepEps(dj.Renoise(0.85), step)
+        step = corrections.Window(form(loss, parts.encode, parts.decode, scale), 0.3 * SDE.T, 0.5 * SDE.T, step)
+    return parts.denoise, dj.KeepEps(dj.Renoise(0.85), step)
 
 
 def through(loss: Callable, encode: Callable, decode: Callable, scale: Any) -> corrections.Gradient:
@@ -91,17 +91,17 @@ def latent(loss: Callable, encode: Callable, decode: Callable, scale: Any) -> co
     return corrections.LatentGradient(loss, encode, decode, scale / 60)  # squared slope of the committed D
 
 
-def reconstruction(m: Measurement, world: World) -> tuple[Denoiser, Sampler]:
+def reconstruction(m: Measurement, parts: Parts) -> tuple[Denoiser, Sampler]:
     # y ~ N(A x_0, v): v is the noise's variance, and 0.3 that of x_0 given x_t in units of sigma^2
     def weight(t):
         return 0.5 / (m.noise_std**2 + 0.3 * (steepest(m) * SDE.sigma(t)) ** 2)
 
-    return guidance.reconstruction(world.denoise, SDE, Misfit(m, squared=True), weight), dj.DDIM(0.5)
+    return guidance.reconstruction(parts.denoise, SDE, Misfit(m, squared=True), weight), dj.DDIM(0.5)
 
 
-def paper(call: Callable, *constants: Any, **options: Any) -> Callable[[Measurement, World], tuple[Denoiser, Sampler]]:
+def paper(call: Callable, *constants: Any, **options: Any) -> Callable[[Measurement, Parts], tuple[Denoiser, Sampler]]:
     """One call of `dj.posterior` as a method's build."""
-    return lambda m, world: call(m, *constants, **options).build(world.denoise, SDE)
+    return lambda m, parts: call(m, *constants, **options).build(parts.denoise, SDE)
 
 
 RENOISE, posterior = dj.Renoise(0.85), dj.posterior
@@ -168,7 +168,7 @@ class Config(OwnPictures):
 
 def main(config: Config) -> dict[str, Any]:
     images = config.load(config.own, held_out=2)
-    there, world = problems(images.shape), models(config, images.shape)
+    there, parts = problems(images.shape), models(config, images.shape)
     chosen = config.problems or tuple(there)
     unknown = (set(config.methods) - set(METHODS)) | (set(chosen) - set(there))
     if unknown:
@@ -179,7 +179,7 @@ def main(config: Config) -> dict[str, Any]:
     table, compare = experiment.Table(config.workdir / "rows.json", settings), judges.compare(x)
     for problem in chosen:
         m = operators.measure(jax.random.key(config.seed), there[problem](), x, config.noise_std)
-        for name, run in runs(config, m, world, x.shape).items():
+        for name, run in runs(config, m, parts, x.shape).items():
             table.measure(f"{problem}, {name}", partial(judged, config, compare, m, f"{problem}, {name}", run))
     figure(config, chosen, np.asarray(x[:8]))
     summary = {name: value for name, value in table.rows.items() if name != "settings"}
@@ -187,17 +187,17 @@ def main(config: Config) -> dict[str, Any]:
     return summary
 
 
-def models(config: Config, shape: tuple[int, ...]) -> World:
+def models(config: Config, shape: tuple[int, ...]) -> Parts:
     """The model, and the autoencoder if there is one."""
     fashion = config.data is None and config.own == "fashion_mnist"
     own = SHIPPED / "fashion-vp.safetensors" if fashion else WEIGHTS / "emoji.safetensors"
     denoise = config.model_of(config.model, own, "--model", "score_sde.py", sde=SDE, shape=shape).denoise
     if config.autoencoder is None and not fashion:
         print("MPGD-AE and MPGD-Z are left out: there is no --autoencoder.")
-        return World(denoise)
-    asked = config.autoencoder, WEIGHTS / "fashion-autoencoder.safetensors", "--autoencoder", "autoencoder.py"
-    coder = config.trained(*asked, inputs=(shape,))
-    return World(denoise, Partial(encode, coder), Partial(decode, coder))
+        return Parts(denoise)
+    where = config.autoencoder, WEIGHTS / "fashion-autoencoder.safetensors", "--autoencoder", "autoencoder.py"
+    coder = config.trained(*where, inputs=(shape,))
+    return Parts(denoise, Partial(encode, coder), Partial(decode, coder))
 
 
 def encode(coder: dj.Trained, x: Array) -> Array:
@@ -208,7 +208,7 @@ def decode(coder: dj.Trained, z: Array) -> Array:
     return coder(z, method="decode")
 
 
-def runs(config: Config, m: Measurement, world: World, shape: tuple[int, ...]) -> dict[str, Callable]:
+def runs(config: Config, m: Measurement, parts: Parts, shape: tuple[int, ...]) -> dict[str, Callable]:
     """What gives images and milliseconds of a step for one: y itself, and the methods that run on this operator."""
     linear, found = hasattr(m.operator, "s"), {}
     start = operators.pinv(m.operator, m.y) if linear else m.y
@@ -216,8 +216,8 @@ def runs(config: Config, m: Measurement, world: World, shape: tuple[int, ...]) -
         found["A+ y" if linear else "y"] = lambda: (start, 0.0)
     for name in config.methods:
         method = METHODS[name]
-        if (linear or not method.linear) and (world.encode is not None or not method.manifold):
-            found[name] = partial(draw, config, method, *method.build(m, world), shape)
+        if (linear or not method.linear) and (parts.encode is not None or not method.manifold):
+            found[name] = partial(draw, config, method, *method.build(m, parts), shape)
     return found
 
 

@@ -88,8 +88,8 @@ def main(config: Config) -> dict[str, Any]:
         return dj.elbo(key, denoise, sde, times.uniform(sde, n, 0.0), x, decoder=decoder).total
 
     def continuous(t_min: float, x: Array, decoder: Decoder) -> Array:
-        law = times.UniformLogSNR(sde, t_min)
-        loss = DSM(sde, law, model.network.apply, precondition.from_v, weightings.simple, train=False)
+        distribution = times.UniformLogSNR(sde, t_min)
+        loss = DSM(sde, distribution, model.network.apply, precondition.from_v, weightings.simple, train=False)
         return continuous_bound(key, loss, model.params, x, config.draws, decoder)
 
     for n in config.chains:
@@ -121,14 +121,14 @@ def there_and_back(config: Config, sde: SDE, denoise: Denoiser, x: Array) -> dic
 
 def continuous_bound(key: Array, loss: DSM, params: Any, x: Array, draws: int, decoder: Decoder) -> Array:
     """VDM's bound in nats, [B]: prior + decoder at t_min + z/2 E |eps - eps_hat|^2, logsnr uniform."""
-    law, sde = loss.time_distribution, loss.sde
+    distribution, sde = loss.time_distribution, loss.sde
 
     @jax.jit
     def diffusion(key):
-        return 0.5 * law.z() * loss(params, key, x)[0] * x[0].size
+        return 0.5 * distribution.z() * loss(params, key, x)[0] * x[0].size
 
     nats = jnp.stack([diffusion(k) for k in jax.random.split(key, draws)]).mean(axis=0)
-    alpha, sigma = sde.alpha(law.t_min), sde.sigma(law.t_min)
+    alpha, sigma = sde.alpha(distribution.t_min), sde.sigma(distribution.t_min)
     z_0 = x + sigma / alpha * jax.random.normal(key, x.shape)
     return nats + prior_kl(sde, x) + decoder(x, z_0, jnp.log(sigma / alpha))
 

@@ -9,10 +9,10 @@
 On a folder of your own pictures (`--data folder --data.path DIR`, faces for identity) a task needs their `--model`
 (`score_sde.py --preset cpu-emoji`), and text and style a `--guide` and a `--judge` (`emoji_clip.py`), all of that data.
 
-The models are unconditional and know nothing of the task. Each step of a sampler moves its clean estimate down the
+The models are unconditional and were trained without the task. Each step of a sampler moves its clean estimate down the
 gradient of a loss, by MPGD without the model, `KeepEps(sampler, Gradient(Misfit(measurement), scale))`, where the
-measurement is what a network sees of the image (`diffjax.operators.perceptual`); or with `--through` through the model,
-three times as dear. Scale 0 is the model by itself.
+measurement is a network's features of the image (`diffjax.operators.perceptual`); or with `--through` through the
+model, at three times the cost. Scale 0 is the model by itself.
 
     task      the loss                                               who judges
     identity  distance of dlib's face network, in eight views        `face_judge.py`: ArcFace on EfficientNet-Lite0
@@ -185,7 +185,7 @@ def identity(config: Config, people: int = 10) -> Task:
 
 
 def text(config: Config, others: int = 400) -> Task:
-    """The prompts, each for equally many samples, told from one another and from other captions of the set.
+    """The prompts, each for equally many samples, compared with one another and with other captions of the set.
 
     A CLIP is a classifier of whatever texts it is given: the loss is -log p(prompt | x_0) among them all.
     """

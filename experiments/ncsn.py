@@ -13,8 +13,8 @@ N(0, sigma_1^2), where the papers' code takes uniform noise, and end with a deno
 The CIFAR-10 settings are those of the authors' configurations (ermongroup/ncsn, ermongroup/ncsnv2).
 
 Fashion-MNIST, preset cpu, two CPU cores shared with other work, jax 0.10.2, 2026-11-24; sigma_1 = 44.24 from 10,000
-images; 40 levels down to 0.1 where technique 2 asks for 79; eps/sigma_L^2 = 0.2079 for 3 steps a level, which leaves
-the variance 1.18 times what it should be. 256 samples; distances in 64 classifier features, floor in brackets:
+images; 40 levels down to 0.1 where technique 2 gives 79; eps/sigma_L^2 = 0.2079 for 3 steps a level, which leaves the
+variance 1.18 times what it should be. 256 samples; distances in 64 classifier features, floor in brackets:
 
     600 steps of 32 images, 0.62 s each; 11 min, 7.3 of CPU time    FD 142 (7.4)    KID 50 +- 11 (-4.3 +- 0.4)
 
@@ -72,8 +72,8 @@ def recipe(config: Config) -> image_run.Recipe:
     sde = dj.VE(config.sigma_L, config.sigma_1)  # its times are uniform in log sigma: level i of L has t = 1 - i/(L-1)
     c_noise = precondition.log_sigma if config.scaled else precondition.level(config.levels)
     read = partial(precondition.from_score, c_noise=c_noise, scaled=config.scaled)
-    law = times.OneOf(times.geometric(sde, config.levels)[:-1])
-    loss = DSM(sde, law, config.net.apply, read, weightings.simple)  # sigma^2 |score error|^2
+    levels = times.OneOf(times.geometric(sde, config.levels)[:-1])
+    loss = DSM(sde, levels, config.net.apply, read, weightings.simple)  # sigma^2 |score error|^2
     return image_run.Recipe(sde, loss, read)
 
 
@@ -91,9 +91,9 @@ def choose(config: Config) -> Config:
             part = data.to_float(images.train_images[:PAIRED])
             sigma_1 = annealing.max_pairwise_distance(part)
             print(f"technique 1: sigma_1 = {sigma_1:.2f}, the largest distance in the first {len(part):,} images")
-        asked = annealing.n_levels(dim, sigma_1, config.sigma_L)
-        print(f"technique 2: ratio {annealing.level_ratio(dim):.4f}, that is {asked} levels down to {config.sigma_L}")
-        L = L or asked
+        needed = annealing.n_levels(dim, sigma_1, config.sigma_L)
+        print(f"technique 2: ratio {annealing.level_ratio(dim):.4f}, that is {needed} levels down to {config.sigma_L}")
+        L = L or needed
     if L < 2:
         raise ValueError(f"annealing needs at least two noise levels, got {L}")
     gamma = (sigma_1 / config.sigma_L) ** (1 / (L - 1))
@@ -109,7 +109,7 @@ def choose(config: Config) -> Config:
 
 
 def cpu() -> Config:
-    """Half the levels that technique 2 asks for and 3 steps at each, so that sampling takes no longer than training."""
+    """Half the levels that technique 2 gives and 3 steps at each, so that sampling takes no longer than training."""
     return Config(
         net=presets.ncsnv2_small(),
         sigma_L=0.1,

@@ -61,8 +61,8 @@ def main(config: Config) -> dict[str, Any]:
     images, key = config.load("fashion_mnist", classes=True), jax.random.key(config.seed)
     inputs = images.shape, ()
     if config.weights is not None:
-        asked = config.weights, config.weights, "--weights", "noisy_classifier.py"
-        summary = accuracy(config, config.trained(*asked, inputs=inputs, classes=images.n_classes), images)
+        where = config.weights, config.weights, "--weights", "noisy_classifier.py"
+        summary = accuracy(config, config.trained(*where, inputs=inputs, classes=images.n_classes), images)
         experiment.finish(workdir, summary)
         return summary
     net, tx = nn.Classifier(images.n_classes), config.optim.build(config.loop.steps)

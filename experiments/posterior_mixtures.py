@@ -1,17 +1,17 @@
-"""Posterior samplers and guidance on laws that are known: distances from the truth, and two famous biases.
+"""Posterior samplers and guidance on exact distributions: distances from the posterior, and two known biases.
 
-    python experiments/posterior_mixtures.py        # three worlds: five minutes on two CPU cores
+    python experiments/posterior_mixtures.py        # three problems: five minutes on two CPU cores
 
 1. Gaussian mixtures in 2 and 8 dimensions with 1 and 4 noisy measurements, three of each: sliced Wasserstein distance
    of each method's samples from the true posterior, mean over the three. `floor` is that of true samples from one
    another, `prior` that of samples which ignore the measurement, `exact` the posterior's own score. Before them a
-   mixture on a triangle, where the measurement leaves two modes apart unseen, and where it sees them.
+   mixture on a triangle, where the measurement does not tell two modes apart, and where it does.
 2. Replacement inpainting of a Gaussian of correlation rho with x_1 = 1.5 known: E[x_2] should be 1.5 rho. Replacement
    misses it however many steps there are; RePaint's resampling mends that.
 3. Classifier-free guidance of x | c ~ N(1.5 c, 0.5), c ~ N(0, 1), at c = 1: mean and variance of its samples, of the
    recursion that its steps follow, and of the tilted density p(x) p(c | x)^scale, which it does not sample.
 
-Sliced W2 of the triangle and of ten worlds (`--worlds 10`), mean (least to greatest); jax 0.10.2, 2026-11-27:
+Sliced W2 of the triangle and of ten problems (`--problems 10`), mean (least to greatest); jax 0.10.2, 2026-11-27:
 
                                 x_2 seen  x_1 seen      2-D, 1 measurement      8-D, 4 measurements
     floor                          0.023     0.015    0.016 (0.010 to 0.022)   0.011 (0.009 to 0.013)
@@ -29,8 +29,8 @@ Sliced W2 of the triangle and of ten worlds (`--worlds 10`), mean (least to grea
 Only the posterior's own score reaches the floor everywhere. PiGDM takes A x_0 given x_t for a Gaussian. With the exact
 covariance it reaches the floor where that is nearly so, as where x_2 is seen: the two modes left differ in x_1 alone.
 The triangle was chosen for that: of 72 hand-made problems PiGDM and squared DPS were both near enough (2.5 floors; 0.25
-of the prior) in 16. Where the measurement itself separates the modes PiGDM fails: of the ten 2-D worlds,
-which were not chosen, it is within 2.5 floors in one, within 3.1 in four, and 18 floors away in the worst.
+of the prior) in 16. Where the measurement itself separates the modes PiGDM fails: of the ten 2-D problems, which were
+not chosen, it is within 2.5 floors in one, within 3.1 in four, and 18 floors away in the worst.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SDE = dj.VP()
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    worlds: int = 3
+    problems: int = 3
     """Mixtures of each dimension."""
     methods: tuple[str, ...] = ()
     """Those to run; none: all."""
@@ -74,7 +74,7 @@ def main(config: Config) -> dict[str, Any]:
     return summary
 
 
-def world(dim: int, m: int, seed: int) -> tuple[dj.GaussianMixture, Array, Array, float]:
+def problem(dim: int, m: int, seed: int) -> tuple[dj.GaussianMixture, Array, Array, float]:
     """Three components, m measurements of one draw, and their noise."""
     rng = np.random.default_rng(seed)
     means, root = rng.normal(size=(3, dim)), 0.5 * rng.normal(size=(3, dim, dim)) / np.sqrt(dim)
@@ -124,10 +124,10 @@ def blind_spots(config: Config) -> dict[str, float]:
 
 
 def mixtures(config: Config, dim: int, m: int) -> dict[str, float]:
-    """Sliced W2 from the posterior, of every method: the mean, the least and the greatest of the worlds."""
-    rows = [distances(config, *world(dim, m, seed)) for seed in range(config.worlds)]
+    """Sliced W2 from the posterior, of every method: the mean, the least and the greatest of the problems."""
+    rows = [distances(config, *problem(dim, m, seed)) for seed in range(config.problems)]
     summary, head = {}, "".join(f"{word:>8}" for word in ("mean", "least", "most"))
-    print(f"{f'sliced W2, {config.worlds} worlds':<32}{head}")
+    print(f"{f'sliced W2, {config.problems} problems':<32}{head}")
     for name in rows[0]:
         found = np.array([row[name] for row in rows])
         print(f"{dim}-D, {name:<27}{found.mean():>8.3f}{found.min():>8.3f}{found.max():>8.3f}", flush=True)

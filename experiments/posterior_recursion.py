@@ -1,9 +1,10 @@
-"""Posterior samplers on a Gaussian prior: is our code the method, and is the method the posterior?
+"""Posterior samplers on a Gaussian prior: the code against each method's recursion, the method against the posterior.
 
     python experiments/posterior_recursion.py        # half a minute on two CPU cores
 
-A prior in four dimensions, two noisy measurements. Every method's step is affine in x, x_s = F x_t + f + G z: the law
-of its samples follows from a recursion of means and covariances, written here in NumPy, apart from the library.
+A prior in four dimensions, two noisy measurements. Every method's step is affine in x, x_s = F x_t + f + G z: the
+distribution of its samples follows from a recursion of means and covariances, written here in NumPy, apart from the
+library.
 
     sigmas   the largest deviation of the samples' mean and covariance from the recursion, in standard errors: the code
     mean     |m - m*| of the recursion against the true posterior N(m*, V*): the method's bias
@@ -155,7 +156,7 @@ def guided(s: Step, p: Problem, cov: np.ndarray):
 
 
 def replacement(s: Step, p: Problem):
-    """Ancestral sampling where A sees nothing; elsewhere alpha_s A+ y with noise (A+ y at the end, where alpha ~ 1)."""
+    """Ancestral sampling on the null space of A; elsewhere alpha_s A+ y with noise (A+ y at the end: alpha ~ 1)."""
     F, f, std = s.ddim(1.0)
     inverse = np.linalg.pinv(p.A)
     seen = inverse @ p.A

@@ -1,4 +1,4 @@
-"""Five ways to learn a score, on one world whose score is known (Hyvarinen 2005; Vincent 2011; Song et al. 2019).
+"""Five ways to learn a score, on one distribution of known score (Hyvarinen 2005; Vincent 2011; Song et al. 2019).
 
     python experiments/score_matching.py        # about a minute on two CPU cores
 
@@ -85,15 +85,15 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def objectives(config: Config, net: nn.MLP, sde: dj.EDM, score: Any) -> dict[str, Loss]:
-    law = times.Fixed(config.sigma)
-    implicit = partial(ScoreMatching, score, sde=sde, time_distribution=law, weight=weightings.score)
+    one_level = times.Fixed(config.sigma)
+    implicit = partial(ScoreMatching, score, sde=sde, time_distribution=one_level, weight=weightings.score)
     to_denoiser = partial(precondition.from_score, c_noise=zero, scaled=False)
     return {
         "exact": implicit(Exact()),
         "Hutchinson, SSM-VR": implicit(Rademacher()),
         "SSM-VR, Gaussian": implicit(Gaussian()),
         "SSM": implicit(Gaussian(), sliced=True),
-        "denoising": DSM(sde, law, net.apply, to_denoiser, weightings.score),
+        "denoising": DSM(sde, one_level, net.apply, to_denoiser, weightings.score),
     }
 
 

@@ -67,8 +67,8 @@ class Config(OwnPictures):
 def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     images = config.load("fashion_mnist", held_out=10)
-    asked = config.model, WEIGHTS, "--model", "score_sde.py"
-    denoise = config.model_of(*asked, sde=SDE, shape=images.shape).denoise
+    where = config.model, WEIGHTS, "--model", "score_sde.py"
+    denoise = config.model_of(*where, sde=SDE, shape=images.shape).denoise
     real = images.test_images[: config.images]
     features = metrics.lite0_features(images.shape) if config.data else metrics.fashion_features()
     guide = data.to_float(paint(real, config.colours))

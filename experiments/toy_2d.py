@@ -1,4 +1,4 @@
-"""A 2-D model in half a minute on a CPU: train it, sample it with four solvers, and compare each with the exact world.
+"""A 2-D model in half a minute on a CPU: train it, sample it with four solvers, compare with the exact denoiser.
 
     python experiments/toy_2d.py
 

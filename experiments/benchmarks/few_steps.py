@@ -39,7 +39,7 @@ SDE, TEACHER = dj.Cosine(), 50
 def students() -> dict[str, tuple[Any, Any]]:
     """A model and its sampler; networks with random weights cost what trained ones do."""
     net, key, x, level = presets.small(), jax.random.key(0), jnp.zeros((1, 28, 28, 1)), jnp.zeros(1)
-    one, two = (jax.jit(net.init)(key, x, told) for told in (level, (level, level)))
+    one, two = (jax.jit(net.init)(key, x, c_noise) for c_noise in (level, (level, level)))
     denoise = precondition.from_v(SDE, Partial(net.apply, one))
     return {
         "DDIM": (denoise, dj.DDIM()),

@@ -48,8 +48,8 @@ class Case(NamedTuple):
     classifier: int = 0
 
 
-class World(NamedTuple):
-    """Networks with random weights; they cost what trained ones do."""
+class Parts(NamedTuple):
+    """Networks with random parameters, which cost what trained ones do, and their inputs."""
 
     forward: Callable  # jitted (x, c_noise) -> F
     backward: Callable  # jitted (x, c_noise) -> F and a pull-back
@@ -60,10 +60,10 @@ class World(NamedTuple):
     labels: dict[str, Array]
 
 
-def world(batch: int) -> World:
+def make_parts(batch: int) -> Parts:
     net, classes, key = presets.small(num_classes=10), nn.Classifier(10), jax.random.key(0)
     x, labels = dj.prior_sample(key, SDE, (batch, 28, 28, 1)), {"label": jnp.arange(batch) % 10}
-    params, weights = jax.jit(net.init)(key, x, 0.0, labels), jax.jit(classes.init)(key, x, 0.0)
+    params, class_params = jax.jit(net.init)(key, x, 0.0, labels), jax.jit(classes.init)(key, x, 0.0)
 
     def forward(params, x, c):
         return net.apply(params, x, c, labels)
@@ -72,40 +72,40 @@ def world(batch: int) -> World:
         out, pull_back = jax.vjp(lambda x: forward(params, x, c), x)
         return out, pull_back(x)
 
-    def log_prob(weights, x, c):
-        logits: Any = classes.apply(weights, x, c)
+    def log_prob(class_params, x, c):
+        logits: Any = classes.apply(class_params, x, c)
         return jax.nn.log_softmax(logits)[:, 0].sum()
 
-    def logits(weights, x, t):
-        return classes.apply(weights, x, precondition.scaled_time(SDE, t))
+    def logits(class_params, x, t):
+        return classes.apply(class_params, x, precondition.scaled_time(SDE, t))
 
     calls = Partial(jax.jit(forward), params), Partial(jax.jit(backward), params)
-    gradient = Partial(jax.jit(jax.grad(log_prob, 1)), weights)
+    gradient = Partial(jax.jit(jax.grad(log_prob, 1)), class_params)
     denoise = precondition.from_v(SDE, Partial(net.apply, params))
-    return World(*calls, gradient, denoise, Partial(Partial(logits), weights), x, labels)
+    return Parts(*calls, gradient, denoise, Partial(Partial(logits), class_params), x, labels)
 
 
-def cases(w: World) -> dict[str, Case]:
-    m = operators.measure(jax.random.key(1), operators.average_pool((28, 28, 1), 4), w.x, 0.05)
+def cases(parts: Parts) -> dict[str, Case]:
+    m = operators.measure(jax.random.key(1), operators.average_pool((28, 28, 1), 4), parts.x, 0.05)
     mask, misfit = jnp.ones((28, 28, 1)).at[14:].set(0.0), operators.Misfit(m, squared=True)
     step = corrections.Gradient(misfit, 0.1)
 
     def keep(sampler):
-        return dj.inpaint(sampler, w.x, mask)
+        return dj.inpaint(sampler, parts.x, mask)
 
-    noisy = guidance.label_log_prob(w.logits)
+    noisy = guidance.label_log_prob(parts.logits)
     return {
-        "no guidance": Case(w.denoise, dj.DDIM()),
-        "CFG": Case(guidance.cfg(w.denoise, 2.0), dj.DDIM(), forward=2),
-        "classifier": Case(guidance.classifier(w.denoise, SDE, noisy, 2.0), dj.DDIM(), classifier=1),
-        "reconstruction": Case(guidance.reconstruction(w.denoise, SDE, misfit), dj.DDIM(), 0, 1),
-        "PiGDM": Case(guidance.pigdm(w.denoise, SDE, m), dj.DDIM(), 0, 1),
-        "DPS": Case(w.denoise, dj.DPS(dj.Ancestral(), misfit), 0, 1),
-        "MPGD": Case(w.denoise, dj.KeepEps(dj.DDIM(0.5), step)),
-        "MPGD + CFG": Case(guidance.cfg(w.denoise, 2.0), dj.KeepEps(dj.DDIM(0.5), step), forward=2),
-        "DDRM": Case(w.denoise, dj.DDRM(m)),
-        "inpaint": Case(w.denoise, keep(dj.Ancestral())),
-        "inpaint, PC": Case(w.denoise, dj.PC(keep(dj.Ancestral()), keep(dj.Langevin(0.16))), forward=2),
+        "no guidance": Case(parts.denoise, dj.DDIM()),
+        "CFG": Case(guidance.cfg(parts.denoise, 2.0), dj.DDIM(), forward=2),
+        "classifier": Case(guidance.classifier(parts.denoise, SDE, noisy, 2.0), dj.DDIM(), classifier=1),
+        "reconstruction": Case(guidance.reconstruction(parts.denoise, SDE, misfit), dj.DDIM(), 0, 1),
+        "PiGDM": Case(guidance.pigdm(parts.denoise, SDE, m), dj.DDIM(), 0, 1),
+        "DPS": Case(parts.denoise, dj.DPS(dj.Ancestral(), misfit), 0, 1),
+        "MPGD": Case(parts.denoise, dj.KeepEps(dj.DDIM(0.5), step)),
+        "MPGD + CFG": Case(guidance.cfg(parts.denoise, 2.0), dj.KeepEps(dj.DDIM(0.5), step), forward=2),
+        "DDRM": Case(parts.denoise, dj.DDRM(m)),
+        "inpaint": Case(parts.denoise, keep(dj.Ancestral())),
+        "inpaint, PC": Case(parts.denoise, dj.PC(keep(dj.Ancestral()), keep(dj.Langevin(0.16))), forward=2),
     }
 
 
@@ -116,17 +116,17 @@ def seconds(fn: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def ratios(w: World, case: Case, n: int, rounds: int) -> tuple[float, float]:
+def ratios(parts: Parts, case: Case, n: int, rounds: int) -> tuple[float, float]:
     """Medians over the rounds of sample / bare calls."""
     ts = times.uniform(SDE, n)
     levels = [jnp.float32(999 * t) for t in ts[:-1]]
-    calls = [w.forward] * case.forward + [w.backward] * case.backward + [w.classifier] * case.classifier
+    calls = [parts.forward] * case.forward + [parts.backward] * case.backward + [parts.classifier] * case.classifier
 
     def bare():
-        return [[call(w.x, level) for call in calls] for level in levels][-1]
+        return [[call(parts.x, level) for call in calls] for level in levels][-1]
 
     def whole():
-        return dj.sample(jax.random.key(2), case.denoise, SDE, case.sampler, ts, w.x, w.labels)
+        return dj.sample(jax.random.key(2), case.denoise, SDE, case.sampler, ts, parts.x, parts.labels)
 
     for fn in (bare, whole):  # compile
         seconds(fn)
@@ -138,10 +138,10 @@ def ratios(w: World, case: Case, n: int, rounds: int) -> tuple[float, float]:
 def main(
     batch: Positional[int] = 16, steps: Positional[int] = 20, rounds: Positional[int] = 5
 ) -> dict[str, tuple[float, float]]:
-    w, found = world(batch), {}
+    parts, found = make_parts(batch), {}
     print(f"{'method':<16}forward  backward  classifier   wall    CPU")
-    for name, case in cases(w).items():
-        wall, cpu = found[name] = ratios(w, case, steps, rounds)
+    for name, case in cases(parts).items():
+        wall, cpu = found[name] = ratios(parts, case, steps, rounds)
         calls = f"{case.forward:>7}  {case.backward:>8}  {case.classifier:>10}"
         print(f"{name:<16}{calls}  {wall:5.2f}  {cpu:5.2f}", flush=True)
     return found

@@ -16,7 +16,7 @@ from diffjax.data.image_data import ImageData
 
 @pytest.fixture
 def garments(monkeypatch):
-    """In place of Fashion-MNIST, wherever an experiment asks for it."""
+    """In place of Fashion-MNIST, wherever an experiment loads it."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (200, 28, 28, 1), np.uint8), np.arange(200) % 10
     made = ImageData("fashion_mnist", images, labels, images, labels, tuple("0123456789"))
@@ -69,13 +69,13 @@ def test_inverse_problems(inverse, garments, model, tmp_path, capsys):
 def test_every_method_runs_on_every_operator_for_which_it_is(inverse):
     """Shapes alone, so that nothing is compiled."""
     same = Partial(lambda x, *_: x)
-    world, x, ran = inverse.World(same, same, same), jnp.zeros((2, 8, 8, 3)), set()
+    parts, x, ran = inverse.Parts(same, same, same), jnp.zeros((2, 8, 8, 3)), set()
     built = {problem: build() for problem, build in inverse.problems(x.shape[1:]).items()}
     for problem, operator in built.items():
         m = operators.Measurement(operator, operator(x), 0.05)
-        for name, run in inverse.runs(inverse.Config(), m, world, x.shape).items():
+        for name, run in inverse.runs(inverse.Config(), m, parts, x.shape).items():
             if name in inverse.METHODS:
-                guided, sampler = inverse.METHODS[name].build(m, world)
+                guided, sampler = inverse.METHODS[name].build(m, parts)
                 step = partial(sampler.step, jax.random.key(0), guided, inverse.SDE, t=0.5, s=0.4, cond=None)
                 end = jax.eval_shape(lambda x, step=step, sampler=sampler: step(sampler.init(x)).x, x)
                 assert end.shape == x.shape
@@ -103,8 +103,8 @@ def test_the_committed_autoencoder_knows_garments(inverse):
         images = data.load("fashion_mnist").test_images[:64]
     except FileNotFoundError:
         pytest.skip("Fashion-MNIST is not installed (apt-get install dataset-fashion-mnist)")
-    world, x = inverse.models(inverse.Config(), (28, 28, 1)), jnp.asarray(data.to_float(images))
-    assert metrics.psnr(world.decode(world.encode(x)), x).mean() > 22
+    parts, x = inverse.models(inverse.Config(), (28, 28, 1)), jnp.asarray(data.to_float(images))
+    assert metrics.psnr(parts.decode(parts.encode(x)), x).mean() > 22
 
 
 @pytest.mark.slow

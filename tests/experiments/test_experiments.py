@@ -139,7 +139,7 @@ def test_a_table_measures_once_and_knows_its_settings(tmp_path):
     table, other = experiment.Table(path, {"steps": 3}), experiment.Table(path, {"steps": 3})
     table.measure("A, 1", fn)
     table.measure("A, 1", fn)
-    other.measure("B, 1", fn)  # knows nothing of A, and keeps it
+    other.measure("B, 1", fn)  # has no part in A, and keeps it
     assert len(calls) == 2 and table["A, 1/fd"] == 2.0
     assert json.loads(path.read_text()) == {"settings": {"steps": 3}, "A, 1/fd": 2.0, "B, 1/fd": 2.0}
     experiment.Table(path, {"steps": 3}).measure("B, 1", fn)

@@ -27,17 +27,17 @@ def few_step(load):
 
 
 @pytest.fixture(scope="module")
-def world(few_step):
-    return few_step.World(NET, jax.jit(NET.init)(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1)))
+def parts(few_step):
+    return few_step.Parts(NET, jax.jit(NET.init)(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1)))
 
 
-def test_every_method_takes_a_step(few_step, world, monkeypatch):
+def test_every_method_takes_a_step(few_step, parts, monkeypatch):
     """Shapes alone, so that nothing is compiled."""
     monkeypatch.setattr(few_step, "frozen", lambda: Partial(lambda x: [x, x**2]))
     tx, key, batch = optax.sgd(0.1), jax.random.key(0), {"image": jnp.zeros((4, 2))}
     for name, build in few_step.METHODS.items():
-        method = build(world)
-        params, opponent = few_step.initial(world, POINTS, method)
+        method = build(parts)
+        params, opponent = few_step.initial(parts, POINTS, method)
         state = jax.eval_shape(lambda p=params: train.TrainState.create(key, p, tx, (0.9,)))
         if method.opponent is None:
             step = partial(train.train_step, method.loss, tx, (0.9,))
@@ -52,14 +52,14 @@ def test_every_method_takes_a_step(few_step, world, monkeypatch):
         few_step.main(few_step.Config(methods=("GAN",)))
 
 
-def test_students_begin_as_their_teacher(few_step, world):
+def test_students_begin_as_their_teacher(few_step, parts):
     x, t = jax.random.normal(jax.random.key(1), (3, 2)), jnp.array([0.2, 0.6, 1.0])
     for name in ("CD", "CTM"):
-        method = few_step.METHODS[name](world)
-        params, _ = few_step.initial(world, POINTS, method)
+        method = few_step.METHODS[name](parts)
+        params, _ = few_step.initial(parts, POINTS, method)
         model = method.model(few_step.COSINE, Partial(NET.apply, params))
         x0 = model(x, t) if name == "CD" else model(x, t, jnp.zeros(3))
-        np.testing.assert_allclose(x0, world.teacher(x, t), atol=1e-5)
+        np.testing.assert_allclose(x0, parts.teacher(x, t), atol=1e-5)
         np.testing.assert_allclose(model(x, 0.0) if name == "CD" else model(x, t, t), x, atol=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_the_published_student_follows_its_teacher(few_step):
     key, n, net = jax.random.key(0), 8, teacher.network
     k_prior, _ = jax.random.split(key)
     x = dj.prior_sample(k_prior, few_step.COSINE, (n, *student.shape))
-    slow = few_step.World(net, teacher.params).teacher
+    slow = few_step.Parts(net, teacher.params).teacher
 
     def ends(sampler, ts):
         return dj.sample(key, slow, few_step.COSINE, sampler, ts, x)

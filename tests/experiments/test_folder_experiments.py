@@ -96,8 +96,8 @@ def loop(config, steps=2):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_spelling_of_the_options(load, name):
-    asked = ["--data", "folder", "--data.path", "my/pictures", "--data.size", "48"]
-    config = experiment.configure({"cpu": load(name).Config}, "", asked)
+    given = ["--data", "folder", "--data.path", "my/pictures", "--data.size", "48"]
+    config = experiment.configure({"cpu": load(name).Config}, "", given)
     assert (config.data, str(config.data_path), config.data_size) == ("folder", "my/pictures", 48)
 
 
@@ -232,7 +232,7 @@ def test_what_guidance_needs(load, options, model_of_classes, model, tmp_path):
 
 @pytest.mark.slow
 def test_guidance_by_a_folder_s_classes(load, options, model_of_classes, tmp_path):
-    """The judge, trained here, knows the classes."""
+    """The judge, trained here, has the classes."""
     guidance, judging = load("guidance"), load("fashion_classifier")
     weights = tmp_path / "judge.safetensors"
     with pytest.raises(SystemExit, match="--weights"):
@@ -297,8 +297,8 @@ def test_inverse_problems_and_their_autoencoder(load, options, model, networks, 
     summary = coding.main(dataclasses.replace(trained, loop=loop(trained), batch_size=8))
     assert summary["steps"] == 2 and np.isfinite(summary["psnr"])
     kept = tmp_path / "ae"
-    asked = dict(images=2, methods=("DDNM", "MPGD-Z"), problems=("pool x 4",), model=model, workdir=tmp_path)
-    config = inverse.Config(**options, **asked, autoencoder=kept)
+    given = dict(images=2, methods=("DDNM", "MPGD-Z"), problems=("pool x 4",), model=model, workdir=tmp_path)
+    config = inverse.Config(**options, **given, autoencoder=kept)
     summary = inverse.main(config)
     assert {"pool x 4, DDNM/psnr", "pool x 4, MPGD-Z/features"} <= set(summary)
     assert np.isfinite(list(summary.values())).all() and (tmp_path / "inverse_problems.png").is_file()

@@ -20,7 +20,7 @@ def maps(x):
 
 
 @pytest.fixture
-def world(monkeypatch):
+def small_sets(monkeypatch):
     """Forty pictures of twenty captions, networks that need no weights, features that need no network."""
     rng = np.random.default_rng(0)
     x, labels = rng.integers(0, 256, (40, 32, 32, 3), np.uint8), np.arange(40) % 2
@@ -43,7 +43,7 @@ def world(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["identity", "style"])
-def test_mpgd(load, world, task, pixelwise, tmp_path, monkeypatch):
+def test_mpgd(load, small_sets, task, pixelwise, tmp_path, monkeypatch):
     mpgd = load("mpgd")
     monkeypatch.setattr(mpgd, "STYLES", (5,))
     halves = {"params": {"Dense_0": {"kernel": 0.5 * jnp.eye(4, 3), "bias": jnp.zeros(3)}}}  # x_0 = x_t / 2
@@ -56,7 +56,7 @@ def test_mpgd(load, world, task, pixelwise, tmp_path, monkeypatch):
     assert (tmp_path / "mpgd.png").is_file() and np.isfinite(list(summary.values())).all()
 
 
-def test_mpgd_says_what_is_missing(load, world, tmp_path):
+def test_mpgd_says_what_is_missing(load, small_sets, tmp_path):
     mpgd = load("mpgd")
     config = dataclasses.replace(mpgd.PRESETS["identity"](), model=tmp_path / "no.safetensors", workdir=tmp_path)
     with pytest.raises(SystemExit, match=r"there is no .*no\.safetensors.*--preset cpu-faces"):
@@ -65,7 +65,7 @@ def test_mpgd_says_what_is_missing(load, world, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, preset", [("emoji_clip", "linear"), ("face_judge", "Config")])
-def test_judges(load, world, name, preset, tmp_path):
+def test_judges(load, small_sets, name, preset, tmp_path):
     module = load(name)
     config = getattr(module, preset)()
     loop = dataclasses.replace(config.loop, steps=2, log_every=2, checkpoint_every=2)

@@ -89,6 +89,6 @@ def test_gaussian_guesses_reach_the_floor_only_where_they_are_right(mixtures):
 
 def test_methods_approach_the_posterior_in_eight_dimensions(mixtures):
     config = mixtures.Config(methods=("prior", "exact", PIGDM, DPS), steps=100, samples=2000)
-    row = mixtures.distances(config, *mixtures.world(8, 4, 0))
+    row = mixtures.distances(config, *mixtures.problem(8, 4, 0))
     assert row["exact"] < 2 * row["floor"]
     assert max(row[PIGDM], row[DPS]) < 0.4 * row["prior"]
