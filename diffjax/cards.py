@@ -140,7 +140,8 @@ def _build(cls: Any, name: str, fields: dict[str, Any]) -> Any:
 
 def _public_name(thing: Any, where: str) -> str:
     """The shortest dotted name under which `thing` is found again."""
-    module, qualname = getattr(thing, "__module__", None) or "", getattr(thing, "__qualname__", "")
+    module = getattr(thing, "__module__", None) or ""
+    qualname = getattr(thing, "__qualname__", "")
     parts = module.split(".")
     for prefix in (parts[:end] for end in range(1, len(parts) + 1)):
         name = ".".join([*prefix, qualname])

@@ -102,7 +102,8 @@ def check_labels(label: Any, n: int, classes: int, null: bool = False) -> Array:
       TypeError: they are no integers.
       ValueError: they are one-hot or of another length, or out of range.
     """
-    values, last = np.asarray(label) if known(label) else None, classes if null else classes - 1
+    values = np.asarray(label) if known(label) else None
+    last = classes if null else classes - 1
     label = jnp.asarray(label)
     if not jnp.issubdtype(label.dtype, jnp.integer):
         raise TypeError(f"labels are integers, got {label.dtype}{list(label.shape)}")

@@ -302,7 +302,8 @@ def _shapes(model: Model | Trained) -> PyTree:
     if isinstance(model, Trained):
         inputs: tuple[Any, ...] = tuple(jnp.zeros((1, *shape)) for shape in model.inputs)
     else:
-        level, guided = jnp.zeros(1), any("/guidance/" in name for name in flatten(model.params))
+        level = jnp.zeros(1)
+        guided = any("/guidance/" in name for name in flatten(model.params))
         levels = (level, level) if isinstance(model.sampler, Jump) else level
         inputs = jnp.zeros((1, *model.shape)), levels, {"scale": jnp.ones(1)} if guided else None
     return jax.eval_shape(model.network.init, jax.random.key(0), *inputs)

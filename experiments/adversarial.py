@@ -55,11 +55,14 @@ from diffjax.typing import Denoiser, PyTree, Sampler
 SDE, LATENT = dj.Flow(), 4
 MIXTURE = dj.GaussianMixture(*map(jnp.asarray, toys.eight_gaussians_parameters()))
 DISTRIBUTIONS = {"eight_gaussians": MIXTURE, "checkerboard": dj.Boxes(*map(jnp.asarray, toys.checkerboard_squares()))}
-NET, JUDGE, HEADS = nn.MLP(width=128), nn.PointDiscriminator(width=128), nn.FeatureHeads(width=128)
+NET = nn.MLP(width=128)
+JUDGE = nn.PointDiscriminator(width=128)
+HEADS = nn.FeatureHeads(width=128)
 LEVELS, SLOW = times.Uniform(0.02), precondition.scaled_by(20.0)
 velocity = partial(precondition.from_velocity, c_noise=SLOW)
 FREQUENCIES = 2.0 * np.random.RandomState(0).standard_normal((2, 64)).astype(np.float32)
-GRID, TRAJECTORY = times.uniform(SDE, 16, 0.0), partial(flow_maps.ctm, precondition=velocity, c_noise=SLOW)
+GRID = times.uniform(SDE, 16, 0.0)
+TRAJECTORY = partial(flow_maps.ctm, precondition=velocity, c_noise=SLOW)
 GRIDS = {1: jnp.array([1.0, 0.0]), 2: jnp.array([1.0, 0.5, 0.0])}
 
 
@@ -174,7 +177,8 @@ def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     k_data, k_other, k_slices = jax.random.split(jax.random.key(config.seed + 1), 3)
     distribution = DISTRIBUTIONS[config.data]
-    data, teacher = distribution.sample(k_data, config.samples), distribution.denoiser(SDE)
+    data = distribution.sample(k_data, config.samples)
+    teacher = distribution.denoiser(SDE)
     distance = partial(metrics.sliced_wasserstein, k_slices, data)
     x = dj.prior_sample(jax.random.key(config.seed + 2), SDE, data.shape)
     summary = {"floor": float(distance(distribution.sample(k_other, config.samples)))}

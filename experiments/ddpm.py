@@ -75,7 +75,8 @@ def main(config: Config) -> dict[str, Any]:
         if not config.bound:
             return {}
         x = jnp.asarray(data.to_float(images.test_images[: config.bound]))
-        ts, key = times.trailing(sde, config.steps_of_chain), jax.random.key(config.seed)
+        ts = times.trailing(sde, config.steps_of_chain)
+        key = jax.random.key(config.seed)
         terms = dj.elbo(key, model.denoise, sde, ts, x, large=large(model)).bits_per_dim(x[0].size)
         np.save(config.workdir / "elbo_steps.npy", terms.steps.mean(axis=1))
         total = np.asarray(terms.total)

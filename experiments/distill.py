@@ -34,7 +34,9 @@ from diffjax.runs import experiment
 from diffjax.runs.student_run import Method, StudentRun, evaluations
 from diffjax.typing import SDE, Denoiser, PyTree, Sampler
 
-COUNTS, MORE = (1, 2, 4, 8), (16, 50, 100)  # steps of the students and the teacher, and of the teacher alone
+# steps of the students and the teacher, and of the teacher alone
+COUNTS = (1, 2, 4, 8)
+MORE = (16, 50, 100)
 MIXTURE = dj.GaussianMixture(*map(jnp.asarray, toys.eight_gaussians_parameters()))
 DISTRIBUTIONS = {"eight_gaussians": MIXTURE, "checkerboard": dj.Boxes(*map(jnp.asarray, toys.checkerboard_squares()))}
 Teach = Callable[[SDE], Denoiser]  # the exact denoiser of the data
@@ -180,7 +182,8 @@ def main(config: Config) -> dict[str, Any]:
     k_data, k_other, k_slices = jax.random.split(jax.random.key(config.seed + 1), 3)
     data = distribution.sample(k_data, config.samples)
     distance = partial(metrics.sliced_wasserstein, k_slices, data)
-    panels, summary = {"data": data[:4000]}, {"floor": float(distance(distribution.sample(k_other, config.samples)))}
+    panels = {"data": data[:4000]}
+    summary = {"floor": float(distance(distribution.sample(k_other, config.samples)))}
 
     def draw(sde: SDE, model: Any, sampler: Sampler, n: int) -> Array:
         x = dj.prior_sample(jax.random.key(config.seed + 2), sde, data.shape)
@@ -227,7 +230,9 @@ def grid(sde: SDE, n: int) -> Array:
 
 def students(config: Config, name: str) -> tuple[float, dict[int, tuple[SDE, Any, Sampler]]]:
     """Evaluations of a network that training costs, if the teacher is one too; and the students by steps."""
-    key, steps, teach = jax.random.key(config.seed), config.loop.steps, DISTRIBUTIONS[config.data].denoiser
+    key = jax.random.key(config.seed)
+    steps = config.loop.steps
+    teach = DISTRIBUTIONS[config.data].denoiser
     batches = partial(toys.stream, getattr(toys, config.data), key, config.batch_size)
     run = StudentRun(lambda _: train.adam(config.lr, warmup=100, clip=1.0), batches, config.loop, config.workdir, key)
     method = METHODS[name](steps, teach)

@@ -96,7 +96,8 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
-    faces, (people, who) = data.load("faces", config.data_dir), olivetti(config.data_dir)
+    faces = data.load("faces", config.data_dir)
+    people, who = olivetti(config.data_dir)
     known, key = who < PEOPLE, jax.random.key(config.seed)
     x = data.to_float(faces.train_images)
     x = np.concatenate([x, people[known]])

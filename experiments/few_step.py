@@ -48,7 +48,9 @@ from diffjax.typing import Denoiser, PyTree, Sampler
 
 WEIGHTS = Path(__file__).with_name("weights")
 VP, COSINE = dj.VP(), dj.Cosine()
-COUNTS, MORE = (1, 2, 4, 8), (16, 50, 100)  # of the students and the teacher, and of the teacher alone
+# of the students and the teacher, and of the teacher alone
+COUNTS = (1, 2, 4, 8)
+MORE = (16, 50, 100)
 SOLVERS: dict[str, tuple[Sampler, Callable]] = {
     "DDIM, uniform t": (dj.DDIM(), times.uniform),
     "DPM++ 2M": (dj.DPMpp2M(), times.uniform_logsnr),

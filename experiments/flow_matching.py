@@ -68,7 +68,8 @@ def reflow(config: Config, weights: Path) -> Callable[[int], Iterator[PyTree]]:
     """Batches of pairs drawn from the teacher, in an order that follows from the step."""
     images = data.load(config.data, config.data_dir, size=config.data_size, path=config.data_path)
     teacher = model_of(weights, dj.Flow(), images.shape)
-    ts, key = times.uniform(teacher.sde, config.sampling_steps), jax.random.key(config.seed + 2)
+    ts = times.uniform(teacher.sde, config.sampling_steps)
+    key = jax.random.key(config.seed + 2)
     shape = (config.pairs, *images.shape)
     pairs = samplers.reflow_pairs(key, teacher.denoise, teacher.sde, config.sampler, ts, shape)
 

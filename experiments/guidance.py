@@ -99,7 +99,8 @@ def main(config: Config) -> dict[str, Any]:
     if config.samples < 2 * images.n_classes:
         raise SystemExit(f"--samples must be two of each class or more, {2 * images.n_classes}, for their diversity")
     labels = jnp.arange(config.samples) % images.n_classes
-    parts, judge = models(config, images), judges.ClassJudge(judging(config, images), images)
+    parts = models(config, images)
+    judge = judges.ClassJudge(judging(config, images), images)
     summary, pictures = {}, {}
     for name, (scales, build) in ways(config, parts).items():
         for scale in scales:
@@ -127,7 +128,8 @@ def models(config: Config, images: ImageData) -> tuple[Denoiser, Any, Any]:
         return classifier(x, precondition.scaled_time(SDE, t))
 
     def guide(name: str, given: Path | None):
-        own, recipe = WEIGHTS / f"{name}-classifier.safetensors", f"noisy_classifier.py --preset {name}"
+        own = WEIGHTS / f"{name}-classifier.safetensors"
+        recipe = f"noisy_classifier.py --preset {name}"
         return Partial(
             logits, config.trained(given, own, f"--{name}", recipe, inputs=(images.shape, ()), classes=images.n_classes)
         )

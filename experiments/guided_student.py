@@ -92,10 +92,14 @@ def main(config: Config) -> dict[str, Any]:
     model = config.model_of(
         *where, sde=VP, shape=images.shape, classes=images.n_classes, prediction=precondition.from_v
     )
-    student, teacher = distil(config, images, model), guidance.cfg_of_scale(model.denoise)
+    student = distil(config, images, model)
+    teacher = guidance.cfg_of_scale(model.denoise)
     ways = {f"teacher, {n}": (teacher, VP, dj.DDIM(), times.uniform(VP, n)) for n in (50, *GRIDS)}
     ways |= {f"student, {n}": (student, COSINE, dj.Renoise(1.0), grid) for n, grid in GRIDS.items()}
-    labels, end, summary, pictures = jnp.arange(config.samples) % images.n_classes, np.zeros(()), {}, {}
+    labels = jnp.arange(config.samples) % images.n_classes
+    end = np.zeros(())
+    summary = {}
+    pictures = {}
     keys = jax.random.key(config.seed + 1), jax.random.key(config.seed + 2)  # one noise for all
     for scale in config.scales:
         cond = {"label": labels, "scale": jnp.full(len(labels), scale)}

@@ -1,4 +1,4 @@
-"""Inverse problems on images: every posterior sampler on every operator, in one table (in the README).
+"""Inverse problems on images: every posterior sampler on every operator, in one table (`RESULTS.md`).
 
     python experiments/inverse_problems.py                        # Fashion-MNIST, 200 held-out images, 1 to 2 hours
     python experiments/inverse_problems.py --images 32            # ten minutes on two CPU cores
@@ -176,7 +176,8 @@ def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config, shared=True)
     x = jnp.asarray(data.to_float(images.test_images[: config.images]))
     settings = experiment.describe(dataclasses.replace(config, methods=(), problems=(), workdir=Path()))
-    table, compare = experiment.Table(config.workdir / "rows.json", settings), judges.compare(x)
+    table = experiment.Table(config.workdir / "rows.json", settings)
+    compare = judges.compare(x)
     for problem in chosen:
         m = operators.measure(jax.random.key(config.seed), there[problem](), x, config.noise_std)
         for name, run in runs(config, m, parts, x.shape).items():

@@ -74,7 +74,8 @@ def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     model = dj.load("fashion-vp")
     sde, denoise = model.sde, model.denoise
-    images, key = data.load("fashion_mnist", config.data_dir), jax.random.key(config.seed)
+    images = data.load("fashion_mnist", config.data_dir)
+    key = jax.random.key(config.seed)
     draw = partial(data.batches, images.test_images, images.test_labels, config.images, seed=0)
     x, noisy = (jnp.asarray(next(draw(dequantise=d))["image"]) for d in (False, True))  # those of `judges.bits`
     summary: dict[str, Any] = {}

@@ -112,7 +112,8 @@ def main(config: Config) -> dict[str, Any]:
     recipe = f"score_sde.py --preset {'cpu-faces' if config.task == 'identity' else 'cpu-emoji'}"
     denoise = config.model_of(config.model, own, "--model", recipe, sde=SDE, shape=config.shape).denoise
     task = TASKS[config.task](config)
-    summary, drawn = {}, {} if task.references is None else {"reference": task.references}
+    summary = {}
+    drawn = {} if task.references is None else {"reference": task.references}
     for scale in config.scales:
         x = draw(config, task, denoise, scale)
         row = task.judge(x)
@@ -164,7 +165,8 @@ def identity(config: Config, people: int = 10) -> Task:
     net = pretrained.load_face_net(packages.find(*pretrained.FACE_NET))
     many = operators.Views(net)
     y, wanted = net(jnp.asarray(references))[who], many(jnp.asarray(references))[who]
-    see, head = metrics.lite0_features(config.shape, parts=3), dj.load(WEIGHTS / "face-judge.safetensors")
+    see = metrics.lite0_features(config.shape, parts=3)
+    head = dj.load(WEIGHTS / "face-judge.safetensors")
 
     def embed(x: np.ndarray) -> np.ndarray:
         return judges.normalised(np.asarray(head(see(x)[:, None, None])))
@@ -201,7 +203,8 @@ def text(config: Config, others: int = 400) -> Task:
     drawn = np.random.default_rng(config.seed).choice(captions, min(others, len(captions)), False)
     texts = [*prompts, *np.setdiff1d(drawn, prompts)]  # no prompt competes with itself
     vectors = pretrained.sentence_vectors(packages.find(*pretrained.MINILM), texts)
-    words, want = guide(vectors, method="words"), jnp.arange(config.samples) % len(prompts)
+    words = guide(vectors, method="words")
+    want = jnp.arange(config.samples) % len(prompts)
     seen = clip("judge", config.judge, "--preset judge", judges.CLIP_FEATURES)
     judge = judges.caption_judge(seen, config.shape, vectors[: len(prompts)], want)
     return Task(lambda part: (Partial(caption_loss, guide, words, want[part]),), judge)

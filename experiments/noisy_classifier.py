@@ -58,7 +58,8 @@ class Config(OwnPictures):
 def main(config: Config) -> dict[str, Any]:
     workdir = config.workdir if config.weights is None else config.workdir / "measured"
     experiment.start(workdir, config)
-    images, key = config.load("fashion_mnist", classes=True), jax.random.key(config.seed)
+    images = config.load("fashion_mnist", classes=True)
+    key = jax.random.key(config.seed)
     inputs = images.shape, ()
     if config.weights is not None:
         where = config.weights, config.weights, "--weights", "noisy_classifier.py"

@@ -77,7 +77,8 @@ def main(config: Config) -> dict[str, Any]:
 def problem(dim: int, m: int, seed: int) -> tuple[dj.GaussianMixture, Array, Array, float]:
     """Three components, m measurements of one draw, and their noise."""
     rng = np.random.default_rng(seed)
-    means, root = rng.normal(size=(3, dim)), 0.5 * rng.normal(size=(3, dim, dim)) / np.sqrt(dim)
+    means = rng.normal(size=(3, dim))
+    root = 0.5 * rng.normal(size=(3, dim, dim)) / np.sqrt(dim)
     covs = root @ root.transpose(0, 2, 1) + 0.04 * np.eye(dim)
     mixture = dj.GaussianMixture(jnp.array([0.3, 0.3, 0.4]), jnp.asarray(means, float), jnp.asarray(covs, float))
     A = jnp.asarray(rng.normal(size=(m, dim)) / np.sqrt(dim), float)
@@ -96,7 +97,9 @@ def methods(
     m: dj.Measurement, mixture: dj.GaussianMixture, posterior: dj.GaussianMixture, zeta: float
 ) -> dict[str, tuple]:
     """Each method as (denoiser, sampler); zeta is a step's scale, of DPS."""
-    d, square, norm = mixture.denoiser(SDE), operators.Misfit(m, squared=True), operators.Misfit(m)
+    d = mixture.denoiser(SDE)
+    square = operators.Misfit(m, squared=True)
+    norm = operators.Misfit(m)
     likelihood = guidance.reconstruction(d, SDE, square, 0.5 / m.noise_std**2)
     mpgd = corrections.Gradient(square, 0.1)
     return {
@@ -136,14 +139,17 @@ def mixtures(config: Config, dim: int, m: int) -> dict[str, float]:
 
 
 def distances(config: Config, mixture: dj.GaussianMixture, A: Array, y: Array, std: float) -> dict[str, float]:
-    posterior, n, key = mixture.posterior(A, y, std), config.samples, jax.random.key(config.seed)
+    posterior = mixture.posterior(A, y, std)
+    n = config.samples
+    key = jax.random.key(config.seed)
     truths = [posterior.sample(jax.random.key(i), n) for i in range(10, 18)]
 
     def apart(x: Array) -> float:
         return float(np.mean([metrics.sliced_wasserstein(key, truth, x) for truth in truths[:4]]))
 
     measurement = dj.Measurement(operators.matrix(A), jnp.tile(y, (n, 1)), std)
-    ts, x = times.uniform(SDE, config.steps), dj.prior_sample(jax.random.key(3), SDE, (n, A.shape[1]))
+    ts = times.uniform(SDE, config.steps)
+    x = dj.prior_sample(jax.random.key(3), SDE, (n, A.shape[1]))
     row = {"floor": float(np.mean([apart(again) for again in truths[4:]]))}
     for name, (denoise, sampler) in methods(measurement, mixture, posterior, 20 / config.steps).items():
         if not config.methods or name in config.methods:
@@ -182,7 +188,8 @@ def linear_gaussian(x: Array, t: Any, cond: Any = None) -> Array:
 def classifier_free(config: Config) -> dict[str, float]:
     """Mean and variance of guided samples by 1000 DDIM steps, beside the tilted density's."""
     summary, n = {}, 2 * config.samples
-    x, ts = dj.prior_sample(jax.random.key(config.seed), SDE, (n, 1)), times.uniform(SDE, 1000)
+    x = dj.prior_sample(jax.random.key(config.seed), SDE, (n, 1))
+    ts = times.uniform(SDE, 1000)
     for scale in (0.0, 1.0, 2.0, 4.0):
         guided = guidance.cfg(Partial(linear_gaussian), scale)
         out = dj.sample(jax.random.key(1), guided, SDE, dj.DDIM(), ts, x, {"c": jnp.ones(n)})

@@ -189,12 +189,15 @@ def diffpir(s: Step, p: Problem, lam: float, eta: float):
 def ddrm(s: Step, p: Problem, eta: float, eta_b: float):
     U, S, Vt = np.linalg.svd(p.A)
     kappa, D = s.ss / s.As, len(s.k)
-    S, u = np.append(S, np.zeros(D - len(S))), np.append(U.T @ p.y, np.zeros(D - len(p.y)))
+    S = np.append(S, np.zeros(D - len(S)))
+    u = np.append(U.T @ p.y, np.zeros(D - len(p.y)))
     (E, e), F, f, std = s.eps(), np.zeros((D, D)), np.zeros(D), np.zeros(D)
     for i in range(D):
         z = Vt[i] @ s.K, Vt[i] @ s.k
         if S[i] == 0:
-            other, share, std[i] = (Vt[i] @ E, Vt[i] @ e), np.sqrt(1 - eta**2) * kappa, eta * kappa
+            other = (Vt[i] @ E, Vt[i] @ e)
+            share = np.sqrt(1 - eta**2) * kappa
+            std[i] = eta * kappa
         elif S[i] * kappa < p.noise_std:
             other, std[i] = (-S[i] * z[0], u[i] - S[i] * z[1]), eta * kappa
             share = np.sqrt(1 - eta**2) * kappa / p.noise_std

@@ -103,7 +103,9 @@ def zero(sde: Any, t: Any) -> Array:
 
 def fit(config: Config, loss: Loss, params: PyTree) -> tuple[PyTree, float, float]:
     """The averaged parameters, the deviation of one example's loss at them, and the seconds of a step."""
-    key, tx, decays = jax.random.key(config.seed), train.adam(config.lr, warmup=100), (0.99,)
+    key = jax.random.key(config.seed)
+    tx = train.adam(config.lr, warmup=100)
+    decays = (0.99,)
     state = train.TrainState.create(key, params, tx, decays)
     step = train.jit_train_steps(loss, tx, decays)
     draw = jax.jit(lambda n: toys.eight_gaussians(jax.random.fold_in(key, n), PER_CALL * config.batch_size))

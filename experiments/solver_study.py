@@ -118,7 +118,8 @@ def exact(config: Config, table: experiment.Table) -> None:
     with jax.enable_x64(True):
         means = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
         mixture = dj.GaussianMixture(jnp.full(4, 0.25), means, jnp.tile(0.04 * jnp.eye(2), (4, 1, 1)))
-        sde, x = dj.VP(), jnp.array([[0.6, 0.2], [-0.4, 0.8], [0.14, -1.0], [2.0, -0.6]])
+        sde = dj.VP()
+        x = jnp.array([[0.6, 0.2], [-0.4, 0.8], [0.14, -1.0], [2.0, -0.6]])
         denoise = mixture.denoiser(sde)
         end, key = dj.sample_ode(denoise, sde, x, rtol=1e-11, atol=1e-12).x, jax.random.key(0)
 
@@ -146,7 +147,9 @@ def learned(config: Config, table: experiment.Table) -> None:
     images = data.load("fashion_mnist", config.data_dir)
     features = metrics.fashion_features()
     train = features(data.to_float(images.train_images))
-    real, key, shape = metrics.moments(train), jax.random.key(config.seed), (config.samples, *images.shape)
+    real = metrics.moments(train)
+    key = jax.random.key(config.seed)
+    shape = (config.samples, *images.shape)
     held_out = features(data.to_float(images.test_images[: config.samples]))
     table.rows["floor"] = metrics.frechet_distance(real, held_out)
     solution = ode(config, denoise, sde, shape)

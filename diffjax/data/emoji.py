@@ -121,7 +121,8 @@ def read_table(entries: list[dict[str, Any]]) -> list[Row]:
     """The emoji of `emoji.json`, each followed by its skin tones."""
     rows = []
     for entry in entries:
-        code, caption = entry["unified"], (entry["name"] or entry["short_name"].replace("-", " ")).lower()
+        code = entry["unified"]
+        caption = (entry["name"] or entry["short_name"].replace("-", " ")).lower()
         label = CATEGORIES.index(entry["category"])
         links = (code, neutral(code), f"name {caption}")
         rows.append(Row(Path(entry["image"]).stem, code, caption, label, links))

@@ -99,7 +99,8 @@ def split(
     """The set of images [N, H, W, C] with labels [N], of which those where `test` [N] is true are for testing."""
     parts: dict[str, Any] = {}
     for part, rows in {"train": ~test, "test": test}.items():
-        parts[f"{part}_images"], parts[f"{part}_labels"] = images[rows], labels[rows].astype(np.int32)
+        parts[f"{part}_images"] = images[rows]
+        parts[f"{part}_labels"] = labels[rows].astype(np.int32)
         if captions is not None:
             parts[f"{part}_captions"] = tuple(compress(captions, rows))
     return ImageData(name=name, class_names=class_names, **parts)

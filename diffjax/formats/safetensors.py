@@ -97,7 +97,8 @@ def load_params(path: str | Path, like: PyTree | None = None, dtype: Any = None)
 
 
 def _loaded(path: str | Path, name: str, x: np.ndarray, like: Any, dtype: Any) -> np.ndarray:
-    real, wanted = jnp.issubdtype(x.dtype, jnp.floating), None if like is None else np.dtype(like.dtype)
+    real = jnp.issubdtype(x.dtype, jnp.floating)
+    wanted = None if like is None else np.dtype(like.dtype)
     if wanted is not None and real != jnp.issubdtype(wanted, jnp.floating):
         raise ValueError(f"{path}: {name!r} holds {x.dtype}, but the network needs {wanted}")
     if not real or (isinstance(dtype, str) and dtype == "stored"):

@@ -42,7 +42,8 @@ class InfoNCE:
         image, text, labels = gather((image, text, label), context)
         dtype = jnp.promote_types(image.dtype, jnp.float32)
         cosines = jnp.matmul(image, text.T, preferred_element_type=dtype)
-        value, nearest = contrast(scale * cosines, labels[:, None] == labels[None]), labels[cosines.argmax(-1)]
+        value = contrast(scale * cosines, labels[:, None] == labels[None])
+        nearest = labels[cosines.argmax(-1)]
         value, hit = own_share((value, jnp.asarray(nearest == labels, dtype)), len(label), context)
         return value, {"t": t, "hit": hit}
 

@@ -47,7 +47,9 @@ def ssim(x: Array, y: Array, value_range: float = 2.0) -> Array:
     if min(x.shape[1:3]) < len(WINDOW):
         raise ValueError(f"SSIM's window is {len(WINDOW)} pixels wide, the images are {x.shape[1:3]}")
     a, b = (z.mean((1, 2), keepdims=True) for z in (x, y))
-    dx, dy = x - a, y - b  # variances are those of the differences: the squares of large means would cancel
+    # variances are those of the differences: the squares of large means would cancel
+    dx = x - a
+    dy = y - b
     m_x, m_y, xx, yy, xy = map(_windowed, (dx, dy, dx * dx, dy * dy, dx * dy))
     variances, covariance = xx - m_x**2 + yy - m_y**2, xy - m_x * m_y
     m_x, m_y = a + m_x, b + m_y

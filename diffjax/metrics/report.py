@@ -45,7 +45,8 @@ def report(real: Any, generated: Any, held_out: Any = None, seed: int = 0) -> Re
     Raises:
       ValueError: features are not [N, d], hold NaN, or are too few: four, and more than dimensions.
     """
-    real, generated = check_features(real, "real"), check_features(generated, "generated")
+    real = check_features(real, "real")
+    generated = check_features(generated, "generated")
     if held_out is None:
         count = min(len(generated), len(real) // 2)
     else:
@@ -60,7 +61,8 @@ def report(real: Any, generated: Any, held_out: Any = None, seed: int = 0) -> Re
     reference = real[:count]
     other = real[count : 2 * count] if held_out is None else rng.permutation(held_out)[:count]
     block_size = min(500, count // 2)
-    distance, floor = kid(generated, reference, block_size), kid(other, reference, block_size)
+    distance = kid(generated, reference, block_size)
+    floor = kid(other, reference, block_size)
     return Report(
         count=count,
         fd=frechet_distance(generated, reference),

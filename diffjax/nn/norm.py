@@ -79,7 +79,9 @@ class InstanceNormPlus(nn.Module):
         def near_one(key, shape, dtype):
             return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
-        gamma, alpha, beta = row("gamma", near_one), row("alpha", near_one), row("beta", nn.initializers.zeros)
+        gamma = row("gamma", near_one)
+        alpha = row("alpha", near_one)
+        beta = row("beta", nn.initializers.zeros)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mu, s2 = x.mean((1, 2)), x.var((1, 2))
         plus = (mu - mu.mean(-1, keepdims=True)) * jax.lax.rsqrt(mu.var(-1, keepdims=True, ddof=1) + 1e-5)

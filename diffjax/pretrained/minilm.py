@@ -176,7 +176,8 @@ def arrange(arrays: Mapping[str, np.ndarray], heads: int) -> PyTree:
     words, positions, types = (
         arrays[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
     )
-    C, count = words.shape[1], len({name.split(".")[2] for name in arrays if name.startswith("encoder.layer.")})
+    C = words.shape[1]
+    count = len({name.split(".")[2] for name in arrays if name.startswith("encoder.layer.")})
     return {
         "words": words,
         "positions": positions + types[0],

@@ -141,7 +141,8 @@ def keep(path: Path, trained: Model, about: dict[str, Any]) -> None:
 
 def watched(config: ImageRun, recipe: Recipe, images: data.ImageData) -> Callable[[train.TrainState], dict[str, float]]:
     """The learning rate, and the loss of the averaged parameters on test images: one batch with the same noise."""
-    steps, value = config.loop.steps, jax.jit(lambda params, keys, batch: recipe.loss(params, keys, batch)[0].mean())
+    steps = config.loop.steps
+    value = jax.jit(lambda params, keys, batch: recipe.loss(params, keys, batch)[0].mean())
     n = min(config.batch_size, len(images.test_images))
     batch = next(data.batches(images.test_images, images.test_labels, n, seed=config.seed))
     keys = example_keys(jax.random.key(config.seed), n)
@@ -156,7 +157,8 @@ def watched(config: ImageRun, recipe: Recipe, images: data.ImageData) -> Callabl
 
 def about(images: data.ImageData, figures: dict[str, Any], workdir: Path | None = None) -> dict[str, Any]:
     """What the card of a run's model says besides what the model is, and nothing that a resumed run would change."""
-    script, options = Path(sys.argv[0]), [option for option in sys.argv[1:] if option not in ("--resume", "--override")]
+    script = Path(sys.argv[0])
+    options = [option for option in sys.argv[1:] if option not in ("--resume", "--override")]
     command = shlex.join(["python", f"{script.parent.name}/{script.name}", *options])
     made = {"command": command, "date": record.begun(workdir), **experiment.versions()}
     figures = {name: value for name, value in figures.items() if name not in TIMINGS}
@@ -170,7 +172,8 @@ def init(config: ImageRun, key: jax.Array, shape: tuple[int, ...]) -> PyTree:
 
 def generate(config: ImageRun, recipe: Recipe, model: Model, n: int) -> np.ndarray:
     """n images from fixed noise, [n, H, W, C]."""
-    ts, key = config.grid(model.sde, config.sampling_steps), jax.random.key(config.seed + 1)
+    ts = config.grid(model.sde, config.sampling_steps)
+    key = jax.random.key(config.seed + 1)
     sampler = recipe.sampler(model) if recipe.sampler else config.sampler
     return samplers.generate(key, model.denoise, model.sde, sampler, ts, (n, *model.shape))
 

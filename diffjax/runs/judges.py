@@ -103,7 +103,8 @@ def caption_judge(clip: Trained, shape: tuple[int, int, int], vectors: np.ndarra
     Raises:
       FileNotFoundError: EfficientNet-Lite0 is missing.
     """
-    see, words = metrics.lite0_features(shape, parts=3), np.asarray(clip(vectors, method="words"))
+    see = metrics.lite0_features(shape, parts=3)
+    words = np.asarray(clip(vectors, method="words"))
 
     def judge(x: np.ndarray) -> dict[str, float]:
         cosines = np.asarray(clip(see(x).reshape(len(x), *CLIP_FEATURES), method="image")) @ words.T
@@ -166,7 +167,8 @@ class ClassJudge:
         self.apply = jax.jit(classifier)
         x, labels = images.test_images, images.test_labels
         if images.name == "folder":  # too few are held out
-            x, labels = np.concatenate([x, images.train_images]), np.concatenate([labels, images.train_labels])
+            x = np.concatenate([x, images.train_images])
+            labels = np.concatenate([labels, images.train_labels])
         self.spread_of_images = self.spread(np.asarray(self.apply(to_float(x[:2000]))[1]), labels[:2000])
 
     def spread(self, features: np.ndarray, labels: np.ndarray) -> float:

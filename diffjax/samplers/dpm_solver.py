@@ -50,7 +50,8 @@ def single_step(order: int, denoise: Denoiser, sde: SDE, x: Array, t: Time, s: T
     regular = jnp.isfinite(h) & (h != 0)
     safe_t = jnp.where(regular, t, 0.5 * sde.T)  # other steps are DDIM's; also what is not taken has to be finite
     h = jnp.where(regular, h, 1)
-    kappa, eps = sde.sigma(safe_t) / sde.alpha(safe_t), gaussian.eps_from_x0(sde, x, t, x0)
+    kappa = sde.sigma(safe_t) / sde.alpha(safe_t)
+    eps = gaussian.eps_from_x0(sde, x, t, x0)
 
     def first(u):  # DDIM's step from t to u
         return gaussian.exponential_step(sde, x, t, u, x0)

@@ -25,7 +25,8 @@ from jax import Array
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Time
 
-POINTS, POINT_WEIGHTS = ((np.polynomial.legendre.leggauss(16)[0] + 1) / 2, np.polynomial.legendre.leggauss(16)[1] / 2)
+POINTS = (np.polynomial.legendre.leggauss(16)[0] + 1) / 2
+POINT_WEIGHTS = np.polynomial.legendre.leggauss(16)[1] / 2
 
 REACH = 3.0
 

@@ -43,7 +43,8 @@ def check_betas(sde) -> None:
     check_number("beta_max", sde.beta_max, 0)
     check_interval(sde.T, sde.t_min)
     if known((sde.beta_min, sde.beta_max, sde.T)):
-        start, slope = np.asarray(sde.beta_min), np.asarray(sde.beta_max) - np.asarray(sde.beta_min)
+        start = np.asarray(sde.beta_min)
+        slope = np.asarray(sde.beta_max) - np.asarray(sde.beta_min)
         end = start + slope * np.asarray(sde.T)
         if np.any(end < 0) or np.any((start == 0) & (end == 0)):
             raise ValueError(f"beta(t) must not be negative, nor 0 on all of [0, T], got {sde}: beta(T) = {end}")

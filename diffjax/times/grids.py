@@ -219,7 +219,8 @@ def _ends(sde: SDE, n: int, t_max: Any, t_min: Any) -> tuple[Any, Any]:
     """t_max and t_min, by default the SDE's; the arguments that all grids share are checked."""
     check_has(sde, "an SDE, such as dj.VP(),", "alpha", "sigma", "T", *(["t_min"] if t_min is None else []))
     check_count("the number of steps n", n)
-    t_max, t_min = sde.T if t_max is None else t_max, sde.t_min if t_min is None else t_min
+    t_max = sde.T if t_max is None else t_max
+    t_min = sde.t_min if t_min is None else t_min
     for name, end in (("t_max", t_max), ("t_min", t_min)):
         check_number(name, end, 0)
         check_times(end, sde)

@@ -67,7 +67,9 @@ class LossSecondMoment:
         i = t.astype(int) - 1
         order = jnp.argsort(i, stable=True)
         first, end = (jnp.searchsorted(i[order], i, side=side) for side in ("left", "right"))
-        rank, total = jnp.argsort(order) - first, end - first  # [B] earlier ones at the same time, and all
+        # [B] earlier ones at the same time, and all
+        rank = jnp.argsort(order) - first
+        total = end - first
         row = jnp.where(total - rank <= length, i, T)  # of more than H at one time the first drop out
         loss = jax.lax.stop_gradient(loss).astype(self.history.dtype)
         history = self.history.at[row, (self.count[i] + rank) % length].set(loss, mode="drop")

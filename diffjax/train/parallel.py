@@ -91,7 +91,8 @@ def jit_train_step(
 def jit_steps(steps: TrainSteps, mesh: Mesh | None = None) -> TrainSteps:
     """Any steps `(state, batches [k, B, ...]) -> (state, metrics)` compiled in that way: `alternating_steps`."""
     mesh = make_mesh() if mesh is None else mesh
-    whole, spread = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    spread = NamedSharding(mesh, PartitionSpec(None, "data"))
     step = jax.jit(steps, in_shardings=(whole, spread), out_shardings=whole, donate_argnums=0)
 
     def run(state: Any, batches: PyTree) -> tuple[Any, Metrics]:
@@ -118,7 +119,8 @@ def pmap_steps(steps: TrainSteps, devices: Sequence[Any] | None = None) -> Train
     one of the states would be returned.
     """
     devices = jax.local_devices() if devices is None else devices
-    n, mesh = len(devices), Mesh(np.asarray(devices), ("batch",), axis_types=(AxisType.Auto,))
+    n = len(devices)
+    mesh = Mesh(np.asarray(devices), ("batch",), axis_types=(AxisType.Auto,))
     options: Any = dict(axis_name="batch", in_axes=(None, 1), out_axes=(None, None), devices=devices)
     step = jax.pmap(steps, donate_argnums=0, **options)
 

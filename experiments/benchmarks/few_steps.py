@@ -38,7 +38,10 @@ SDE, TEACHER = dj.Cosine(), 50
 
 def students() -> dict[str, tuple[Any, Any]]:
     """A model and its sampler; networks with random weights cost what trained ones do."""
-    net, key, x, level = presets.small(), jax.random.key(0), jnp.zeros((1, 28, 28, 1)), jnp.zeros(1)
+    net = presets.small()
+    key = jax.random.key(0)
+    x = jnp.zeros((1, 28, 28, 1))
+    level = jnp.zeros(1)
     one, two = (jax.jit(net.init)(key, x, c_noise) for c_noise in (level, (level, level)))
     denoise = precondition.from_v(SDE, Partial(net.apply, one))
     return {
@@ -69,7 +72,8 @@ def main(batch: Positional[int] = 64, rounds: Positional[int] = 5) -> dict[str, 
             for fn in pair:  # compile
                 seconds(fn)
             took = [[seconds(fn) for fn in pair] for _ in range(rounds)]
-            own, ratio = statistics.median(a for a, _ in took), statistics.median(b / a for a, b in took)
+            own = statistics.median(a for a, _ in took)
+            ratio = statistics.median(b / a for a, b in took)
             found[f"{name}, {n}"] = ratio
             print(f"{name:<16}{n:>5}{1000 * own / batch:>13.2f}{ratio:>10.1f}{TEACHER / n:>7g}", flush=True)
     return found

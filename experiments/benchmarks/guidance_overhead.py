@@ -61,9 +61,13 @@ class Parts(NamedTuple):
 
 
 def make_parts(batch: int) -> Parts:
-    net, classes, key = presets.small(num_classes=10), nn.Classifier(10), jax.random.key(0)
-    x, labels = dj.prior_sample(key, SDE, (batch, 28, 28, 1)), {"label": jnp.arange(batch) % 10}
-    params, class_params = jax.jit(net.init)(key, x, 0.0, labels), jax.jit(classes.init)(key, x, 0.0)
+    net = presets.small(num_classes=10)
+    classes = nn.Classifier(10)
+    key = jax.random.key(0)
+    x = dj.prior_sample(key, SDE, (batch, 28, 28, 1))
+    labels = {"label": jnp.arange(batch) % 10}
+    params = jax.jit(net.init)(key, x, 0.0, labels)
+    class_params = jax.jit(classes.init)(key, x, 0.0)
 
     def forward(params, x, c):
         return net.apply(params, x, c, labels)
@@ -87,7 +91,8 @@ def make_parts(batch: int) -> Parts:
 
 def cases(parts: Parts) -> dict[str, Case]:
     m = operators.measure(jax.random.key(1), operators.average_pool((28, 28, 1), 4), parts.x, 0.05)
-    mask, misfit = jnp.ones((28, 28, 1)).at[14:].set(0.0), operators.Misfit(m, squared=True)
+    mask = jnp.ones((28, 28, 1)).at[14:].set(0.0)
+    misfit = operators.Misfit(m, squared=True)
     step = corrections.Gradient(misfit, 0.1)
 
     def keep(sampler):

@@ -38,7 +38,8 @@ def overhead(n: int = 50, batch: int = 16, rounds: int = 7) -> list[float]:
     sde, net, key = dj.VP(), presets.small(), jax.random.key(0)
     x = dj.prior_sample(key, sde, (batch, 28, 28, 1))
     params = jax.jit(net.init)(key, x, 0.0)
-    denoise, ts = precondition.from_v(sde, Partial(net.apply, params)), times.uniform(sde, n)
+    denoise = precondition.from_v(sde, Partial(net.apply, params))
+    ts = times.uniform(sde, n)
     levels, apply = [jnp.float32(999 * t) for t in ts[:-1]], jax.jit(net.apply)
 
     def bare():

@@ -153,8 +153,10 @@ def training(net, params, torch_net: TorchUNet, batch: int = 64) -> tuple[Callab
     images = np.asarray(jax.random.normal(key, (batch, 28, 28, 1)))
     tx = train.adam(1e-4)
     loss = DSM(sde, times.Uniform(), net.apply, precondition.from_v, weightings.v)
-    step, state = train.jit_train_steps(loss, tx), [train.TrainState.create(key, params, tx)]
-    optimiser, x0 = torch.optim.Adam(torch_net.parameters(), 1e-4), torch.tensor(images).permute(0, 3, 1, 2)
+    step = train.jit_train_steps(loss, tx)
+    state = [train.TrainState.create(key, params, tx)]
+    optimiser = torch.optim.Adam(torch_net.parameters(), 1e-4)
+    x0 = torch.tensor(images).permute(0, 3, 1, 2)
 
     def ours():
         state[0], metrics = step(state[0], images[None])

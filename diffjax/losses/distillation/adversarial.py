@@ -156,7 +156,8 @@ class DiscriminatorLoss:
         real = self.discriminator(params, h, c, draw.cond)
         generated = jax.lax.stop_gradient(student(opponent, draw))
         fake = self.discriminator(params, *self.discriminator.inputs(fold(key, 4), generated, context), draw.cond)
-        value, aux = each(real, loss.real) + each(fake, loss.fake), {"real": each(real), "fake": each(fake)}
+        value = each(real, loss.real) + each(fake, loss.fake)
+        aux = {"real": each(real), "fake": each(fake)}
         if self.r1 is None:
             return value, aux
         penalty = r1(lambda h: self.discriminator(params, h, c, draw.cond), h)
@@ -183,7 +184,8 @@ class GeneratorLoss:
     def __call__(
         self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
     ) -> tuple[Array, dict[str, Array]]:
-        opponent, draw = opponent_of(self, context), read(key, batch, cond_keys(self.student.network), context)
+        opponent = opponent_of(self, context)
+        draw = read(key, batch, cond_keys(self.student.network), context)
         sample = self.student(params, draw)
         parts = [term(opponent, fold(key, 3 + i), sample, draw.cond, context) for i, term in enumerate(self.terms)]
         total = sum(w * part for w, part in zip(self.weights, parts, strict=True))

@@ -64,7 +64,8 @@ def two_steps(sde: SDE, teacher: Denoiser, z: Array, t: Array, m: Array, s: Arra
     """x_target of Eq. 2, [B, ...]."""
     z_m = gaussian.exponential_step(sde, z, t, m, like(z, teacher(z, t, cond), "teacher"))
     z_s = gaussian.exponential_step(sde, z_m, m, s, like(z, teacher(z_m, m, cond), "teacher"))
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = gaussian.curves(sde, t, z), gaussian.curves(sde, s, z)
+    alpha_t, sigma_t = gaussian.curves(sde, t, z)
+    alpha_s, sigma_s = gaussian.curves(sde, s, z)
     gain = alpha_s * sigma_t - sigma_s * alpha_t  # of x_0 in the step, times sigma_t; written so that s may be 0
     return (sigma_t * z_s - sigma_s * z) / gain
 
