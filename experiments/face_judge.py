@@ -37,7 +37,7 @@ import diffjax as dj
 from diffjax import data, metrics, train
 from diffjax.model import IN_A_RUN
 from diffjax.runs import experiment
-from diffjax.typing import Key, PyTree, pytree, static
+from diffjax.typing import NO_CONTEXT, Context, Key, PyTree, pytree, static
 
 PEOPLE = 30  # of Olivetti's 40, for training
 
@@ -68,7 +68,9 @@ class ArcFace:
     scale: float = 16.0
     margin: float = 0.2
 
-    def __call__(self, params: PyTree, key: Key, batch: PyTree) -> tuple[Array, dict[str, Array]]:
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
         rngs = {"dropout": key if key.ndim == 0 else key[0]}
         y, centres = self.network(params, batch["image"], train=True, rngs=rngs)
         cosines = jnp.clip(y @ centres.T, -0.9999, 0.9999)  # arccos has no slope at its ends

@@ -137,12 +137,11 @@ def is_invertible(sampler: Any) -> bool:
 def _sample(keys, denoise, sde, sampler, ts, x, cond, trajectory):
     keys = _keys_from(keys, sde, ts[0])
 
-    def checked(x, *times_and_cond):
-        if len(times_and_cond) > 2:
+    def checked(x, t, *rest):
+        if len(rest) > 1:  # (s, cond)
             check_map(denoise)
-            return like(x, evaluate(denoise, "flow map", x, *times_and_cond), "flow map")
+            return like(x, evaluate(denoise, "flow map", x, t, *rest), "flow map")
         check_no_map(denoise)
-        t, *rest = times_and_cond
         alpha, sigma = gaussian.curves(sde, t, x)
         clean = sigma == 0  # there x is alpha x_0, and a network's noise level may be infinite
         u = jnp.where(jnp.reshape(clean, jnp.shape(t)), sde.T / 2, t)

@@ -155,7 +155,8 @@ class DiscriminatorLoss:
         h, c = self.discriminator.inputs(fold(key, 3), student.real(draw), context)
         real = self.discriminator(params, h, c, draw.cond)
         generated = jax.lax.stop_gradient(student(opponent, draw))
-        fake = self.discriminator(params, *self.discriminator.inputs(fold(key, 4), generated, context), draw.cond)
+        h_fake, c_fake = self.discriminator.inputs(fold(key, 4), generated, context)
+        fake = self.discriminator(params, h_fake, c_fake, draw.cond)
         value = each(real, loss.real) + each(fake, loss.fake)
         aux = {"real": each(real), "fake": each(fake)}
         if self.r1 is None:
