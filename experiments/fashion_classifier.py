@@ -103,8 +103,8 @@ def accuracy(params: PyTree, data: ImageData, batch_size: int = 1000) -> float:
     """The share of test images that are classified rightly."""
     classify = jax.jit(lambda x: SmallClassifier(n_classes=data.n_classes).apply(params, x)[0].argmax(-1))
     chunks = range(0, len(data.test_images), batch_size)
-    guess = np.concatenate([classify(to_float(data.test_images[i : i + batch_size])) for i in chunks])
-    return float((guess == data.test_labels).mean())
+    predicted = np.concatenate([classify(to_float(data.test_images[i : i + batch_size])) for i in chunks])
+    return float((predicted == data.test_labels).mean())
 
 
 def main(config: Config) -> None:

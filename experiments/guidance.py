@@ -41,7 +41,8 @@ The chosen scale is the least at which the judge's accuracy is 0.9: 2 of cfg (0.
 images (0.925; at 4 0.895, with an error of 0.02) and of the ordinary one by DPS (0.905). The ordinary classifier at x_t
 (0.355) and MPGD (0.880) do not reach it at any of these scales.
 
-MPGD's steps leave the manifold, as the picture shows: the plain form trusts the network to bring them back.
+MPGD's steps leave the manifold, as the picture shows: the plain form relies on the network's next step to bring them
+back.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Method(NamedTuple):
 
 
 def steepest(m: Measurement) -> Any:
-    """The largest singular value: how strongly y answers to a change of x_0; of a callable a bound or a guess."""
+    """The largest singular value, the greatest factor from a change of x_0 to one of y; else a bound or an estimate."""
     if hasattr(m.operator, "s"):
         return jnp.max(m.operator.s)
     return m.operator.factor if isinstance(m.operator, operators.HDR) else 1.0

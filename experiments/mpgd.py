@@ -204,17 +204,17 @@ def text(config: Config, others: int = 400) -> Task:
     texts = [*prompts, *np.setdiff1d(drawn, prompts)]  # no prompt competes with itself
     vectors = pretrained.sentence_vectors(packages.find(*pretrained.MINILM), texts)
     words = guide(vectors, method="words")
-    want = jnp.arange(config.samples) % len(prompts)
+    which = jnp.arange(config.samples) % len(prompts)
     seen = clip("judge", config.judge, "--preset judge", judges.CLIP_FEATURES)
-    judge = judges.caption_judge(seen, config.shape, vectors[: len(prompts)], want)
-    return Task(lambda part: (Partial(caption_loss, guide, words, want[part]),), judge)
+    judge = judges.caption_judge(seen, config.shape, vectors[: len(prompts)], which)
+    return Task(lambda part: (Partial(caption_loss, guide, words, which[part]),), judge)
 
 
-def caption_loss(guide: dj.Trained, words: Array, want: Array, x0: Array, cond: Any = None) -> Array:
-    """-log p(text | x_0), [B]; `want` [B] counts the words [N, D]."""
+def caption_loss(guide: dj.Trained, words: Array, which: Array, x0: Array, cond: Any = None) -> Array:
+    """-log p(text | x_0), [B]; `which` [B] is the row of each text among words [N, D]."""
     cosines = guide(x0, method="image") @ words.T
     logits = jnp.exp(guide.params["params"]["log_scale"]) * cosines
-    return optax.softmax_cross_entropy_with_integer_labels(logits, want)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, which)
 
 
 def style(config: Config) -> Task:

@@ -7,7 +7,7 @@
    another, `prior` that of samples which ignore the measurement, `exact` the posterior's own score. Before them a
    mixture on a triangle, where the measurement does not tell two modes apart, and where it does.
 2. Replacement inpainting of a Gaussian of correlation rho with x_1 = 1.5 known: E[x_2] should be 1.5 rho. Replacement
-   misses it however many steps there are; RePaint's resampling mends that.
+   misses it however many steps there are; RePaint's resampling corrects that.
 3. Classifier-free guidance of x | c ~ N(1.5 c, 0.5), c ~ N(0, 1), at c = 1: mean and variance of its samples, of the
    recursion that its steps follow, and of the tilted density p(x) p(c | x)^scale, which it does not sample.
 

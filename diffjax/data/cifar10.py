@@ -8,8 +8,8 @@ or the folder `cifar-10-batches-py` that it unpacks to, is taken from the first 
 Preparing takes about 15 seconds, once.
 
 Its six files are pickles of Python 2 and NumPy. They are read by an unpickler that can build bytes, numbers and plain
-containers alone: arrays are made here, from their bytes, since NumPy's own way trusts a file, and a damaged one can
-crash the interpreter.
+containers alone: arrays are made here, from their bytes, since NumPy's own way does not check a file, and a damaged one
+can crash the interpreter.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _plain(x: np.ndarray) -> np.ndarray:
 
 
 def read_fields(images: Any, labels: Any, as_is: bool) -> Batch:
-    """The fields of all examples as NumPy arrays [N, ...], checked as `dataset` promises."""
+    """The fields of all examples as NumPy arrays [N, ...], checked as `dataset` documents."""
     fields = dict(images) if isinstance(images, Mapping) else {"image": images}
     if labels is not None:
         if isinstance(images, Mapping) and (np.ndim(labels) == 0 or "label" in fields):
@@ -162,7 +162,7 @@ def _labels(labels: Any, n: int) -> np.ndarray:
 
 
 def check_sizes(n: int, batch_size: Any, seed: Any, shard: Any) -> int:
-    """The batch size; raise the errors that `dataset` promises of its numbers, for n examples."""
+    """The batch size; raise the errors that `dataset` documents for its numbers, for n examples."""
     if batch_size is None:
         raise TypeError("batch_size is missing: write data.batches(images, labels, batch_size=..., seed=...)")
     check_count("batch_size", batch_size, 0)

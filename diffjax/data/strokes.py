@@ -1,4 +1,4 @@
-"""Stroke paintings made of pictures: what SDEdit starts from, where nobody paints (Meng et al. 2022, Appendix D.3).
+"""Stroke paintings made of pictures: SDEdit's guides, without a painter (Meng et al. 2022, Appendix D.3).
 
 The picture is smoothed by a median filter, which leaves patches with sharp borders, and its colours are reduced to a
 few by k-means, as if it were painted with that many brushes.

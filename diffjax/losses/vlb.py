@@ -37,7 +37,7 @@ class VLB:
 
     A batch is as in `DSM`, of 8-bit data scaled to [-1, 1]. `large` is c of the fixed variance (0 small, 1 large);
     None, the default, learns c: the network then has twice the channels of x. aux "vlb" is T L_t without the
-    distribution's weight, what `LossSecondMoment.update` wants.
+    distribution's weight, what `LossSecondMoment.update` takes.
     """
 
     sde: SDE

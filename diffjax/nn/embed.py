@@ -71,7 +71,7 @@ class Fourier:
         check_number("scale", self.scale, 0)
 
     def __call__(self, c_noise: Array) -> Array:  # [B] -> [B, dim]
-        # NumPy promises that RandomState never changes its numbers; jax.random does not, and a checkpoint needs its W
+        # NumPy's RandomState never changes its numbers, by policy; jax.random does not, and a checkpoint needs its W
         normal = np.random.RandomState(self.seed).standard_normal(self.dim // 2)
         w = (self.scale * normal).astype(np.float32)
         return sin_cos(2 * jnp.pi * c_noise[:, None] * w)

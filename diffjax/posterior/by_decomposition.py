@@ -36,8 +36,8 @@ def ddnm_plus(m: Measurement, eta: Any = 0.85) -> Posterior:
 def diffpir(m: Measurement, lam: Any = 1.0, zeta: Any = 0.3) -> Posterior:
     """Plug-and-play restoration (DiffPIR, Zhu et al. 2023): a proximal step for x_0, then a share zeta of fresh noise.
 
-    `lam` (lambda) says how far x_0 is trusted against y. 100 steps; the paper tunes both constants for each task, the
-    defaults are ours. The measurement needs noise.
+    `lam` (lambda) weighs x_0 against y. 100 steps; the paper tunes both constants for each task, the defaults are ours.
+    The measurement needs noise.
     """
     check_measurement(m, "DiffPIR")
     check_number("lam", lam, 0, above=True)

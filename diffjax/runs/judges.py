@@ -90,13 +90,13 @@ def compare(originals: Array) -> Callable[[Array], dict[str, float]]:
     return lambda x: {name: float(value) for name, value in figures(x, originals).items()}
 
 
-def caption_judge(clip: Trained, shape: tuple[int, int, int], vectors: np.ndarray, want: Any) -> Callable:
+def caption_judge(clip: Trained, shape: tuple[int, int, int], vectors: np.ndarray, captions: Any) -> Callable:
     """A function of samples x [n, H, W, 3] of `shape`: how they meet their captions, measured by a CLIP.
 
     Args:
       clip: an `nn.CLIP` whose tower maps EfficientNet-Lite0's features (`experiments/emoji_clip.py --preset judge`).
       vectors: MiniLM's of the captions [K, 384].
-      want: the numbers of the samples' captions [n].
+      captions: the numbers of the samples' captions [n].
 
     Returns {"accuracy": how often the nearest caption is the wanted one, "cosine": of the wanted ones, their mean}.
 
@@ -108,8 +108,8 @@ def caption_judge(clip: Trained, shape: tuple[int, int, int], vectors: np.ndarra
 
     def judge(x: np.ndarray) -> dict[str, float]:
         cosines = np.asarray(clip(see(x).reshape(len(x), *CLIP_FEATURES), method="image")) @ words.T
-        own = cosines[np.arange(len(x)), want]
-        return {"accuracy": float(np.mean(cosines.argmax(-1) == want)), "cosine": float(own.mean())}
+        own = cosines[np.arange(len(x)), captions]
+        return {"accuracy": float(np.mean(cosines.argmax(-1) == captions)), "cosine": float(own.mean())}
 
     return judge
 

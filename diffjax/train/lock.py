@@ -83,7 +83,7 @@ class Lock:
         return {}
 
     def _elsewhere(self, owner: dict[str, Any]) -> bool:
-        """Whether the owner is a run on another computer that lives, or one here where flock does not exist."""
+        """Whether the owner is a live run on another computer, or one here where flock does not exist."""
         host, here = owner.get("host"), owner.get("host") == socket.gethostname()
         if here or host is None:
             return fcntl is None and here and owner.get("pid") != os.getpid() and self._fresh()

@@ -1,4 +1,4 @@
-"""What constraints and SDEdit refuse, where they are made or at the door of `sample`, and what they take."""
+"""What constraints and SDEdit refuse, where they are made or when `sample` is called, and what they take."""
 
 import jax
 import jax.numpy as jnp

@@ -123,9 +123,9 @@ def test_the_cost_counts_networks():
     along = flow_maps.along(SDE, teacher, grid, flow_maps.ddim_step)
     assert cost(d.Reflow(SDE, along, dsm)) - alone == 4  # each interval is counted
     student = d.Student(SDE, times.Fixed(1.0), wide, precondition.from_x0)
-    game = d.GeneratorLoss(student, (lambda opponent, key, x, cond, context: (x**2).mean(-1),), (1.0,))
+    generator_loss = d.GeneratorLoss(student, (lambda opponent, key, x, cond, context: (x**2).mean(-1),), (1.0,))
     played = cost(
-        game, opponent=d.OnSamples(student, dsm), turns=4
+        generator_loss, opponent=d.OnSamples(student, dsm), turns=4
     )  # 4 samples and steps of DSM, one step of the student
     assert played == 4 * (1 + alone) + alone
     middle = d.SelfDistillation(

@@ -15,7 +15,7 @@ T_MAX = {"T": np.array([1.0, 1.0, 0.99]), "mid-way": np.array([0.3, 0.55, 0.5])}
 
 
 # claimed orders of runs that start at T, and mid-way. The multistep methods of order > 2 begin with a first-order step,
-# whose error is small at T and hides the order of UniPC(3) with its corrector (4) until 640 steps; `warm` mends it.
+# whose error is small at T and hides the order of UniPC(3) with its corrector (4) until 640 steps; `warm` shows it.
 ORDERS = {
     dj.Euler(): (1, 1),
     dj.DDIM(): (1, 1),

@@ -1,4 +1,4 @@
-"""What every sampler and the driver promise: shapes, one trace, batch independence, vmap, finite ends, errors."""
+"""Properties of every sampler and of the driver: shapes, one trace, batch independence, vmap, finite ends, errors."""
 
 import time
 

@@ -91,7 +91,7 @@ class Chase:
         return (params - context.opponent - normal(keys, batch[:, 0, 0, 0])) ** 2 * jnp.abs(batch[:, 0, 0, 0]), {}
 
 
-def play(way, axis=None):
+def adversarial(way, axis=None):
     """Two rounds of one step of d and one of g."""
     turn = partial(adversarial_steps, Chase(), tx, (), axis=axis)
     states = [TrainState.create(jax.random.key(i), jnp.float32(i), tx) for i in (1, 2)]
@@ -125,13 +125,13 @@ def every_kind(steps):
 
 
 kinds = [every_kind(partial(jit_train_steps, mesh=one)), every_kind(jit_train_steps), every_kind(pmap_train_steps)]
-games = [play(partial(jit_steps, mesh=one)), play(jit_steps), play(pmap_steps, "batch")]
+runs = [adversarial(partial(jit_steps, mesh=one)), adversarial(jit_steps), adversarial(pmap_steps, "batch")]
 distributions = [learn(partial(jit_train_steps, mesh=one)), learn(jit_train_steps), learn(pmap_train_steps)]
 result = {"devices": jax.device_count(), "moved": distance(alone[:-1], jax.tree.leaves((start.params, start.ema)))}
 result["distribution"] = max(distance(distributions[0], other) for other in distributions)
 result["learned"] = distance([np.full(4, 0.25)], distributions[0][:1])
 result |= {f"kinds on {way}": distance(kinds[0], kinds[i]) for i, way in ((1, "jit"), (2, "pmap"))}
-result |= {"game": max(distance(games[0], game) for game in games), "played": abs(float(games[0][1]) - 2)}
+result |= {"adversarial": max(distance(runs[0], run) for run in runs), "trained": abs(float(runs[0][1]) - 2)}
 result |= {name: distance(alone, train(*way)) for name, way in ways.items()}
 for name, steps in {"jit": jit_train_steps, "pmap": pmap_train_steps}.items():
     try:

@@ -64,7 +64,7 @@ def test_a_batch_without_the_axis_of_steps_is_refused_and_has_a_step_of_its_own(
 
 
 def test_devices_do_not_change_a_game_of_two_players(eight):
-    assert eight["played"] > 1e-3 and eight["game"] < 1e-5
+    assert eight["trained"] > 1e-3 and eight["adversarial"] < 1e-5
 
 
 @pytest.mark.parametrize("name", ["jit", "pmap"])
