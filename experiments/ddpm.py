@@ -51,9 +51,8 @@ class Config(image_run.ImageRun):
 
 
 def main(config: Config) -> dict[str, Any]:
-    sde = config.betas(config.steps_of_chain)
+    sde, apply = config.betas(config.steps_of_chain), config.net.apply
     distribution = times.Integers(config.steps_of_chain)
-    apply = config.net.apply
 
     # x_0 is clipped to [-1, 1], as in both papers: without it the cosine chain diverges, where alpha_T = 5e-5
     mean = Partial(precondition.of_mean, from_eps) if config.learned else from_eps
@@ -76,8 +75,8 @@ def main(config: Config) -> dict[str, Any]:
             return {}
         x = jnp.asarray(data.to_float(images.test_images[: config.bound]))
         ts = times.trailing(sde, config.steps_of_chain)
-        key = jax.random.key(config.seed)
-        terms = dj.elbo(key, model.denoise, sde, ts, x, large=large(model)).bits_per_dim(x[0].size)
+        found = dj.elbo(jax.random.key(config.seed), model.denoise, sde, ts, x, large=large(model))
+        terms = found.bits_per_dim(x[0].size)
         np.save(config.workdir / "elbo_steps.npy", terms.steps.mean(axis=1))
         total = np.asarray(terms.total)
         return {
