@@ -23,7 +23,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from diffjax import cards, flow_maps, guidance
+from diffjax import cards, flow_maps, guidance, nn
 from diffjax.checks import check_count, check_has, check_key, known
 from diffjax.files import replacing
 from diffjax.formats import load_params, read_metadata, save_params
@@ -70,19 +70,22 @@ class Model:
             raise TypeError(f"expected a Flax module or a function as network, got {self.network!r}")
 
     @classmethod
-    def init(
-        cls, key: Key, network: Any, sde: SDE, prediction: Callable, x: Array, cond: Cond = None, **fields: Any
-    ) -> Model:
-        """A model with new parameters, for examples like those of the batch x [B, ...] and the condition `cond`.
+    def init(cls, key: Key, network: Any, sde: SDE, prediction: Callable, batch: PyTree, **fields: Any) -> Model:
+        """A model with new parameters for examples like those of a batch, its condition included (see `nn.init`).
+
+        Args:
+          network: a Flax linen module.
+          batch: x_0 [B, ...], or a dict with "image" and the fields that the network is conditioned on.
 
         Raises:
-          ValueError: `key` is no new-style key.
+          TypeError: the network is no Flax module.
+          ValueError: `key` is no new-style key, or the batch has no "image".
         """
         check_key(key)
-        levels = jnp.zeros(len(x))
-        c_noise = (levels, levels) if isinstance(fields.get("sampler"), Jump) else levels
-        params = jax.jit(network.init)(key, jnp.asarray(x), c_noise, cond)
-        return cls(network, params, sde, prediction, tuple(x.shape[1:]), **fields)
+        check_has(network, "a Flax linen module, such as dj.nn.presets.small(),", "init", "apply")
+        params = nn.init(network, key, batch, levels=2 if isinstance(fields.get("sampler"), Jump) else 1)
+        image = batch["image"] if isinstance(batch, dict) else batch
+        return cls(network, params, sde, prediction, tuple(image.shape[1:]), **fields)
 
     @property
     def denoise(self) -> Any:

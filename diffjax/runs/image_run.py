@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Suppress, arg
 
-from diffjax import data, plots, samplers, times, train
+from diffjax import data, nn, plots, samplers, times, train
 from diffjax.arrays import example_keys
 from diffjax.data import folder
 from diffjax.formats import save_params
@@ -167,7 +167,7 @@ def about(images: data.ImageData, figures: dict[str, Any], workdir: Path | None 
 
 def init(config: ImageRun, key: jax.Array, shape: tuple[int, ...]) -> PyTree:
     """The network's first parameters, for images of `shape`."""
-    return jax.jit(config.net.init)(key, jnp.zeros((1, *shape)), jnp.zeros(1))
+    return nn.init(config.net, key, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
 
 
 def generate(config: ImageRun, recipe: Recipe, model: Model, n: int) -> np.ndarray:
