@@ -112,7 +112,7 @@ def test_boxes_equal_quadrature(kind, one_of):
     np.testing.assert_allclose(log_prob, total, rtol=1e-5, atol=1e-3)
 
 
-def test_boxes_know_their_samples(key):
+def test_boxes_contain_their_samples(key):
     boxes = dj.Boxes(*toys.checkerboard_squares())
     drawn, board = jax.jit(boxes.sample, static_argnums=1)(key, 1000), toys.checkerboard(key, 1000)
     log_prob, clean = jax.jit(lambda x: (boxes.log_prob(x), boxes.denoise(dj.VP(), x, 0.0)))(

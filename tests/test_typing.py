@@ -60,7 +60,7 @@ def test_static_fields_are_structure_and_others_leaves():
         Fields(1.0).a = 2.0  # type: ignore[misc]
 
 
-def test_nouns_survive_vmap_over_a_stack():
+def test_classes_survive_vmap_over_a_stack():
     stack = dj.VP(jnp.array([0.1, 0.2]), jnp.array([10.0, 20.0]), jnp.ones(2), jnp.full(2, 1e-3))
     alphas = jax.vmap(lambda sde: sde.alpha(0.5))(stack)
     assert jnp.allclose(alphas, jnp.array([dj.VP(0.1, 10.0).alpha(0.5), dj.VP(0.2, 20.0).alpha(0.5)]))

@@ -45,7 +45,7 @@ def close(a, b, what):
 
 
 @pytest.mark.parametrize("name", CONSTRAINTS)
-def test_two_halves_have_the_law_of_one_run(name):
+def test_two_halves_have_the_distribution_of_one_run(name):
     """With the same key in both halves: the driver folds the time into it."""
     sampler, x, key = CONSTRAINTS[name](), dj.prior_sample(jax.random.key(1), SDE, (N, 2)), jax.random.key(2)
     grid = times.repaint(TS, 2, 2) if name == "TimeTravel" else TS

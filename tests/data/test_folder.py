@@ -140,7 +140,7 @@ def test_odd_names_links_and_what_is_skipped(tmp_path, capsys):
     assert said == f"{folder}: {expected} frame of 1 with several\n"
 
 
-def test_names_that_cannot_be_told_apart_and_links_to_nothing(tmp_path):
+def test_names_that_are_ambiguous_and_links_to_nothing(tmp_path):
     paint(tmp_path / "caf\u00e9.png")
     paint(tmp_path / "cafe\u0301.png")
     with pytest.raises(ValueError, match="have the same name in Unicode"):

@@ -97,7 +97,7 @@ def test_an_autoencoder_is_trained_and_kept(load, garments, tmp_path):
     assert (tmp_path / "autoencoder.png").is_file()
 
 
-def test_the_committed_autoencoder_knows_garments(inverse):
+def test_the_committed_autoencoder_reconstructs_garments(inverse):
     """The mean of each image would have 9 dB."""
     try:
         images = data.load("fashion_mnist").test_images[:64]

@@ -133,7 +133,7 @@ def test_toy_2d_comes_near_the_floor(load, tmp_path, monkeypatch):
         assert result[solver] < 0.12 and result[f"{solver}, exact"] < 0.1
 
 
-def test_a_table_measures_once_and_knows_its_settings(tmp_path):
+def test_a_table_measures_once_and_keeps_its_settings(tmp_path):
     path, calls = tmp_path / "rows.json", []
     fn = lambda: calls.append(1) or {"fd": 2.0}  # noqa: E731
     table, other = experiment.Table(path, {"steps": 3}), experiment.Table(path, {"steps": 3})

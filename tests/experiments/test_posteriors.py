@@ -39,7 +39,7 @@ def test_samples_follow_the_recursion(oracle, name):
     np.testing.assert_allclose(x - oracle.draw(method, centred, ts, config), np.tile(m, (len(x), 1)), atol=1e-5)
 
 
-def test_the_recursion_knows_the_posterior(oracle):
+def test_the_recursion_agrees_with_the_posterior(oracle):
     """With the exact covariance PiGDM tends to the posterior; DDNM, made for no noise, does not."""
     p = oracle.problem()
     truth = p.prior.posterior(jnp.asarray(p.A), jnp.asarray(p.y), p.noise_std)
@@ -75,7 +75,7 @@ def test_guided_samples_follow_their_recursion_and_not_the_tilted_density(mixtur
         assert var < 0.5 / ((1 - scale) * 0.5 / 2.75 + scale)  # less than the tilted density's variance
 
 
-def test_gaussian_guesses_reach_the_floor_only_where_they_are_right(mixtures):
+def test_gaussian_approximations_reach_the_floor_only_where_they_are_right(mixtures):
     """A mixture on a triangle. Of x_2 = -1 two modes are left, but A x_0 given x_t stays nearly Gaussian.
 
     A distance of 2000 samples is the floor up to half of it (one sigma); the floor itself is a mean of 16.

@@ -163,7 +163,7 @@ def test_with_the_exact_reverse_process_the_bound_is_the_likelihood_and_the_prio
 
 
 @pytest.mark.parametrize("decoder", [discretised_gaussian, level_softmax])
-def test_decoders_are_laws_on_the_256_levels(x64, decoder):
+def test_decoders_are_distributions_on_the_256_levels(x64, decoder):
     mean = np.repeat([-1.3, -1.0, -0.4983, 0.001, 0.7, 1.0], 256)[:, None]
     x0 = np.tile(LEVELS, 6)[:, None]
     for log_std in (-7.0, -4.9, -2.0, 1.0):

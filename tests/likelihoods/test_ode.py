@@ -38,7 +38,7 @@ def test_the_prior_s_bias_is_what_a_small_sigma_max_costs(x64, four_modes):
     np.testing.assert_allclose(abs(logp - four_modes.log_prob_at(sde, x, 0.002)).max(), 0.0416, atol=1e-4)
 
 
-def test_hutchinson_is_unbiased_and_knows_its_error(four_modes):
+def test_hutchinson_is_unbiased_and_estimates_its_error(four_modes):
     sde, x = dj.VP(), jnp.array([[0.8, 1.1], [-1.3, -0.9]])
     for probes in (Rademacher(32), Gaussian(32)):
         estimate = dj.likelihoods.estimate(jax.random.key(1), four_modes.denoiser(sde), sde, x, probes=probes)

@@ -79,7 +79,7 @@ def test_edm_s_zero_network_is_the_optimum_and_its_loss_is_one_at_every_noise_le
     np.testing.assert_allclose(hessian, np.tile(2 * np.eye(2), (5, 1, 1)), atol=1e-9)
 
 
-def test_the_loss_is_the_velocity_s_error_in_float32_at_all_times_of_the_default_law(key):
+def test_the_loss_is_the_velocity_s_error_in_float32_at_all_default_times(key):
     distribution = times.Uniform()
     t = np.array([distribution.t_min, 1e-4, 1e-3, 0.02, 0.5, 0.999, distribution.t_max], np.float32)
     x0, eps, F = np.random.default_rng(0).normal(size=(3, 7, 500)).astype(np.float32)

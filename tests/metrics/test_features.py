@@ -67,7 +67,7 @@ def test_bad_images(fn):
         fn(np.where(IMAGES > 0.9, np.nan, IMAGES))
 
 
-def test_real_images_are_told_from_noisy_ones():
+def test_real_images_are_far_from_noisy_ones():
     folder = fashion_mnist.DEBIAN
     if not folder.is_dir():
         pytest.skip("Fashion-MNIST is not installed (apt-get install dataset-fashion-mnist)")

@@ -18,7 +18,7 @@ def test_mmd2_is_the_sum_over_distinct_pairs():
     np.testing.assert_allclose(mmd2(x, y), xx + yy - 2 * xy, rtol=1e-12)
 
 
-def test_unbiased_for_equal_laws_and_for_a_shift():
+def test_unbiased_for_equal_distributions_and_for_a_shift():
     # D = 1, y = x + 1: with k = (x y + 1)^3 = sum_p C(3, p) x^p y^p, MMD^2 = sum_p C(3, p) (E x^p - E y^p)^2;
     # the moments of N(0, 1) and of N(1, 1) are (0, 1, 0) and (1, 2, 4).
     expected = 3 * 1 + 3 * 1 + 1 * 16

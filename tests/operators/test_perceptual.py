@@ -58,7 +58,7 @@ def test_a_view_is_moved_magnified_and_mirrored(images):
     np.testing.assert_allclose(big[:, 4, 1], images[:, 3, 2], atol=1e-6)
 
 
-def test_views_are_seen_one_by_one(images):
+def test_views_are_evaluated_one_by_one(images):
     embed = lambda x: x.reshape(len(x), -1)[:, ::7] ** 2  # noqa: E731
     windows = np.array([(1, 0, 0, 0), (1.1, 0.5, -0.5, 1), (1, -1, 0, 0)], np.float32)
     by_hand = jnp.concatenate([embed(view(images, jnp.asarray(w))) for w in windows], -1)

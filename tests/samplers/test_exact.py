@@ -292,7 +292,7 @@ PRIORS = (dj.VP(), dj.SubVP(), dj.VE())
     ],
     ids=["EulerMaruyama", "ReverseDiffusion", "Ancestral", "PC"],
 )
-def test_every_stochastic_sampler_has_the_mixture_s_law(kind, sampler, key, one_of):
+def test_every_stochastic_sampler_has_the_mixture_s_distribution(kind, sampler, key, one_of):
     """Two modes of weight 0.2 and 0.8: 4000 samples give the weight to 0.0063, and 4 sigma of it.
 
     In two dimensions a Langevin step in proportion to 1/|score| of the example itself is not Langevin dynamics any more

@@ -46,7 +46,7 @@ SAMPLERS = {
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_run_that_ends_above_t_min_has_the_law_of_x_there(name, x, key):
+def test_a_run_that_ends_above_t_min_has_the_distribution_of_x_there(name, x, key):
     """VP to t = .5: variance .968; 20,000 draws give it to .0097, and 4 sigma of it are allowed.
 
     Without the last step's noise it was .739 with 20 steps. The second half, with the same key, ends as the data.

@@ -26,7 +26,7 @@ def test_without_noise_the_steps_follow_the_flow(key, one_of):
             np.testing.assert_allclose(x, exact, rtol=1e-5, atol=2e-6)
 
 
-def test_any_gamma_keeps_the_law(key):
+def test_any_gamma_keeps_the_distribution(key):
     """Mean alpha m and variance alpha^2 C + sigma^2 at every step; 4 sigma of 20,000 draws."""
     sde, n = dj.VP(), 20_000
     x = sde.alpha(1.0) * 0.4 + jnp.hypot(sde.alpha(1.0) * 0.3, sde.sigma(1.0)) * jax.random.normal(key, (n, 1))

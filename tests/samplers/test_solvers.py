@@ -122,7 +122,7 @@ SDE_SOLVERS = {
 
 
 @pytest.mark.parametrize("name", SDE_SOLVERS)
-def test_every_sde_solver_has_the_data_s_law(name, key):
+def test_every_sde_solver_has_the_data_s_distribution(name, key):
     """Variance of N(0, 0.25): 40,000 draws give it to 0.25 sqrt(2/40000) = 0.0018, and 4 sigma of it are allowed.
 
     200 steps leave a bias that is smaller (2S ancestral, of first order: 0.003 more).

@@ -33,7 +33,7 @@ def test_devices_do_not_change_the_parameters(eight, way):
     assert eight[way] < 1e-5
 
 
-def test_devices_do_not_change_what_a_law_of_times_learns(eight):
+def test_devices_do_not_change_what_a_time_distribution_learns(eight):
     assert eight["learned"] > 0.01 and eight["distribution"] < 1e-5
 
 

@@ -229,7 +229,7 @@ def test_distribution_matching_is_the_difference_of_scores(mu, tau):
         assert np.abs(slope).max() < 1e-5
 
 
-def test_distribution_matching_descends_kl_of_the_noised_laws():
+def test_distribution_matching_descends_kl_of_the_noised_densities():
     """In the mean, for w = alpha^2/sigma^2: slopes of KL(N(a mu, V') | N(a M, V)), to four standard deviations."""
     t, mu, tau, n = 0.5, 0.8, 0.9, 20_000
     a, V, W = 0.5, 0.25 * S**2 + 0.25, 0.25 * tau**2 + 0.25
@@ -300,7 +300,7 @@ def test_the_pairs_posterior_is_that_of_bayes_and_of_ancestral(sde):
     np.testing.assert_allclose(x_s, step.x, rtol=1e-5, atol=1e-6)
 
 
-def test_a_student_that_knows_the_data_makes_true_pairs():
+def test_a_student_that_returns_the_data_makes_true_pairs():
     """For one data point x_0 and G = x_0 the moments of (x_s, x_t) agree with the real pair's; into s = 0, x_s = G."""
     n, x0 = 20_000, 0.7
     batch = jnp.full((n, 1), x0)
