@@ -49,7 +49,7 @@ def directions(y: Array) -> Array:
     return jnp.where(size > 0, y / jnp.where(size > 0, size, 1), 0)
 
 
-WINDOWS = np.array(  # magnified by, shifted down, right, mirrored; half pixels, so that every pixel is felt through two
+WINDOWS = np.array(  # magnified by, shifted down, right, mirrored; half pixels, so that each pixel enters two
     [
         (1.0, 0, 0, 0), (1.0, 0.5, 0.5, 1), (1.1, -1.5, 0.5, 1), (1.0, -0.5, 1.5, 0),
         (1.15, 0.5, -0.5, 0), (1.05, 1.5, -0.5, 1), (1.1, 0.5, -1.5, 0), (1.2, -0.5, 0.5, 1),

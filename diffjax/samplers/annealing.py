@@ -58,7 +58,7 @@ def max_pairwise_distance(data: Any, block: int = 1024) -> float:
     radii = np.concatenate([np.linalg.norm(rows - centre, axis=1) for _, rows in _read(blocks)])
     if len(radii) < 2:
         raise ValueError(f"a distance needs at least two examples, got {len(radii)}")
-    # |a - b| <= |a - c| + |c - b|: who is nearer to c than best - max radius is in no pair farther apart than best
+    # |a - b| <= |a - c| + |c - b|: what is nearer to c than best - max radius is in no pair farther apart than best
     far = np.flatnonzero(radii >= (best - radii.max()) - 1e-9 * best)
     for start in range(0, len(far), block):
         group = np.concatenate([rows for _, rows in _read(blocks, far[start : start + block])]) - centre
