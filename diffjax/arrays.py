@@ -19,10 +19,10 @@ def bcast(t: Time, x: Array) -> Array:
     Raises:
       ValueError: t holds values for another number of examples.
     """
-    t = jnp.asarray(t)
-    if any(n != m and 1 not in (n, m) for n, m in zip(t.shape, x.shape, strict=False)) or t.ndim > x.ndim:
-        raise ValueError(f"values of shape {t.shape} do not fit x {x.shape}: give one number, or one for each example")
-    return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
+    t, shape = jnp.asarray(t), jnp.shape(x)
+    if any(n != m and 1 not in (n, m) for n, m in zip(t.shape, shape, strict=False)) or t.ndim > len(shape):
+        raise ValueError(f"values of shape {t.shape} do not fit x {shape}: give one number, or one for each example")
+    return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (len(shape) - t.ndim))
 
 
 def as_time(t: Time) -> Array:
