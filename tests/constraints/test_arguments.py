@@ -33,7 +33,7 @@ REFUSED = {
     "a mask [B, H, W]": (lambda: dj.inpaint(dj.DDIM(), IMAGE, jnp.ones((4, 6, 6))), ValueError, r"mask\[..., None\]"),
     "a mask of another size": (lambda: dj.inpaint(dj.DDIM(), IMAGE, jnp.ones((5, 6, 1))), ValueError, "the mask"),
     "uint8": (lambda: dj.inpaint(dj.DDIM(), np.zeros((4, 6, 6, 1), np.uint8), MASK), TypeError, "got uint8"),
-    "0 ... 255": (lambda: dj.inpaint(dj.DDIM(), 100 + 50 * IMAGE, MASK), ValueError, "x / 127.5 - 1"),
+    "0 ... 255": (lambda: dj.inpaint(dj.DDIM(), jnp.clip(100 + 50 * IMAGE, 0, 255), MASK), ValueError, "x / 127.5 - 1"),
     "a NaN pixel that is known": (lambda: dj.inpaint(dj.DDIM(), IMAGE.at[0, 0].set(jnp.nan), MASK), ValueError, "NaN"),
     "two images for four": (lambda: run(dj.inpaint(dj.DDIM(), IMAGE[:2], MASK)), ValueError, "its own y"),
     "grey uint8": (lambda: dj.colorize(dj.DDIM(), np.zeros((4, 6, 6, 1), np.uint8)), TypeError, "got uint8"),
@@ -62,7 +62,7 @@ REFUSED = {
         "got uint8",
     ),
     "SDEdit of 0 ... 255": (
-        lambda: dj.sdedit(KEY, denoise, SDE, dj.DDIM(), TS, 100 + 50 * IMAGE),
+        lambda: dj.sdedit(KEY, denoise, SDE, dj.DDIM(), TS, jnp.clip(100 + 50 * IMAGE, 0, 255)),
         ValueError,
         "x / 127.5 - 1",
     ),
