@@ -15,6 +15,7 @@ from diffjax.corrections import Proximal
 from diffjax.operators import Measurement
 from diffjax.posterior.method import Posterior, constrained
 from diffjax.samplers import PC, Ancestral, Langevin, Renoise, ReverseDiffusion
+from diffjax.sde import VP
 from diffjax.typing import SDE, Denoiser, Sampler
 
 
@@ -42,7 +43,7 @@ def diffpir(m: Measurement, lam: Any = 1.0, zeta: Any = 0.3) -> Posterior:
     check_measurement(m, "DiffPIR")
     check_number("lam", lam, 0, above=True)
     check_number("zeta", zeta, 0, 1)
-    Proximal(m, None, lam)  # pyright: ignore[reportArgumentType]  (what it checks, it checks now)
+    Proximal(m, VP(), lam)  # what it checks, it checks now; the process comes with the denoiser
     return Posterior(Partial(_diffpir, m, lam, zeta))
 
 
