@@ -43,7 +43,7 @@ def diffpir(m: Measurement, lam: Any = 1.0, zeta: Any = 0.3) -> Posterior:
     check_measurement(m, "DiffPIR")
     check_number("lam", lam, 0, above=True)
     check_number("zeta", zeta, 0, 1)
-    Proximal(m, VP(), lam)  # of any process: what it checks of the measurement, it checks now
+    Proximal(m, VP(), lam)  # what it checks, it checks now; the process comes with the denoiser
     return Posterior(Partial(_diffpir, m, lam, zeta))
 
 
