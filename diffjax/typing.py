@@ -125,8 +125,7 @@ def _check_parameters(fn: Callable) -> None:
     """Raise a TypeError for a Flax module that is not bound to parameters, and for its `apply` alone."""
     if isinstance(fn, functools.partial) and not fn.args and "variables" not in fn.keywords:
         fn = fn.func
-    if not inspect.ismethod(fn):
-        fn = inspect.unwrap(fn)  # a jitted function
+    fn = inspect.unwrap(fn, stop=inspect.ismethod)  # a jitted function
     module = fn.__self__ if inspect.ismethod(fn) and fn.__name__ == "apply" else fn
     if isinstance(module, type) or not (hasattr(module, "apply") and hasattr(module, "init")):
         return

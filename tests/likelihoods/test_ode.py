@@ -25,7 +25,7 @@ def test_mixture_within_1e_3_nats_of_the_ode(four_modes, kind, one_of):
     exact = four_modes.log_prob_at(sde, x, options.get("t_min", 1e-5))
     near = np.array([0, 1, 3])
     np.testing.assert_allclose((logp - prior)[near], exact[near], atol=1e-3)
-    assert np.abs(prior).max() <= 4 * float(sde.alpha(sde.T) / sde.sigma(sde.T)) * 1.6  # Eq. 4, |x_0| < 1.6
+    assert np.abs(prior).max() <= 4 * float(sde.alpha(sde.T) / sde.sigma(sde.T)) * 1.6 + 1e-6  # Eq. 4, |x_0| < 1.6
     if kind == 0:  # at sigma = 0.002
         np.testing.assert_allclose(logp, [-0.00539560, -0.63033310, -23.6166015, -1.25527061], atol=1e-3)
     elif kind < 4:
@@ -44,7 +44,8 @@ def test_hutchinson_is_unbiased_and_estimates_its_error(four_modes):
         estimate = dj.likelihoods.estimate(jax.random.key(1), four_modes.denoiser(sde), sde, x, probes=probes)
         off = np.abs(estimate.logp - four_modes.log_prob(x))
         assert np.all(off < 4 * estimate.std_error + 1e-3)  # 4 sigma
-        assert np.all(estimate.std_error < 0.5) and np.all(estimate.std_error > 0)
+        assert np.all(estimate.std_error < 0.5)
+    assert np.all(estimate.std_error > 0)  # of normal probes; signs are exact where the Jacobian is diagonal
 
 
 def test_variance_of_the_probes_on_a_linear_field(key):

@@ -143,10 +143,10 @@ def test_a_bad_loss_stops_the_run_names_the_step_and_keeps_the_last_good_checkpo
 
 def test_a_bad_gradient_is_found_before_it_is_saved(tmp_path, key):
     def root(params, keys, batch):  # finite at params = 0, with an infinite gradient
-        return jnp.sqrt(jnp.abs(params)) * batch, {}
+        return jnp.sqrt(jnp.abs(params)) * batch[:, 0], {}
 
     tx = adam(0.1)
-    batches = lambda start: (np.full(4, float(n == 5), np.float32) for n in itertools.count(start + 1))  # noqa: E731
+    batches = lambda start: (np.full((4, 1), float(n == 5), np.float32) for n in itertools.count(start + 1))  # noqa: E731
     start = TrainState.create(key, jnp.zeros(()), tx)
     with pytest.raises(FloatingPointError, match=r"grad_norm is (nan|inf) at step"):
         fit(jit_train_steps(root, tx), start, batches, tmp_path, settings())
