@@ -44,7 +44,7 @@ from diffjax.sde import gaussian
     ],
 )
 def test_what_cannot_be_meant_is_refused(make, error):
-    with pytest.raises(error, match=r"must|grows|expected|table|made by"):
+    with pytest.raises(error, match=r"must|grows|expected|table|made by|do not fit"):
         make()
 
 
