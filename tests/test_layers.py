@@ -78,6 +78,12 @@ def test_one_file_names_pmap_and_one_names_orbax(word, home):
     assert users <= {f"diffjax/{home}"}
 
 
+def test_test_files_have_names_of_their_own():
+    """pytest imports them by their last name."""
+    names = [path.name for path in (ROOT / "tests").glob("**/test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_tests_mirror_the_package():
     for test in (ROOT / "tests").glob("**/test_*.py"):
         folder = test.parent.relative_to(ROOT / "tests")
