@@ -1464,7 +1464,7 @@ for argv, want, says in [
     (["--loop.steps", "1.5"], "error", ("invalid literal",)),
     (["--loop.steps", "0"], "error", ("at least 1",)),
     (["--sde.beta-max", "20"], "fine", ()),
-    (["--sde.beta-max", "nan"], "error", ()),
+    (["--sde.beta-max", "nan"], "error", ("must be a finite number",)),
     (["--sde.beta_max", "5"], "fine", ()),
     (["--sde", "VE"], "error", ("Unrecognized",)),
     (["--workdir"], "error", ("--workdir",)),
