@@ -153,7 +153,7 @@ def _public_name(thing: Any, where: str) -> str:
         return short
     raise TypeError(
         f"{where} is {thing!r}, which is not found under a name of diffjax, jax.nn or flax.linen: a model card cannot "
-        "name it. Save the parameters alone (diffjax.formats), or give what you define to `dj.load(path, like=model)`"
+        "name it. Save its parameters, dj.formats.save_params(path, model.params); dj.load(path, like=model) reads them"
     )
 
 

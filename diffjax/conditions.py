@@ -17,6 +17,7 @@ its entries come before the fields, and a network of `diffjax.nn` raises where i
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Collection
 from typing import Any
@@ -124,7 +125,12 @@ def check_values(denoise: Any, x: Any, t: Any, cond: Cond) -> None:
     if hasattr(denoise, "check_cond"):
         denoise.check_cond(x, t, cond)
     if isinstance(denoise, functools.partial):
+        classes = getattr(getattr(denoise.func, "__self__", None), "num_classes", 0)
+        if classes and isinstance(cond, dict) and cond.get("label") is not None:
+            check_labels(cond["label"], len(x), classes, null=True)
         denoise = (*denoise.args, *denoise.keywords.values())
+    elif dataclasses.is_dataclass(denoise) and not isinstance(denoise, type):
+        denoise = tuple(getattr(denoise, field.name) for field in dataclasses.fields(denoise))
     if isinstance(denoise, tuple | list):
         for part in denoise:
             check_values(part, x, t, cond)

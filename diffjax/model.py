@@ -31,6 +31,7 @@ from diffjax.likelihoods.ode import log_likelihood
 from diffjax.parameters import compare, flatten
 from diffjax.posterior import Posterior
 from diffjax.samplers import DPMpp2M, Jump, default_grid, generate, invert, sample
+from diffjax.samplers.arguments import check_sampler
 from diffjax.sde.gaussian import prior_sample
 from diffjax.typing import SDE, Cond, Key, PyTree, Sampler, pytree, static
 
@@ -63,6 +64,9 @@ class Model:
     steps: int = static(default=20)
 
     def __post_init__(self):
+        for side in self.shape:
+            check_count("each entry of shape", side)
+        check_count("steps", self.steps)
         check_has(self.sde, "an SDE, such as dj.VP(),", "alpha", "sigma", "T")
         if not callable(self.prediction):
             raise TypeError(f"prediction must be a function (sde, network) -> Denoiser, got {self.prediction!r}")
@@ -125,6 +129,7 @@ class Model:
         check_key(key)
         check_count("n", n, 0)
         sampler = self.sampler if sampler is None else sampler
+        check_sampler(sampler)
         ts = self._grid(sampler, steps)
         denoise = self._guided(sampler, cond, guidance_scale)
         if batch_size is not None and start is None:
@@ -150,6 +155,7 @@ class Model:
         """
         check_key(key)
         check_count("n", n)
+        check_has(method, "a posterior sampler, such as dj.posterior.ddrm(measurement),", "build", "sample")
         k_prior, k_steps = jax.random.split(key)
         x = prior_sample(k_prior, self.sde, (n, *self.shape))
         return method.sample(k_steps, self.denoise, self.sde, x, cond, steps=steps)
@@ -248,6 +254,7 @@ def load(path: str | Path, like: Any = None) -> Any:
     """
     file = find(path)
     if like is not None:
+        _check_like(file, like)
         return dataclasses.replace(like, params=load_params(file, like.params))
     card = _card(file)
     model = cards.from_json(card.get("object"), load_params(file))
@@ -276,7 +283,10 @@ def find(path: str | Path) -> Path:
         if file.is_file():
             return file
     if given.is_dir():
-        raise FileNotFoundError(f"{given} holds no {IN_A_RUN}: is it the folder of a run that has finished?")
+        raise FileNotFoundError(
+            f"{given} holds no {IN_A_RUN}, which an experiment leaves there when it has finished; after train.fit save "
+            "the model yourself: dj.save(path, model.replace(params=state.ema[0]))"
+        )
     raise FileNotFoundError(f"there is no {path}, and the models of the package are: {', '.join(shipped())}")
 
 
@@ -285,9 +295,26 @@ def apply_of(network: Any) -> Callable:
     return getattr(network, "apply", network)
 
 
+def _check_like(file: Path, like: Any) -> None:
+    """Raise a ValueError where the file has a card that describes another object than `like`."""
+    if "card" not in read_metadata(file):
+        return
+    try:
+        own = cards.to_json(like, type(like).__name__)
+    except TypeError:  # a network of the caller's own has no card
+        return
+    kept = _card(file)["object"]
+    if own != kept:
+        fields = kept.get("fields", {}), own.get("fields", {})
+        differ = sorted(name for name in {**fields[0], **fields[1]} if fields[0].get(name) != fields[1].get(name))
+        raise ValueError(f"the card of {file} describes another model than `like`: they differ in {', '.join(differ)}")
+
+
 def _card(file: Path) -> dict[str, Any]:
     try:
         card = json.loads(read_metadata(file)["card"])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} has a damaged model card, which is no JSON ({error})") from error
     except KeyError:
         raise ValueError(
             f"{file} has no model card, so that nothing says which network its parameters belong to: "

@@ -122,6 +122,12 @@ def test_files_that_are_refused(model, tmp_path):
         dj.load(rewritten(lambda c: None, extra))
     with pytest.raises(ValueError, match="does not have"):
         dj.load(rewritten(lambda c: c["object"]["fields"]["sde"].update({"class": "VQ"})))
+    dj.save(path, model)
+    with pytest.raises(ValueError, match="another model than `like`: they differ in sde"):
+        dj.load(path, like=model.replace(sde=dj.VE()))
+    save_params(path, model.params, {"card": "{bad"})
+    with pytest.raises(ValueError, match="damaged model card"):
+        dj.load(path)
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[-20] ^= 4
@@ -140,6 +146,12 @@ def test_files_that_are_refused(model, tmp_path):
         (lambda m, k: m.sample(k, 2.5), TypeError, "n must be an integer"),
         (lambda m, k: m.sample(k, 2, steps=0), ValueError, "steps must be at least 1"),
         (lambda m, k: m.sample(k, 2, dj.DDIM), TypeError, r"did you mean|class"),
+        (lambda m, k: m.sample(k, 2, "ddim"), TypeError, "sampler"),
+        (lambda m, k: m.sample_posterior(k, 2, dj.DDIM()), TypeError, "a posterior sampler"),
+        (lambda m, k: m.sample(k, 2, cond={"label": jnp.array([-1, 0])}), ValueError, "labels go from 0 to 3"),
+        (lambda m, k: m.sample(k, 2, cond={"label": jnp.array([4, 0])}, guidance_scale=2.0), ValueError, "labels go"),
+        (lambda m, k: m.replace(steps=0), ValueError, "steps must be"),
+        (lambda m, k: m.replace(shape=(-1, 2)), ValueError, "shape must be"),
         (lambda m, k: m.sample(k, 2, guidance_scale=2.0), ValueError, "needs a condition"),
         (lambda m, k: m.sample(k, 2, cond={"label": jnp.zeros(3, int)}), ValueError, "2 examples"),
         (lambda m, k: m.sample(k, 2, start=jnp.zeros((3, *SHAPE))), ValueError, "start must have the shape"),

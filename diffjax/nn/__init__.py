@@ -12,3 +12,11 @@ from diffjax.nn.linear_head import LinearHead as LinearHead
 from diffjax.nn.mlp import MLP as MLP
 from diffjax.nn.refinenet import RefineNet as RefineNet
 from diffjax.nn.unet import UNet as UNet
+
+
+def __getattr__(name: str):
+    if name == "from_nnx":  # flax.nnx takes a while to import, and few need it
+        from diffjax.nn.nnx_modules import from_nnx
+
+        return from_nnx
+    raise AttributeError(f"module 'diffjax.nn' has no attribute {name!r}")

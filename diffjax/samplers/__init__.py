@@ -13,6 +13,7 @@ from diffjax.samplers.dpm_solver import DPMSolver as DPMSolver
 from diffjax.samplers.dpm_solver_pp import DPMpp2M as DPMpp2M
 from diffjax.samplers.dpm_solver_pp import DPMpp2S as DPMpp2S
 from diffjax.samplers.dpm_solver_pp import DPMpp3M as DPMpp3M
+from diffjax.samplers.drive import State as State
 from diffjax.samplers.drive import invert as invert
 from diffjax.samplers.drive import sample as sample
 from diffjax.samplers.euler import Euler as Euler

@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 
 import diffjax as dj
 from diffjax import losses, precondition, times
-from diffjax.nn.from_nnx import from_nnx
+from diffjax.nn import from_nnx
 
 
 class Net(nnx.Module):
