@@ -171,7 +171,7 @@ def test_files_that_are_no_model_for_the_experiment(pixel_model, tmp_path):
     refused(bare, "has no model card")
     refused(zeros(tmp_path / "judge", SmallClassifier(2), SHAPE), "holds no diffusion model but .*SmallClassifier")
     refused(tmp_path / "none", "there is no .*none")
-    refused(tmp_path, r"holds no ema\.safetensors: is it the folder of a run that has finished")
+    refused(tmp_path, r"holds no ema\.safetensors, which an experiment leaves there")
     bare.write_bytes(path.read_bytes()[:-7])
     refused(bare, "truncated")
 
