@@ -152,8 +152,8 @@ def _public_name(thing: Any, where: str) -> str:
     if _found(short) is thing:
         return short
     raise TypeError(
-        f"{where} is {thing!r}, which is not found under a name of diffjax, jax.nn or flax.linen: a model card cannot "
-        "name it. Save its parameters, dj.formats.save_params(path, model.params); dj.load(path, like=model) reads them"
+        f"{where} is {thing!r}, which is not found under a name of diffjax, jax.nn or flax.linen, and a model card "
+        "cannot name it"
     )
 
 

@@ -17,8 +17,8 @@ its entries come before the fields, and a network of `diffjax.nn` raises where i
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import inspect
 from collections.abc import Collection
 from typing import Any
 
@@ -29,7 +29,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.checks import known
-from diffjax.typing import Cond, pytree
+from diffjax.typing import Cond, parts, pytree
 
 NO_CONDITIONS = frozenset({"image", "noise", "cond"})  # the fields of a batch that are no entries of the condition
 
@@ -124,13 +124,37 @@ def check_values(denoise: Any, x: Any, t: Any, cond: Cond) -> None:
     """
     if hasattr(denoise, "check_cond"):
         denoise.check_cond(x, t, cond)
-    if isinstance(denoise, functools.partial):
-        classes = getattr(getattr(denoise.func, "__self__", None), "num_classes", 0)
-        if classes and isinstance(cond, dict) and cond.get("label") is not None:
-            check_labels(cond["label"], len(x), classes, null=True)
-        denoise = (*denoise.args, *denoise.keywords.values())
-    elif dataclasses.is_dataclass(denoise) and not isinstance(denoise, type):
-        denoise = tuple(getattr(denoise, field.name) for field in dataclasses.fields(denoise))
-    if isinstance(denoise, tuple | list):
-        for part in denoise:
-            check_values(part, x, t, cond)
+    if isinstance(cond, dict) and cond.get("label") is not None and (classes := _classes(denoise)):
+        check_labels(cond["label"], len(x), classes, null=True)
+    for part in parts(denoise):
+        check_values(part, x, t, cond)
+
+
+def classes_of(loss: Any) -> int:
+    """The number of classes of the networks in a loss, the smallest where there are several; 0 for none."""
+    own = [n for n in (_classes(loss), *map(classes_of, parts(loss))) if n]
+    return min(own, default=0)
+
+
+def check_fields(batch: Any, classes: int) -> None:
+    """Raise a ValueError where a batch [B, ...] or batches [k, B, ...] have a "label" that is no class of a network.
+
+    The null label, `classes` itself, is none: `losses.DropCondition` gives it, and "cond" may hold it.
+    """
+    label = batch.get("label") if classes and isinstance(batch, dict) else None
+    if label is None or not known(label) or not getattr(label, "is_fully_addressable", True):
+        return
+    values = np.asarray(label)
+    wrong = np.argwhere((values < 0) | (values >= classes))
+    if np.issubdtype(values.dtype, np.integer) and len(wrong):
+        i = tuple(wrong[0].tolist())
+        hint = ": do they begin at 1?" if values.max() == classes and values.min() >= 1 else ""
+        raise ValueError(
+            f"labels in a batch go from 0 to {classes - 1}, got {values[i]} at {i} of {values.shape}{hint} "
+            f"(the null label {classes} is drawn by losses.DropCondition)"
+        )
+
+
+def _classes(network: Any) -> int:
+    """`num_classes` of the Flax module whose `apply` this is, or 0."""
+    return getattr(network.__self__, "num_classes", 0) if inspect.ismethod(network) else 0

@@ -13,6 +13,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen
 from jax import Array
 from jax.tree_util import Partial
 
 from diffjax import cards, flow_maps, guidance, nn
-from diffjax.checks import check_count, check_has, check_key, known
+from diffjax.checks import check_count, check_has, check_key, check_pictures, known
 from diffjax.files import replacing
 from diffjax.formats import load_params, read_metadata, save_params
 from diffjax.likelihoods.ode import log_likelihood
 from diffjax.parameters import compare, flatten
 from diffjax.posterior import Posterior
+from diffjax.printing import short
 from diffjax.samplers import DPMpp2M, Jump, default_grid, generate, invert, sample
 from diffjax.samplers.arguments import check_sampler
 from diffjax.sde.gaussian import prior_sample
@@ -86,7 +90,12 @@ class Model:
           ValueError: `key` is no new-style key, or the batch has no "image".
         """
         check_key(key)
-        check_has(network, "a Flax linen module, such as dj.nn.presets.small(),", "init", "apply")
+        if not isinstance(network, linen.Module):
+            raise TypeError(
+                f"expected a Flax linen module, such as dj.nn.presets.small(), got {short(network)}: of an NNX module "
+                "dj.nn.from_nnx makes a function and its parameters, and dj.Model(function, params, sde, prediction, "
+                "shape) is the model of any function"
+            )
         params = nn.init(network, key, batch, levels=2 if isinstance(fields.get("sampler"), Jump) else 1)
         image = batch["image"] if isinstance(batch, dict) else batch
         return cls(network, params, sde, prediction, tuple(image.shape[1:]), **fields)
@@ -161,7 +170,12 @@ class Model:
         return method.sample(k_steps, self.denoise, self.sde, x, cond, steps=steps)
 
     def log_likelihood(self, key: Key, x: Array, cond: Cond = None, **options: Any) -> Array:
-        """log p(x) in nats of data x [B, *shape] in [-1, 1], [B]; the options are those of `likelihoods.estimate`."""
+        """log p(x) in nats of data x [B, *shape], [B]; the options are those of `likelihoods.estimate`.
+
+        Raises:
+          ValueError, TypeError: as there; x has another shape, or as pictures lies far outside of [-1, 1]: in other
+            units call `dj.log_likelihood(key, model.denoise, model.sde, x)`.
+        """
         return log_likelihood(key, self.denoise, self.sde, self._checked(x), cond, **options)
 
     def invert(self, x: Array, sampler: Sampler | None = None, *, steps: int | Array = 100, cond: Cond = None) -> Array:
@@ -193,6 +207,8 @@ class Model:
         x = jnp.asarray(x)
         if x.shape[1:] != self.shape:
             raise ValueError(f"the model's examples have the shape {self.shape}, got x of shape {x.shape}")
+        if len(self.shape) == 3:
+            check_pictures(x, "x")
         return x
 
 
@@ -219,6 +235,9 @@ class Trained:
 def save(path: str | Path, model: Any, about: Mapping[str, Any] | None = None, dtype: Any = None) -> Path:
     """Write a `Model` (or a `Trained` network) as a safetensors file with its card, and the card beside it as JSON.
 
+    A card cannot describe a network, an SDE or another part of your own (see `cards`): a UserWarning then names the
+    part, and the file is read by `dj.load(path, like=model)`.
+
     Args:
       path: the file; ".safetensors" is added where it has no such ending.
       about: what a reader should know: data, licence, command, figures; any JSON.
@@ -228,13 +247,24 @@ def save(path: str | Path, model: Any, about: Mapping[str, Any] | None = None, d
       The path of the file.
 
     Raises:
-      TypeError, ValueError: the network, or another part, is no object of this package (see `cards`), or a parameter
-        is no array.
+      TypeError: the path or the model is none, `about` is no dict that JSON can hold, or a parameter is no array.
+      ValueError: a number in the card is not finite, or an array in it is too large.
     """
-    path = Path(path)
+    path = _path(path)
+    if not isinstance(model, Model | Trained):
+        raise TypeError(
+            f"dj.save(path, model) writes a dj.Model or a dj.Trained, got {short(model)[:200]}: of parameters alone "
+            "dj.formats.save_params(path, params) makes a file"
+        )
+    about = _json(about)
     path = path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
     card = {"format": "diffjax", "version": cards.VERSION, "made_with": _version()}
-    card |= {"object": cards.to_json(model, type(model).__name__), "about": dict(about or {})}
+    try:
+        card |= {"object": cards.to_json(model, type(model).__name__)}
+    except TypeError as error:
+        card |= {"object": None, "why": str(error)}
+        warnings.warn(f"{error}: dj.load(path, like=model) reads the file", stacklevel=2)
+    card |= {"about": about}
     save_params(path, model.params, {"card": json.dumps(card)}, dtype)
     with replacing(path.with_suffix(".json")) as part:
         part.write_text(json.dumps(card, indent=2) + "\n")
@@ -257,6 +287,8 @@ def load(path: str | Path, like: Any = None) -> Any:
         _check_like(file, like)
         return dataclasses.replace(like, params=load_params(file, like.params))
     card = _card(file)
+    if card.get("object") is None and "why" in card:
+        raise ValueError(f"the card of {file} does not describe its model ({card['why']}): dj.load(path, like=model)")
     model = cards.from_json(card.get("object"), load_params(file))
     if not isinstance(model, Model | Trained):
         raise ValueError(f"the card of {file} describes no model but a {type(model).__name__}")
@@ -277,7 +309,7 @@ def shipped() -> list[str]:
 
 def find(path: str | Path) -> Path:
     """The safetensors file that a name, a folder or a path stands for. Raises a FileNotFoundError if there is none."""
-    given = Path(path).expanduser()
+    given = _path(path).expanduser()
     own = SHIPPED / f"{path}.safetensors"
     for file in (given, given / IN_A_RUN, own):
         if file.is_file():
@@ -305,6 +337,7 @@ def _check_like(file: Path, like: Any) -> None:
         return
     kept = _card(file)["object"]
     if own != kept:
+        kept = kept or {}
         fields = kept.get("fields", {}), own.get("fields", {})
         differ = sorted(name for name in {**fields[0], **fields[1]} if fields[0].get(name) != fields[1].get(name))
         raise ValueError(f"the card of {file} describes another model than `like`: they differ in {', '.join(differ)}")
@@ -337,6 +370,22 @@ def _shapes(model: Model | Trained) -> PyTree:
         levels = (level, level) if isinstance(model.sampler, Jump) else level
         inputs = jnp.zeros((1, *model.shape)), levels, {"scale": jnp.ones(1)} if guided else None
     return jax.eval_shape(model.network.init, jax.random.key(0), *inputs)
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise TypeError(f"expected a path or a name as the first argument, got {short(path)[:200]!r}")
+    return Path(path)
+
+
+def _json(about: Any) -> dict[str, Any]:
+    """`about` as JSON can hold it: NumPy's numbers and arrays are converted, other objects raise a TypeError."""
+    if about is not None and not isinstance(about, Mapping):
+        raise TypeError(f'about must be a dict, such as {{"data": "my own pictures"}}, got {about!r}')
+    try:
+        return json.loads(json.dumps(dict(about or {}), default=lambda v: np.asarray(v).tolist(), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"about must hold what JSON can hold (text, finite numbers, lists, dicts), got {about!r}") from error
 
 
 def _version() -> str:

@@ -13,13 +13,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
 from jax import Array
 from jax.tree_util import GetAttrKey, Partial
+
+from diffjax import printing
 
 T = TypeVar("T")
 PyTree = Any
@@ -50,7 +52,9 @@ def pytree(cls: type[T]) -> type[T]:
         raise TypeError(f"@pytree decorates a class, without parentheses; got {cls!r}")
     cls.__post_init__ = _checking_statics(getattr(cls, "__post_init__", None))  # type: ignore[attr-defined]
     cls.__hash__ = _hash_of_fields  # type: ignore[method-assign]
-    cls = dataclasses.dataclass(frozen=True)(cls)
+    if cls.__repr__ is object.__repr__:
+        cls.__repr__ = printing.fields  # type: ignore[method-assign]
+    cls = dataclasses.dataclass(frozen=True, repr=False)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
     statics = tuple(f.name for f in fields if f.metadata.get("static"))
@@ -119,6 +123,20 @@ def as_child(value: Any) -> Any:
     if inspect.ismethod(value) and not jax.tree_util.all_leaves([value.__self__]):
         return Partial(value.__func__, value.__self__)
     return Partial(value)
+
+
+def parts(value: Any) -> Iterator[Any]:
+    """What a bound function or an object holds; not the parameters of networks, which are in dicts."""
+    if inspect.ismethod(value):
+        yield value.__self__
+    elif isinstance(value, functools.partial):
+        yield from (*value.args, *value.keywords.values(), value.func)
+    elif isinstance(value, tuple | list):
+        yield from value
+    elif hasattr(value, "__wrapped__"):  # a jitted function
+        yield value.__wrapped__
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type) and not jax.tree_util.all_leaves([value]):
+        yield from (getattr(value, field.name) for field in dataclasses.fields(value))
 
 
 def _check_parameters(fn: Callable) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # diffjax/README.md draws them; a package imports from earlier lines, and never from its own
-    "typing checks files text",
+    "checks files printing text",
+    "typing",
     "arrays cards conditions parameters data",
     "formats nn operators plots sde",
     "corrections oracle precondition pretrained times",

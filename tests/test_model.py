@@ -68,6 +68,19 @@ def test_likelihood_is_that_of_its_denoiser(model, key):
     np.testing.assert_allclose(logp, dj.log_likelihood(key, model.denoise, model.sde, x, tol=1e-2), rtol=1e-6)
 
 
+def test_pictures_in_other_units_are_refused(key):
+    made = Model(lambda p, x, c, cond, **_: x, {"w": jnp.ones(())}, dj.VP(), precondition.from_v, (8, 8, 1))
+    with pytest.raises(ValueError, match=r"take x / 127\.5 - 1"):
+        made.log_likelihood(key, 255 * jax.random.uniform(key, (2, 8, 8, 1)))
+
+
+def test_it_is_printed_in_a_line(model):
+    assert str(model.denoise) == (
+        "NetworkDenoiser(to_x0=_x0_of_v, sde=VP(beta_min=0.1, beta_max=20.0, T=1.0, t_min=0.001), network=MLP(width=8, "
+        f"depth=1, num_classes=3).apply({{{sum(p.size for p in jax.tree.leaves(model.params)):,} numbers}}), c_noise=scaled_time, needs_alpha=False)"
+    )
+
+
 def test_it_crosses_jit_vmap_and_grad(model, key):
     @jax.jit
     @chex.assert_max_traces(1)
@@ -128,7 +141,11 @@ def test_files_that_are_refused(model, tmp_path):
     save_params(path, model.params, {"card": "{bad"})
     with pytest.raises(ValueError, match="damaged model card"):
         dj.load(path)
+    dj.save(path, model)
     whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"from_v", b"from_s"))
+    with pytest.raises(ValueError, match="metadata is not that which was written"):
+        dj.load(path)
     flipped = bytearray(whole)
     flipped[-20] ^= 4
     path.write_bytes(flipped)
@@ -161,6 +178,14 @@ def test_files_that_are_refused(model, tmp_path):
         (lambda m, k: Model(m.network, m.params, dj.VP, m.prediction, SHAPE), TypeError, r"VP\(\)"),
         (lambda m, k: Model(m.network, m.params, m.sde, "v", SHAPE), TypeError, "prediction"),
         (lambda m, k: Model("unet", m.params, m.sde, m.prediction, SHAPE), TypeError, "as network"),
+        (lambda m, k: m.log_likelihood(k, jnp.zeros((1, *SHAPE)), {"label": jnp.array([4])}), ValueError, "labels go"),
+        (lambda m, k: m.invert(jnp.zeros((1, *SHAPE)), cond={"label": jnp.array([-1])}), ValueError, "labels go"),
+        (lambda m, k: dj.save(m, "mine"), TypeError, "a path or a name as the first argument"),
+        (lambda m, k: dj.save("mine", m.params), TypeError, "formats.save_params"),
+        (lambda m, k: dj.save("mine", m, "my pictures"), TypeError, "about must be a dict"),
+        (lambda m, k: dj.save("mine", m, {"fd": float("nan")}), TypeError, "finite numbers"),
+        (lambda m, k: dj.load(None), TypeError, "a path or a name"),
+        (lambda m, k: Model.init(k, m.network.apply, m.sde, m.prediction, jnp.zeros((2, 6))), TypeError, "from_nnx"),
     ],
 )
 def test_calls_that_cannot_be_meant(model, key, call, error, says):
@@ -174,10 +199,13 @@ def test_the_networks_of_others_need_a_model_to_be_read(model, key, tmp_path):
 
     foreign = model.replace(network=network, params={"w": jnp.ones(())})
     assert foreign.sample(key, 2, dj.DDIM(), steps=2).shape == (2, *SHAPE)
-    with pytest.raises(TypeError, match=r"Model\.network.*like=model"):
-        dj.save(tmp_path / "foreign", foreign)
-    save_params(tmp_path / "foreign.safetensors", foreign.params)
-    assert dj.load(tmp_path / "foreign.safetensors", like=foreign).params["w"] == 1
+    with pytest.warns(UserWarning, match=r"Model\.network.*like=model"):
+        path = dj.save(tmp_path / "foreign", foreign, {"loss": np.float32(0.5), "grid": jnp.arange(2)})
+    with pytest.raises(ValueError, match=r"does not describe its model.*like=model"):
+        dj.load(path)
+    assert dj.load(path, like=foreign).params["w"] == 1 and dj.read_card(path)["about"] == {"loss": 0.5, "grid": [0, 1]}
+    with pytest.raises(ValueError, match="another model than `like`"):
+        dj.load(path, like=model)
 
 
 FOLDERS = (SHIPPED, SHIPPED.parents[1] / "experiments" / "weights")

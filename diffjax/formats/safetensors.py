@@ -8,6 +8,7 @@ Source: huggingface/safetensors, README.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from diffjax.parameters import compare, flatten, unflatten
 from diffjax.typing import PyTree
 
 CHECKSUM = "crc32"  # the name of the arrays' checksum in the metadata
+OF_METADATA = "metadata_crc32"  # and of the other metadata's
 
 
 def save_params(path: str | Path, params: PyTree, metadata: Mapping[str, str] | None = None, dtype: Any = None) -> None:
@@ -47,8 +49,9 @@ def save_params(path: str | Path, params: PyTree, metadata: Mapping[str, str] | 
     if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be a floating type, such as 'float16', got {dtype!r}")
     arrays = {name: _stored(name, value, dtype) for name, value in flatten(params).items()}
+    sums = {CHECKSUM: _checksum(arrays), OF_METADATA: _metadata_checksum(metadata)}
     with replacing(path) as part:
-        part.write_bytes(save(arrays, metadata=metadata | {CHECKSUM: _checksum(arrays)}))
+        part.write_bytes(save(arrays, metadata=metadata | sums))
 
 
 def _stored(name: str, value: Any, dtype: Any) -> np.ndarray:
@@ -113,9 +116,14 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is truncated or no safetensors file.
+      ValueError: the file is truncated, no safetensors file, or its metadata was changed since it was written.
     """
-    return {name: value for name, value in _metadata(path).items() if name != CHECKSUM}
+    metadata = _metadata(path)
+    kept = metadata.pop(OF_METADATA, None)
+    metadata.pop(CHECKSUM, None)
+    if kept is not None and kept != _metadata_checksum(metadata):
+        raise ValueError(f"{path} is damaged: its metadata is not that which was written (its checksum differs)")
+    return metadata
 
 
 def _metadata(path: str | Path) -> dict[str, str]:
@@ -132,6 +140,10 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
     for name, array in sorted(arrays.items()):
         total = zlib.crc32(np.ascontiguousarray(array).tobytes(), zlib.crc32(name.encode(), total))
     return f"{total:08x}"
+
+
+def _metadata_checksum(metadata: Mapping[str, str]) -> str:
+    return f"{zlib.crc32(json.dumps(metadata, sort_keys=True).encode()):08x}"
 
 
 def _file(path: str | Path) -> Path:

@@ -160,7 +160,7 @@ def elbo(
     x0 = as_state(x0)
     if x0.ndim < 2:
         raise ValueError(f"x0 must be a float array [B, ...], got {x0.dtype} of shape {x0.shape}")
-    check_model(denoise, sde, cond, x0.shape[0])
+    check_model(denoise, sde, cond, x0)
     _check_chain(ts := as_grid(ts, sde), sde)
     if not callable(large):
         check_number("large", large, 0, 1)

@@ -81,7 +81,7 @@ def estimate(
         raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
     if known(x) and not np.isfinite(np.asarray(x)).all():
         raise ValueError(f"x must be finite: look for NaN in its {x.shape[0]} examples")
-    check_model(denoise, sde, cond, x.shape[0])
+    check_model(denoise, sde, cond, x)
     check_probes(probes)
     check_number("t_min", t_min)
     check_times(t_min, sde)

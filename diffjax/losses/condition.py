@@ -28,6 +28,7 @@ class DropCondition:
     with a "label" and a network of ten classes. Fields that it does not name are not dropped.
 
     Raises:
+      TypeError: `null` looks like a probability.
       ValueError: p is no probability, the batch has no condition, or `null` another structure.
     """
 
@@ -37,6 +38,10 @@ class DropCondition:
 
     def __post_init__(self):
         check_loss(self.loss)
+        if isinstance(self.null, float) and 0 < self.null < 1:
+            raise TypeError(
+                f"null is a condition, such as {{'label': 10}}, got {self.null}; the probability is p={self.null}"
+            )
         check_number("p", self.p, 0, 1, why="it is the probability that a condition is dropped")
 
     def __call__(

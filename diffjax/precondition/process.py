@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from jax.core import Tracer
 
 from diffjax.checks import check_pytree
 from diffjax.sde import gaussian
-from diffjax.typing import SDE
+from diffjax.typing import SDE, parts
 
 
 def check_sde(sde: Any) -> None:
@@ -57,9 +56,9 @@ def process_of(denoise: Any) -> SDE | None:
     """
     if _is_sde(getattr(denoise, "sde", None)):
         return denoise.sde
-    own = [part for part in _parts(denoise) if _is_sde(part)]
+    own = [part for part in parts(denoise) if _is_sde(part)]
     inner = own[0] if own else None
-    for part in _parts(denoise):
+    for part in parts(denoise):
         found = None if _is_sde(part) else process_of(part)
         if found is None:
             continue
@@ -88,24 +87,9 @@ def check_start(denoise: Any, ts: Any) -> None:
                 f"at t = {t} alpha of {denoise.sde} is 0, where eps or the score says nothing of x_0: start at an "
                 "earlier time, or predict v, the velocity or x_0"
             )
-    elif sum(map(_is_sde, _parts(denoise))) < 2:  # two: it is carried to another time
-        for part in _parts(denoise):
+    elif sum(map(_is_sde, parts(denoise))) < 2:  # two: it is carried to another time
+        for part in parts(denoise):
             check_start(part, ts)
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    """What a bound function or an object holds; not the parameters of networks, which are in dicts."""
-    if inspect.ismethod(value):
-        yield value.__self__
-    elif isinstance(value, functools.partial):
-        yield from (*value.args, *value.keywords.values(), value.func)
-    elif isinstance(value, tuple | list):
-        yield from value
-    elif hasattr(value, "__wrapped__"):  # a jitted function
-        yield value.__wrapped__
-    elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type) and not _is_sde(value):
-        if not jax.tree_util.all_leaves([value]):
-            yield from (getattr(value, name) for name in value.__dataclass_fields__)
 
 
 def _is_sde(value: Any) -> bool:

@@ -12,7 +12,7 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.checks import check_has, check_pytree, known
-from diffjax.conditions import check_cond
+from diffjax.conditions import check_cond, check_values
 from diffjax.precondition import check_process
 from diffjax.times.grids import check_times
 from diffjax.typing import SDE, Cond
@@ -56,8 +56,11 @@ def check_sizes(sampler: Any, x: Array, *names: str) -> None:
             )
 
 
-def check_model(denoise: Any, sde: Any, cond: Cond, n: int) -> None:
-    """Raise unless `sde` is a process, `denoise` a function made for it, and `cond` a condition of n examples."""
+def check_model(denoise: Any, sde: Any, cond: Cond, x: Array) -> None:
+    """Raise unless `sde` is a process, `denoise` a function made for it, and `cond` a condition that fits both.
+
+    It fits if it is one of as many examples as x [B, ...] has, with labels that the network has (`check_values`).
+    """
     check_has(sde, "an SDE, such as dj.VP(),", "alpha", "sigma", "T")
     if not callable(denoise):
         raise TypeError(f"expected a denoiser, a function (x, t, cond) -> x_0, got {denoise!r}")
@@ -65,7 +68,8 @@ def check_model(denoise: Any, sde: Any, cond: Cond, n: int) -> None:
         raise TypeError(f"expected a denoiser, a function (x, t, cond) -> x_0, got the class {denoise.__name__}")
     check_pytree(sde, "the SDE")
     check_process(denoise, sde)
-    check_cond(cond, n)
+    check_cond(cond, x.shape[0])
+    check_values(denoise, x, sde.T, cond)
 
 
 def as_state(x: Any) -> Array:

@@ -19,7 +19,6 @@ from jax.core import Tracer
 
 from diffjax.arrays import example_keys, fold, like
 from diffjax.checks import check_key
-from diffjax.conditions import check_values
 from diffjax.flow_maps import check_map, check_no_map
 from diffjax.precondition import check_start, evaluate
 from diffjax.samplers.arguments import as_grid, as_state, check_model, check_sampler, held
@@ -81,11 +80,10 @@ def sample(
     check_key(key)
     check_sampler(sampler)
     x = as_state(x)
-    check_model(denoise, sde, cond, x.shape[0])
+    check_model(denoise, sde, cond, x)
     ts = as_grid(ts, sde, getattr(sampler, "climbs", False))
     check_start(denoise, ts)
     keys = example_keys(key, x.shape[0])
-    check_values(denoise, x, ts[0], cond)
     return _sample(keys, as_partial(denoise), sde, sampler, ts, x, cond, trajectory)
 
 
@@ -118,7 +116,7 @@ def invert(
     if not is_invertible(sampler):
         raise ValueError(f"to invert, take a deterministic sampler, such as DDIM(); {sampler} draws noise or jumps")
     x = as_state(x)
-    check_model(denoise, sde, cond, x.shape[0])
+    check_model(denoise, sde, cond, x)
     ts = as_grid(ts, sde)
     if not isinstance(ts, Tracer) and np.asarray(ts)[-1] <= 0:
         raise ValueError("to invert, the grid must end above t = 0: give it a t_min, or leave out its last step")

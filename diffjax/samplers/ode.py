@@ -56,7 +56,7 @@ def sample_ode(
       FloatingPointError: an example was not solved in 4096 steps, as when the denoiser returns NaN.
     """
     x = as_state(x)
-    check_model(denoise, sde, cond, x.shape[0])
+    check_model(denoise, sde, cond, x)
     t_start = sde.T if t_start is None else t_start
     t_end = sde.t_min if t_end is None else t_end
     for name, t in (("t_start", t_start), ("t_end", t_end)):

@@ -151,7 +151,7 @@ def _stopped(stop: list[int], workdir: str | Path | None, step: int) -> dict[str
     """Say where a run stopped, if it did; after SIGTERM leave with the shell's code for it."""
     if not stop:
         return {}
-    where = "nothing is on disk" if workdir is None else f"saved in {workdir}; go on with resume=True (--resume)"
+    where = "nothing is on disk" if workdir is None else f"saved in {workdir}; go on with LoopConfig(resume=True) (--resume)"
     print(f"stopped at step {step}: {where}", file=sys.stderr, flush=True)
     if stop[0] == signal.SIGTERM:
         raise SystemExit(128 + stop[0])
@@ -228,11 +228,11 @@ def _folder(workdir: str | Path, config: LoopConfig) -> Iterator[Checkpoints]:
 def _start(saved: Checkpoints | None, state: AnyState, config: LoopConfig) -> tuple[AnyState, dict[str, Any]]:
     """The state to go on from, and the notes saved with it."""
     if saved is None and config.resume:
-        raise ValueError("resume=True needs a workdir with the checkpoints to go on from")
+        raise ValueError("LoopConfig(resume=True) needs a workdir with the checkpoints to go on from")
     steps, notes = saved.steps() if saved else [], {}
     if saved and steps and not config.resume:
         raise FileExistsError(
-            f"{saved.folder} holds checkpoints up to step {steps[-1]}: pass resume=True (--resume) to go on from "
+            f"{saved.folder} holds checkpoints up to step {steps[-1]}: pass LoopConfig(resume=True) (--resume) to go on from "
             f"there, or choose another folder (--workdir)"
         )
     if saved and steps:
@@ -301,4 +301,4 @@ def _kept(workdir: str | Path | None, what: str) -> tuple[str, str]:
     steps = sorted(int(path.name) for path in found if path.name.isdigit())
     if not steps:
         return "No checkpoint came before", ""
-    return f"{what} step {steps[-1]} in {folder}", " with resume=True (--resume)"
+    return f"{what} step {steps[-1]} in {folder}", " with LoopConfig(resume=True) (--resume)"

@@ -23,7 +23,9 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from diffjax.conditions import check_fields, classes_of
 from diffjax.losses.evaluate import check_loss
+from diffjax.printing import short
 from diffjax.train.optim import EmaDecay, check_decays
 from diffjax.train.state import is_key
 from diffjax.train.step import Metrics, batch_size, train_steps
@@ -78,10 +80,11 @@ def jit_train_step(
     """One step compiled for the devices of `mesh` (all by default): `(state, batch [B, ...]) -> (state, metrics)`."""
     check_loss(loss)
     check_decays(ema_decays)
-    steps = jit_steps(partial(train_steps, loss, tx, tuple(ema_decays)), mesh)
+    steps, classes = jit_steps(partial(train_steps, loss, tx, tuple(ema_decays)), mesh), classes_of(loss)
 
     def run(state: Any, batch: PyTree) -> tuple[Any, Metrics]:
         batch_size(batch)
+        check_fields(batch, classes)
         state, metrics = steps(state, jax.tree.map(lambda x: np.asarray(x)[None], batch))
         return state, jax.tree.map(lambda m: m[0], metrics)
 
@@ -137,7 +140,10 @@ def pmap_steps(steps: TrainSteps, devices: Sequence[Any] | None = None) -> Train
 
 def _place(mesh: Mesh, state: Any) -> Any:
     """The state itself where it lies on the mesh (it came from `replicate` or from a step), else a copy that does."""
-    here = jax.tree.leaves(state)[0].sharding
+    leaves = jax.tree.leaves(state)
+    if not leaves or not isinstance(leaves[0], jax.Array):
+        raise TypeError(f"expected a state, such as TrainState.create(key, params, tx), got {short(state)[:200]}")
+    here = leaves[0].sharding
     placed = isinstance(here, NamedSharding) and here.device_set == set(mesh.devices.flat)
     return state if placed else replicate(mesh, state)
 
@@ -174,11 +180,12 @@ def check_step_axis(batches: PyTree) -> None:
 def _checked(way: Callable, loss: Any, tx: Any, ema_decays: Any, where: Any, **options: Any) -> TrainSteps:
     check_loss(loss)
     check_decays(ema_decays)
-    steps = way(partial(train_steps, loss, tx, tuple(ema_decays), **options), where)
+    steps, classes = way(partial(train_steps, loss, tx, tuple(ema_decays), **options), where), classes_of(loss)
 
     def run(state: Any, batches: PyTree) -> tuple[Any, Metrics]:
         check_batches(batches)
         check_step_axis(batches)
+        check_fields(batches, classes)
         return steps(state, batches)
 
     return run

@@ -22,7 +22,7 @@ def test_round_trip_with_names_dtypes_and_metadata(tmp_path):
     assert read_metadata(path) == {"network": "small"}
     with safe_open(path, "numpy") as file:
         assert set(file.keys()) == {"params/conv/kernel", "params/conv/bias", "params/n"}
-        assert file.metadata().keys() == {"network", "crc32"} and read_metadata(path) == {"network": "small"}
+        assert file.metadata().keys() == {"network", "crc32", "metadata_crc32"} and read_metadata(path) == {"network": "small"}
         assert file.get_tensor("params/conv/kernel").dtype == np.float16
     loaded = load_params(path, like=PARAMS)
     assert same(loaded, PARAMS)  # multiples of 1/8: exact in float16

@@ -8,6 +8,7 @@ import pytest
 import diffjax as dj
 from diffjax import losses, nn, times
 from diffjax.losses.condition import drop
+from diffjax.train import TrainState, adam, jit_train_step
 
 
 def seen(params, key, batch):
@@ -167,6 +168,17 @@ def test_traced_labels_out_of_range_give_nan_and_no_other_class(key, with_classe
     np.testing.assert_array_equal(np.isfinite(run(jnp.array([-1, 3, 4, -4]))), [False, True, False, False])
 
 
+@pytest.mark.parametrize("make", [lambda loss: loss, lambda loss: losses.DropCondition(loss, {"label": 3})])
+def test_labels_that_begin_at_1_are_refused_before_a_step(key, with_classes, make):
+    """The largest is the null label's number, so that a step itself would take it."""
+    step = jit_train_step(make(dsm(CLASSES.apply)), adam(1e-3))
+    state, x = TrainState.create(key, with_classes, adam(1e-3)), np.ones((3, 2), np.float32)
+    with pytest.raises(ValueError, match=r"0 to 2, got 3 at \(2,\).*begin at 1"):
+        step(state, {"image": x, "label": np.array([1, 2, 3])})
+    with pytest.raises(ValueError, match=r"got -1 at \(0,\)"):
+        step(state, {"image": x, "label": np.array([-1, 2, 0])})
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -175,6 +187,7 @@ def test_traced_labels_out_of_range_give_nan_and_no_other_class(key, with_classe
         (lambda: dsm(CLASSES.apply, weight=1.0), "`weight` to be a function"),
         (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 3}, 2.0), "p must be"),
         (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 3}, -1.0), "p must be"),
+        (lambda: losses.DropCondition(dsm(CLASSES.apply), 0.1), "the probability is p=0.1"),
         (lambda: dsm(CLASSES.apply)(None, jax.random.key(0), jnp.ones((4, 2))), "parameters are None"),
         (lambda: dsm(CLASSES.apply)({"w": 1.0}, jax.random.key(0), jnp.ones((4, 2))), "parameters"),
         (
