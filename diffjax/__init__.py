@@ -43,9 +43,9 @@ from diffjax.likelihoods.ode import bits_per_dim as bits_per_dim
 from diffjax.likelihoods.ode import log_likelihood as log_likelihood
 from diffjax.model import Model as Model
 from diffjax.model import Trained as Trained
-from diffjax.model import load as load
-from diffjax.model import read_card as read_card
-from diffjax.model import save as save
+from diffjax.model_files import load as load
+from diffjax.model_files import read_card as read_card
+from diffjax.model_files import save as save
 from diffjax.operators import Measurement as Measurement
 from diffjax.operators import measure as measure
 from diffjax.oracle import Boxes as Boxes

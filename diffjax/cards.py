@@ -12,6 +12,7 @@ fields, in which the parameters are left out; "about" is free: data, range, lice
     {"function": "precondition.from_v", ...}       a function; with "args" and "kwargs" a `Partial` of it
     {"array": [...], "dtype": "float32"}           a small array
     {"dtype": "bfloat16"}                          a dtype
+    {"number": "inf"}                              plus or minus infinity
     {"dict": {...}}                                a dict
 
 Reading looks names up in diffjax, `jax.nn` and `flax.linen`, and nowhere else: a card runs no code of its own.
@@ -46,7 +47,7 @@ def to_json(value: Any, where: str = "object") -> Any:
 
     Raises:
       TypeError: it holds what no card can hold, such as a function that is not this package's; the message says where.
-      ValueError: a number is not finite, or an array is too large.
+      ValueError: a number is NaN, an entry of an array not finite, or an array is too large.
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -88,6 +89,8 @@ def from_json(form: Any, parameters: Any = None) -> Any:
             return {k: read(v) for k, v in entries.items()}
         case {"dtype": str() as name, "array": entries}:
             return np.asarray(entries, _dtype_of(name))
+        case {"number": ("inf" | "-inf") as name}:
+            return float(name)
         case {"dtype": str() as name}:
             return _dtype_of(name)
         case {"class": str() as name, "fields": dict() as fields}:
@@ -100,18 +103,20 @@ def from_json(form: Any, parameters: Any = None) -> Any:
     raise ValueError(f"a model card holds an unknown form: {str(form)[:200]}")
 
 
-def _number(value: Any, where: str) -> int | float:
-    number = value.item() if isinstance(value, np.number) else value
-    if not math.isfinite(number):
-        raise ValueError(f"{where} is {number}: a model card holds finite numbers alone")
-    return number
+def _number(value: Any, where: str) -> Any:
+    number = value.item() if isinstance(value, np.generic) else value
+    if math.isnan(number):
+        raise ValueError(f"{where} is NaN, which a model card cannot hold")
+    return {"number": str(number)} if math.isinf(number) else number
 
 
 def _array(array: np.ndarray, where: str) -> Any:
     if array.size > LARGEST:
         raise ValueError(f"{where} is an array of {array.size} entries, too large for a model card")
     if array.ndim == 0:
-        return _number(array[()], where)
+        return _number(array.astype(np.float64)[()] if array.dtype.kind not in "biuf" else array[()], where)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{where} is an array with entries that are not finite, which a model card cannot hold")
     return {"array": array.tolist(), "dtype": array.dtype.name}
 
 

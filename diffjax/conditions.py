@@ -61,6 +61,17 @@ def map_examples(fn: Any, *conds: Cond) -> Cond:
     return jax.tree.map(lambda e, *o: e if is_shared(e) or not jnp.ndim(e) else fn(e, *o), *conds, is_leaf=is_shared)
 
 
+def as_cond(cond: Cond) -> Cond:
+    """A condition in which lists of numbers, `{"label": [3, 1]}`, are arrays."""
+    if not isinstance(cond, dict):
+        return cond
+    return {name: _as_array(entry) if isinstance(entry, list | tuple) else entry for name, entry in cond.items()}
+
+
+def _as_array(entry: Any) -> Any:
+    return jnp.asarray(entry) if known(entry) else entry
+
+
 def check_cond(cond: Cond, n: int) -> None:
     """Raise a ValueError unless every array of a condition with axes is of n examples (or shared)."""
     for path, entry in jax.tree_util.tree_leaves_with_path(cond, is_leaf=is_shared):
@@ -89,7 +100,7 @@ def of_batch(batch: dict[str, Any], keys: Collection[str] | None) -> Cond:
     if given is not None and not isinstance(given, dict):
         return given
     fields = {k: v for k, v in batch.items() if k not in NO_CONDITIONS and (keys is None or k in keys)}
-    cond = fields | (given or {})
+    cond = as_cond(fields | (given or {}))
     return cond if cond or given is not None else None
 
 
@@ -137,11 +148,19 @@ def classes_of(loss: Any) -> int:
 
 
 def check_fields(batch: Any, classes: int) -> None:
-    """Raise a ValueError where a batch [B, ...] or batches [k, B, ...] have a "label" that is no class of a network.
+    """Raise where a field of a batch [B, ...], or of batches [k, B, ...], cannot be what a network is trained on.
 
     The null label, `classes` itself, is none: `losses.DropCondition` gives it, and "cond" may hold it.
+
+    Raises:
+      TypeError: a field holds strings or objects.
+      ValueError: a "label" is no class of the network, of which there are `classes`.
     """
-    label = batch.get("label") if classes and isinstance(batch, dict) else None
+    fields = batch if isinstance(batch, dict) else {}
+    for name, value in fields.items():
+        if getattr(value, "dtype", np.dtype(float)).kind in "OSU":
+            raise TypeError(f"the field {name!r} of a batch holds {value.dtype}, and no numbers: encode or drop it")
+    label = fields.get("label") if classes else None
     if label is None or not known(label) or not getattr(label, "is_fully_addressable", True):
         return
     values = np.asarray(label)

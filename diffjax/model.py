@@ -11,12 +11,7 @@ A `Model` is a thin pytree over the pure functions of this package. `model.denoi
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import json
-import os
-import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,21 +21,15 @@ from flax import linen
 from jax import Array
 from jax.tree_util import Partial
 
-from diffjax import cards, flow_maps, guidance, nn
+from diffjax import flow_maps, guidance, nn
 from diffjax.checks import check_count, check_has, check_key, check_pictures, known
-from diffjax.files import replacing
-from diffjax.formats import load_params, read_metadata, save_params
 from diffjax.likelihoods.ode import log_likelihood
-from diffjax.parameters import compare, flatten
 from diffjax.posterior import Posterior
 from diffjax.printing import short
 from diffjax.samplers import DPMpp2M, Jump, default_grid, generate, invert, sample
 from diffjax.samplers.arguments import check_sampler
 from diffjax.sde.gaussian import prior_sample
 from diffjax.typing import SDE, Cond, Key, PyTree, Sampler, pytree, static
-
-SHIPPED = Path(__file__).with_name("weights")
-IN_A_RUN = "ema.safetensors"  # the averaged parameters in the folder of a run
 
 
 @pytree
@@ -141,12 +130,14 @@ class Model:
         check_sampler(sampler)
         ts = self._grid(sampler, steps)
         denoise = self._guided(sampler, cond, guidance_scale)
-        if batch_size is not None and start is None:
-            return generate(key, denoise, self.sde, sampler, ts, (n, *self.shape), cond, batch_size)
+        shape = (n, *self.shape)
+        if start is not None and np.shape(start) != shape:
+            raise ValueError(f"start must have the shape {shape}, got {np.shape(start)}")
+        if batch_size is not None:
+            begin = shape if start is None else jnp.asarray(start)
+            return generate(key, denoise, self.sde, sampler, ts, begin, cond, batch_size)
         k_prior, k_steps = jax.random.split(key)
-        x = prior_sample(k_prior, self.sde, (n, *self.shape)) if start is None else jnp.asarray(start)
-        if x.shape != (n, *self.shape):
-            raise ValueError(f"start must have the shape {(n, *self.shape)}, got {x.shape}")
+        x = prior_sample(k_prior, self.sde, shape) if start is None else start
         return sample(k_steps, denoise, self.sde, sampler, ts, x, cond)
 
     def sample_posterior(
@@ -185,8 +176,11 @@ class Model:
         """
         sampler = DPMpp2M() if sampler is None else sampler
         ts = self._grid(sampler, steps)
-        ts = ts[:-1] if known(ts) and len(ts) > 2 and ts[-1] <= 0 else ts  # at t = 0 there is no noise to be seen
-        return invert(self.denoise, self.sde, sampler, ts, self._checked(x), cond)
+        x = self._checked(x)
+        if known(ts) and len(ts) > 2 and ts[-1] <= 0:  # at t = 0 there is no noise to be seen: start with the data's
+            ts = ts[:-1]  # share of the state before it
+            x = self.sde.alpha(ts[-1]).astype(x.dtype) * x
+        return invert(self.denoise, self.sde, sampler, ts, x, cond)
 
     def _grid(self, sampler: Sampler, steps: int | Array | None) -> Array:
         if steps is not None and np.ndim(steps):
@@ -232,161 +226,6 @@ class Trained:
         return self.network.apply(self.params, *inputs, **options)
 
 
-def save(path: str | Path, model: Any, about: Mapping[str, Any] | None = None, dtype: Any = None) -> Path:
-    """Write a `Model` (or a `Trained` network) as a safetensors file with its card, and the card beside it as JSON.
-
-    A card cannot describe a network, an SDE or another part of your own (see `cards`): a UserWarning then names the
-    part, and the file is read by `dj.load(path, like=model)`.
-
-    Args:
-      path: the file; ".safetensors" is added where it has no such ending.
-      about: what a reader should know: data, licence, command, figures; any JSON.
-      dtype: parameters are stored as this floating type, "float16" halves the file; by default each as it is.
-
-    Returns:
-      The path of the file.
-
-    Raises:
-      TypeError: the path or the model is none, `about` is no dict that JSON can hold, or a parameter is no array.
-      ValueError: a number in the card is not finite, or an array in it is too large.
-    """
-    path = _path(path)
-    if not isinstance(model, Model | Trained):
-        raise TypeError(
-            f"dj.save(path, model) writes a dj.Model or a dj.Trained, got {short(model)[:200]}: of parameters alone "
-            "dj.formats.save_params(path, params) makes a file"
-        )
-    about = _json(about)
-    path = path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
-    card = {"format": "diffjax", "version": cards.VERSION, "made_with": _version()}
-    try:
-        card |= {"object": cards.to_json(model, type(model).__name__)}
-    except TypeError as error:
-        card |= {"object": None, "why": str(error)}
-        warnings.warn(f"{error}: dj.load(path, like=model) reads the file", stacklevel=2)
-    card |= {"about": about}
-    save_params(path, model.params, {"card": json.dumps(card)}, dtype)
-    with replacing(path.with_suffix(".json")) as part:
-        part.write_text(json.dumps(card, indent=2) + "\n")
-    return path
-
-
-def load(path: str | Path, like: Any = None) -> Any:
-    """The model of a file: exactly what its card says, or an error.
-
-    Args:
-      path: the name of a model in the package (`dj.load("fashion-vp")`), a safetensors file, or the folder of a run.
-      like: a model that the parameters belong to, for a file without a card, or for a network of your own.
-
-    Raises:
-      FileNotFoundError: there is no such file; the message lists the models of the package.
-      ValueError: the file is damaged or has no card, or its parameters do not fit the network of the card.
-    """
-    file = find(path)
-    if like is not None:
-        _check_like(file, like)
-        return dataclasses.replace(like, params=load_params(file, like.params))
-    card = _card(file)
-    if card.get("object") is None and "why" in card:
-        raise ValueError(f"the card of {file} does not describe its model ({card['why']}): dj.load(path, like=model)")
-    model = cards.from_json(card.get("object"), load_params(file))
-    if not isinstance(model, Model | Trained):
-        raise ValueError(f"the card of {file} describes no model but a {type(model).__name__}")
-    if hasattr(model.network, "init"):
-        compare(file, flatten(model.params), flatten(_shapes(model)))
-    return model
-
-
-def read_card(path: str | Path) -> dict[str, Any]:
-    """The card of a model file: its version, its object, and what it says about itself. Raises as `load`."""
-    return _card(find(path))
-
-
-def shipped() -> list[str]:
-    """The names of the models in the package."""
-    return sorted(p.stem for p in SHIPPED.glob("*.safetensors"))
-
-
-def find(path: str | Path) -> Path:
-    """The safetensors file that a name, a folder or a path stands for. Raises a FileNotFoundError if there is none."""
-    given = _path(path).expanduser()
-    own = SHIPPED / f"{path}.safetensors"
-    for file in (given, given / IN_A_RUN, own):
-        if file.is_file():
-            return file
-    if given.is_dir():
-        raise FileNotFoundError(
-            f"{given} holds no {IN_A_RUN}, which an experiment leaves there when it has finished; after train.fit save "
-            "the model yourself: dj.save(path, model.replace(params=state.ema[0]))"
-        )
-    raise FileNotFoundError(f"there is no {path}, and the models of the package are: {', '.join(shipped())}")
-
-
 def apply_of(network: Any) -> Callable:
     """The pure function `(params, x, c_noise, cond, ...) -> F` of a Flax module; a function is one itself."""
     return getattr(network, "apply", network)
-
-
-def _check_like(file: Path, like: Any) -> None:
-    """Raise a ValueError where the file has a card that describes another object than `like`."""
-    if "card" not in read_metadata(file):
-        return
-    try:
-        own = cards.to_json(like, type(like).__name__)
-    except TypeError:  # a network of the caller's own has no card
-        return
-    kept = _card(file)["object"]
-    if own != kept:
-        kept = kept or {}
-        fields = kept.get("fields", {}), own.get("fields", {})
-        differ = sorted(name for name in {**fields[0], **fields[1]} if fields[0].get(name) != fields[1].get(name))
-        raise ValueError(f"the card of {file} describes another model than `like`: they differ in {', '.join(differ)}")
-
-
-def _card(file: Path) -> dict[str, Any]:
-    try:
-        card = json.loads(read_metadata(file)["card"])
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} has a damaged model card, which is no JSON ({error})") from error
-    except KeyError:
-        raise ValueError(
-            f"{file} has no model card, so that nothing says which network its parameters belong to: "
-            "give one, dj.load(path, like=model)"
-        ) from None
-    card = card if isinstance(card, dict) else {}
-    if card.get("format") != "diffjax" or card.get("version") != cards.VERSION:
-        made = f"format {card.get('format')!r}, version {card.get('version')!r}, made with {card.get('made_with')}"
-        raise ValueError(f"{file} has a card of {made}; this diffjax {_version()} reads version {cards.VERSION}")
-    return card
-
-
-def _shapes(model: Model | Trained) -> PyTree:
-    """The shapes of the network's parameters; of a student of guidance they have the scale's matrix (`nn.embed`)."""
-    if isinstance(model, Trained):
-        inputs: tuple[Any, ...] = tuple(jnp.zeros((1, *shape)) for shape in model.inputs)
-    else:
-        level = jnp.zeros(1)
-        guided = any("/guidance/" in name for name in flatten(model.params))
-        levels = (level, level) if isinstance(model.sampler, Jump) else level
-        inputs = jnp.zeros((1, *model.shape)), levels, {"scale": jnp.ones(1)} if guided else None
-    return jax.eval_shape(model.network.init, jax.random.key(0), *inputs)
-
-
-def _path(path: Any) -> Path:
-    if not isinstance(path, str | os.PathLike) or not str(path):
-        raise TypeError(f"expected a path or a name as the first argument, got {short(path)[:200]!r}")
-    return Path(path)
-
-
-def _json(about: Any) -> dict[str, Any]:
-    """`about` as JSON can hold it: NumPy's numbers and arrays are converted, other objects raise a TypeError."""
-    if about is not None and not isinstance(about, Mapping):
-        raise TypeError(f'about must be a dict, such as {{"data": "my own pictures"}}, got {about!r}')
-    try:
-        return json.loads(json.dumps(dict(about or {}), default=lambda v: np.asarray(v).tolist(), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"about must hold what JSON can hold (text, finite numbers, lists, dicts), got {about!r}") from error
-
-
-def _version() -> str:
-    return importlib.metadata.version("diffjax")

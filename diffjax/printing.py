@@ -1,7 +1,7 @@
 """How objects are printed: in a line, with parameters as their number and arrays as their type and shape.
 
-    >>> print(dj.load("fashion-vp").denoise)
-    NetworkDenoiser(to_x0=_x0_of_edm(0.5), sde=VP(beta_min=0.1, ...), network=UNet(...).apply({742,401 numbers}), ...)
+>>> print(dj.load("fashion-vp").denoise)
+NetworkDenoiser(to_x0=_x0_of_edm(0.5), sde=VP(beta_min=0.1, ...), network=UNet(...).apply({742,401 numbers}), ...)
 """
 
 from __future__ import annotations

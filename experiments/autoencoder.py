@@ -20,7 +20,7 @@ from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
 from diffjax import data, losses, metrics, nn, plots, train
-from diffjax.model import IN_A_RUN
+from diffjax.model_files import IN_A_RUN
 from diffjax.runs import experiment, image_run
 from diffjax.runs.own_pictures import OwnPictures
 

@@ -38,7 +38,7 @@ import diffjax as dj
 from diffjax import data, metrics, nn, precondition, pretrained, times, train
 from diffjax.data import packages
 from diffjax.losses import InfoNCE
-from diffjax.model import IN_A_RUN
+from diffjax.model_files import IN_A_RUN
 from diffjax.runs import experiment, image_run
 from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser

@@ -35,7 +35,7 @@ from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
 from diffjax import data, metrics, train
-from diffjax.model import IN_A_RUN
+from diffjax.model_files import IN_A_RUN
 from diffjax.runs import experiment
 from diffjax.typing import NO_CONTEXT, Context, Key, PyTree, pytree, static
 

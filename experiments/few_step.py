@@ -40,7 +40,7 @@ from diffjax.data import packages
 from diffjax.formats import load_params
 from diffjax.losses import distillation as d
 from diffjax.losses import weightings
-from diffjax.model import SHIPPED
+from diffjax.model_files import SHIPPED
 from diffjax.runs import experiment, judges
 from diffjax.runs.own_pictures import model_of
 from diffjax.runs.student_run import EqualNoise, Method, StudentRun, evaluations

@@ -41,7 +41,7 @@ import diffjax as dj
 from diffjax import data, flow_maps, guidance, losses, plots, precondition, samplers, times, train
 from diffjax.losses import distillation as d
 from diffjax.metrics.features import FASHION_WEIGHTS
-from diffjax.model import IN_A_RUN
+from diffjax.model_files import IN_A_RUN
 from diffjax.parameters import graft
 from diffjax.runs import experiment, judges
 from diffjax.runs.own_pictures import OwnPictures

@@ -68,7 +68,7 @@ import diffjax as dj
 from diffjax import data, metrics, operators, plots, samplers, times
 from diffjax.constraints import Known
 from diffjax.data.image_data import ImageData
-from diffjax.model import SHIPPED
+from diffjax.model_files import SHIPPED
 from diffjax.runs import experiment
 from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser, Sampler

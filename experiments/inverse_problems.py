@@ -39,7 +39,7 @@ from tyro.conf import Suppress
 
 import diffjax as dj
 from diffjax import corrections, data, guidance, operators, plots, times
-from diffjax.model import SHIPPED
+from diffjax.model_files import SHIPPED
 from diffjax.operators import Measurement, Misfit
 from diffjax.runs import experiment, judges
 from diffjax.runs.own_pictures import OwnPictures

@@ -31,7 +31,7 @@ from tyro.conf import OmitArgPrefixes, Suppress
 import diffjax as dj
 from diffjax import data, nn, times, train
 from diffjax.losses import CrossEntropy
-from diffjax.model import IN_A_RUN
+from diffjax.model_files import IN_A_RUN
 from diffjax.runs import experiment, image_run
 from diffjax.runs.own_pictures import OwnPictures
 

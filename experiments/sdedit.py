@@ -39,7 +39,7 @@ import numpy as np
 import diffjax as dj
 from diffjax import data, metrics, plots, times
 from diffjax.data.strokes import paint
-from diffjax.model import SHIPPED
+from diffjax.model_files import SHIPPED
 from diffjax.runs import experiment
 from diffjax.runs.own_pictures import OwnPictures
 from diffjax.typing import Denoiser

@@ -23,6 +23,8 @@ OBJECTS = {
     "a function": precondition.from_v,
     "a function of ours with settings": Partial(precondition.from_v, c_noise=precondition.clock(dj.VP())),
     "a library's function": jax.nn.silu,
+    "infinity": dj.Churn(dj.Heun(), 40.0, 18),
+    "a half": {"null": jnp.bfloat16(0.5)},
     "a dict": {"label": 10, "text": None},
     "nested tuples": ((1, (2.5, "text")), True),
 }
@@ -48,7 +50,8 @@ def test_an_object_that_has_crossed_jit_has_the_same_card():
         (Partial(precondition.from_v, c_noise=lambda sde, t: t), TypeError, r"c_noise.*cannot name it"),
         (nn.CLIP, TypeError, "cannot be written"),
         (object(), TypeError, "cannot be written"),
-        (float("nan"), ValueError, "finite"),
+        (float("nan"), ValueError, "is NaN"),
+        (jnp.array([0.0, jnp.inf]), ValueError, "not finite"),
         (jnp.zeros(20_000), ValueError, "too large"),
         (print, TypeError, "cannot"),
         (partial(print, 1), TypeError, "cannot"),

@@ -18,6 +18,7 @@ LAYERS = [  # diffjax/README.md draws them; a package imports from earlier lines
     "constraints likelihoods",
     "losses posterior",
     "model train",
+    "model_files",
     "runs",
 ]
 LAYER = {package: i for i, line in enumerate(LAYERS) for package in line.split()}

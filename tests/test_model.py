@@ -12,7 +12,8 @@ import pytest
 import diffjax as dj
 from diffjax import guidance, nn, precondition
 from diffjax.formats import load_params, save_params
-from diffjax.model import SHIPPED, Model, Trained
+from diffjax.model import Model, Trained
+from diffjax.model_files import SHIPPED
 
 SHAPE = (6,)
 
@@ -52,6 +53,17 @@ def test_inversion_is_the_way_back(model, key):
     assert jnp.abs(back - x).mean() < 0.02 < jnp.abs(z - x).mean()
 
 
+@pytest.mark.parametrize("sde", [dj.VP(), dj.Flow(), dj.EDM(), dj.Cosine()], ids=lambda s: type(s).__name__)
+def test_inversion_ends_where_the_exact_flow_does(sde):
+    """A Gaussian off the centre. Data stand for the state at the grid's last level: the error is of its size."""
+    one = dj.GaussianMixture(jnp.ones(1), jnp.array([[0.3, -0.2]]), jnp.array([[[0.1, 0.05], [0.05, 0.2]]]))
+    x = one.sample(jax.random.key(1), 6)
+    exact = Model(lambda *_, **__: None, {"w": jnp.ones(1)}, sde, lambda sde, network: one.denoiser(sde), (2,))
+    z = exact.invert(x, steps=400)
+    np.testing.assert_allclose(z, one.flow(sde, x, 0.0, sde.T), atol=2e-4 * sde.sigma(sde.T) + 1.5e-3)
+    np.testing.assert_allclose(exact.sample(jax.random.key(0), 6, steps=400, start=z), x, atol=2e-3)
+
+
 def test_posterior_samples_are_those_of_the_method(model, key):
     m = dj.measure(key, dj.operators.Mask(jnp.array([1.0, 0, 1, 0, 1, 1])), 0.3 * jnp.ones((2, *SHAPE)), 0.1)
     x = model.sample_posterior(key, 2, dj.posterior.ddrm(m), steps=3)
@@ -75,9 +87,10 @@ def test_pictures_in_other_units_are_refused(key):
 
 
 def test_it_is_printed_in_a_line(model):
+    count = sum(p.size for p in jax.tree.leaves(model.params))
     assert str(model.denoise) == (
         "NetworkDenoiser(to_x0=_x0_of_v, sde=VP(beta_min=0.1, beta_max=20.0, T=1.0, t_min=0.001), network=MLP(width=8, "
-        f"depth=1, num_classes=3).apply({{{sum(p.size for p in jax.tree.leaves(model.params)):,} numbers}}), c_noise=scaled_time, needs_alpha=False)"
+        f"depth=1, num_classes=3).apply({{{count:,} numbers}}), c_noise=scaled_time, needs_alpha=False)"
     )
 
 
@@ -107,6 +120,17 @@ def test_a_file_gives_back_the_model(model, key, tmp_path, dtype):
     shutil.copy(path, tmp_path / "ema.safetensors")
     assert jax.tree.structure(dj.load(tmp_path)) == jax.tree.structure(model)  # the folder of a run
     np.testing.assert_allclose(dj.load(path, like=model).sample(key, 2, dj.DDIM(), steps=2), y, atol=1e-6)
+
+
+def test_a_name_is_read_back_by_that_name_and_no_file_is_replaced_that_is_no_card(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "v1.5", "fashion-vp"):
+        dj.save(name, model)
+        assert dj.load(name).shape == dj.load(f"{name}.safetensors").shape == SHAPE
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileExistsError, match=r"config\.json, which is none"):
+        dj.save("config", model)
+    assert (tmp_path / "config.json").read_text() == "{}" and not (tmp_path / "config.safetensors").exists()
 
 
 def test_files_that_are_refused(model, tmp_path):

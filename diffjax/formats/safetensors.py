@@ -63,6 +63,9 @@ def _stored(name: str, value: Any, dtype: Any) -> np.ndarray:
     if not (real or jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool) or array.dtype.itemsize > 8:
         what = type(value).__name__ if array.dtype == object else array.dtype
         raise TypeError(f"{name!r} is no array of real numbers but {what}")
+    array = array.astype(array.dtype.newbyteorder("="))
+    if real and np.dtype(array.dtype if dtype is None else dtype).itemsize < 2:
+        raise TypeError(f"{name!r} would be stored as {dtype or array.dtype}, which no reader here takes: use float16")
     if real and dtype is not None:
         with np.errstate(over="ignore"):
             cast = array.astype(dtype)
@@ -90,6 +93,8 @@ def load_params(path: str | Path, like: PyTree | None = None, dtype: Any = None)
         flat = load_file(_file(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or no safetensors file ({error})") from error
+    except AttributeError as error:  # of NumPy, which safetensors asks for the type
+        raise ValueError(f"{path} holds a type that NumPy does not have ({error})") from error
     kept = _metadata(path).get(CHECKSUM)
     if kept is not None and kept != _checksum(flat):
         raise ValueError(f"{path} is damaged: its arrays are not those that were written (their checksum differs)")

@@ -37,6 +37,7 @@ from jax.scipy.special import logsumexp, ndtr
 
 from diffjax.arrays import bcast, example_keys, flat_sum, fold, like, normal
 from diffjax.checks import check_count, check_key, check_number, known
+from diffjax.conditions import as_cond
 from diffjax.samplers.arguments import as_grid, as_state, check_model
 from diffjax.sde import gaussian
 from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
@@ -160,6 +161,7 @@ def elbo(
     x0 = as_state(x0)
     if x0.ndim < 2:
         raise ValueError(f"x0 must be a float array [B, ...], got {x0.dtype} of shape {x0.shape}")
+    cond = as_cond(cond)
     check_model(denoise, sde, cond, x0)
     _check_chain(ts := as_grid(ts, sde), sde)
     if not callable(large):

@@ -26,7 +26,7 @@ from jax import Array
 
 from diffjax.arrays import example_keys
 from diffjax.checks import check_count, check_key, check_number, known
-from diffjax.conditions import batch_axes, one_example
+from diffjax.conditions import as_cond, batch_axes, one_example
 from diffjax.likelihoods.probes import Probes, Rademacher, check_probes
 from diffjax.precondition import check_start
 from diffjax.samplers.arguments import as_state, check_model
@@ -81,6 +81,7 @@ def estimate(
         raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}")
     if known(x) and not np.isfinite(np.asarray(x)).all():
         raise ValueError(f"x must be finite: look for NaN in its {x.shape[0]} examples")
+    cond = as_cond(cond)
     check_model(denoise, sde, cond, x)
     check_probes(probes)
     check_number("t_min", t_min)

@@ -13,7 +13,7 @@ from jax import Array
 
 from diffjax.arrays import bcast, example_keys, fold
 from diffjax.checks import check_key, check_number, known
-from diffjax.conditions import check_cond
+from diffjax.conditions import check_cond, check_labels, classes_of
 from diffjax.losses.draws import image
 from diffjax.losses.evaluate import check_loss, evaluate
 from diffjax.typing import NO_CONTEXT, Cond, Context, Key, PyTree, pytree
@@ -29,7 +29,8 @@ class DropCondition:
 
     Raises:
       TypeError: `null` looks like a probability.
-      ValueError: p is no probability, the batch has no condition, or `null` another structure.
+      ValueError: p is no probability, `null` is no label that the network has, the batch has no condition, or `null`
+        another structure.
     """
 
     loss: Any
@@ -42,6 +43,9 @@ class DropCondition:
             raise TypeError(
                 f"null is a condition, such as {{'label': 10}}, got {self.null}; the probability is p={self.null}"
             )
+        classes = classes_of(self.loss)
+        if classes and isinstance(self.null, dict) and known(null := self.null.get("label")):
+            check_labels(null, 1, classes, null=True)
         check_number("p", self.p, 0, 1, why="it is the probability that a condition is dropped")
 
     def __call__(

@@ -1,8 +1,10 @@
 """A measurement y = A(x_0) + noise_std n: what every posterior sampler and guidance takes, as one object."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -50,6 +52,17 @@ class Measurement:
                 "each example needs its own y of the operator's shape"
             )
         return self.y - predicted
+
+
+def of_each(holder: Any, n: int) -> Any:
+    """An object in which every measurement of one example, y [1, ...], is one of n examples, with the same y."""
+
+    def spread(m: Any) -> Any:
+        if not isinstance(m, Measurement) or jnp.shape(m.y)[:1] != (1,):
+            return m
+        return dataclasses.replace(m, y=jnp.broadcast_to(m.y, (n, *m.y.shape[1:])))
+
+    return jax.tree.map(spread, holder, is_leaf=lambda m: isinstance(m, Measurement))
 
 
 def measure(key: Key, operator: Callable, x0: Array, noise_std: float = 0.0) -> Measurement:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
 from diffjax.checks import check_count
+from diffjax.operators.measurement import of_each
 from diffjax.samplers.arguments import check_sampler
 from diffjax.samplers.drive import sample
 from diffjax.times import repaint, uniform
@@ -48,6 +50,7 @@ class Posterior:
 
         Args:
           key: one key, or one for each example [B].
+          x: a measurement of one example, y [1, ...], is used for all of its B examples.
           steps: of `times.uniform`, by default the paper's number.
           ts: a falling grid of one's own in its place.
 
@@ -58,7 +61,8 @@ class Posterior:
             steps = self.steps if steps is None else steps
             check_count("steps", steps)
             ts = uniform(sde, steps)
-        denoise, sampler, ts = self.apply(denoise, sde, ts)
+        method: Posterior = of_each(self, jnp.shape(x)[0])
+        denoise, sampler, ts = method.apply(denoise, sde, ts)
         return sample(key, denoise, sde, sampler, ts, x, cond)
 
 

@@ -22,7 +22,8 @@ from diffjax import data, nn, plots, samplers, times, train
 from diffjax.arrays import example_keys
 from diffjax.data import folder
 from diffjax.formats import save_params
-from diffjax.model import IN_A_RUN, Model, save
+from diffjax.model import Model
+from diffjax.model_files import IN_A_RUN, save
 from diffjax.runs import experiment, judges, record
 from diffjax.samplers import DDIM
 from diffjax.typing import SDE, Denoiser, Loss, PyTree, Sampler

@@ -12,7 +12,8 @@ from tyro.conf import arg
 
 from diffjax import data, precondition
 from diffjax.data.image_data import ImageData
-from diffjax.model import IN_A_RUN, Model, Trained, load
+from diffjax.model import Model, Trained
+from diffjax.model_files import IN_A_RUN, load
 from diffjax.typing import SDE
 
 

@@ -19,6 +19,7 @@ from jax.core import Tracer
 
 from diffjax.arrays import example_keys, fold, like
 from diffjax.checks import check_key
+from diffjax.conditions import as_cond
 from diffjax.flow_maps import check_map, check_no_map
 from diffjax.precondition import check_start, evaluate
 from diffjax.samplers.arguments import as_grid, as_state, check_model, check_sampler, held
@@ -80,6 +81,7 @@ def sample(
     check_key(key)
     check_sampler(sampler)
     x = as_state(x)
+    cond = as_cond(cond)
     check_model(denoise, sde, cond, x)
     ts = as_grid(ts, sde, getattr(sampler, "climbs", False))
     check_start(denoise, ts)
@@ -116,6 +118,7 @@ def invert(
     if not is_invertible(sampler):
         raise ValueError(f"to invert, take a deterministic sampler, such as DDIM(); {sampler} draws noise or jumps")
     x = as_state(x)
+    cond = as_cond(cond)
     check_model(denoise, sde, cond, x)
     ts = as_grid(ts, sde)
     if not isinstance(ts, Tracer) and np.asarray(ts)[-1] <= 0:

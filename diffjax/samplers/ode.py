@@ -13,7 +13,7 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.checks import check_number
-from diffjax.conditions import batch_axes, one_example
+from diffjax.conditions import as_cond, batch_axes, one_example
 from diffjax.precondition import check_start
 from diffjax.samplers.arguments import as_state, check_model
 from diffjax.sde import gaussian
@@ -56,6 +56,7 @@ def sample_ode(
       FloatingPointError: an example was not solved in 4096 steps, as when the denoiser returns NaN.
     """
     x = as_state(x)
+    cond = as_cond(cond)
     check_model(denoise, sde, cond, x)
     t_start = sde.T if t_start is None else t_start
     t_end = sde.t_min if t_end is None else t_end

@@ -151,7 +151,11 @@ def _stopped(stop: list[int], workdir: str | Path | None, step: int) -> dict[str
     """Say where a run stopped, if it did; after SIGTERM leave with the shell's code for it."""
     if not stop:
         return {}
-    where = "nothing is on disk" if workdir is None else f"saved in {workdir}; go on with LoopConfig(resume=True) (--resume)"
+    where = (
+        "nothing is on disk"
+        if workdir is None
+        else f"saved in {workdir}; go on with LoopConfig(resume=True) (--resume)"
+    )
     print(f"stopped at step {step}: {where}", file=sys.stderr, flush=True)
     if stop[0] == signal.SIGTERM:
         raise SystemExit(128 + stop[0])
@@ -232,8 +236,8 @@ def _start(saved: Checkpoints | None, state: AnyState, config: LoopConfig) -> tu
     steps, notes = saved.steps() if saved else [], {}
     if saved and steps and not config.resume:
         raise FileExistsError(
-            f"{saved.folder} holds checkpoints up to step {steps[-1]}: pass LoopConfig(resume=True) (--resume) to go on from "
-            f"there, or choose another folder (--workdir)"
+            f"{saved.folder} holds checkpoints up to step {steps[-1]}: pass LoopConfig(resume=True) (--resume) to go "
+            f"on from there, or choose another folder (--workdir)"
         )
     if saved and steps:
         state = saved.restore(state)

@@ -9,9 +9,11 @@ Sources: Kingma and Ba 2015 (Adam); Pascanu et al. 2013 (clipping); Loshchilov a
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -135,9 +137,12 @@ def updates(opt_state: PyTree, step: Array) -> tuple[Any, Any]:
     """How many updates were made up to and with this step, and whether this step made one.
 
     Args:
-      opt_state: the optimiser's state after the step.
+      opt_state: the optimiser's state after the step; `optax.MultiSteps` may be anywhere in it, as in a chain.
       step: the number of steps before it.
     """
-    if isinstance(opt_state, optax.MultiStepsState):
-        return opt_state.gradient_step, opt_state.mini_step == 0
-    return step + 1, True
+    found = jax.tree.leaves(opt_state, is_leaf=lambda s: isinstance(s, optax.MultiStepsState))
+    found = [s for s in found if isinstance(s, optax.MultiStepsState)]
+    if not found:
+        return step + 1, True
+    count = functools.reduce(jnp.maximum, [s.gradient_step for s in found])  # several: of groups of parameters
+    return count, functools.reduce(jnp.logical_or, [s.mini_step == 0 for s in found])

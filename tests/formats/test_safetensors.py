@@ -22,7 +22,9 @@ def test_round_trip_with_names_dtypes_and_metadata(tmp_path):
     assert read_metadata(path) == {"network": "small"}
     with safe_open(path, "numpy") as file:
         assert set(file.keys()) == {"params/conv/kernel", "params/conv/bias", "params/n"}
-        assert file.metadata().keys() == {"network", "crc32", "metadata_crc32"} and read_metadata(path) == {"network": "small"}
+        assert file.metadata().keys() == {"network", "crc32", "metadata_crc32"} and read_metadata(path) == {
+            "network": "small"
+        }
         assert file.get_tensor("params/conv/kernel").dtype == np.float16
     loaded = load_params(path, like=PARAMS)
     assert same(loaded, PARAMS)  # multiples of 1/8: exact in float16
@@ -64,6 +66,15 @@ def test_bfloat16(tmp_path):
     assert loaded["b"].dtype == np.float32 and same(loaded, {"b": np.array([0.5, 3.0])})
     save_params(path, {"b": np.array([0.5, 3.0])}, dtype=jnp.bfloat16)
     assert same(load_params(path), {"b": np.array([0.5, 3.0])})
+
+
+def test_other_byte_orders_and_eight_bit_floats(tmp_path):
+    path = tmp_path / "p.safetensors"
+    save_params(path, {"a": np.arange(3).astype(">f4"), "b": np.arange(3, dtype=">i8")})
+    assert same(load_params(path), {"a": np.arange(3, dtype=np.float32), "b": np.arange(3)})
+    for params, dtype in (({"a": jnp.ones(2)}, jnp.float8_e4m3fn), ({"a": jnp.ones(2, jnp.float8_e5m2)}, None)):
+        with pytest.raises(TypeError, match="use float16"):
+            save_params(path, params, dtype=dtype)
 
 
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("a/b/c", "a/b")])

@@ -177,6 +177,8 @@ def test_labels_that_begin_at_1_are_refused_before_a_step(key, with_classes, mak
         step(state, {"image": x, "label": np.array([1, 2, 3])})
     with pytest.raises(ValueError, match=r"got -1 at \(0,\)"):
         step(state, {"image": x, "label": np.array([-1, 2, 0])})
+    with pytest.raises(TypeError, match="the field 'text' of a batch holds <U5"):
+        step(state, {"image": x, "label": np.zeros(3, int), "text": np.array(["a cat"] * 3)})
 
 
 @pytest.mark.parametrize(
@@ -187,6 +189,8 @@ def test_labels_that_begin_at_1_are_refused_before_a_step(key, with_classes, mak
         (lambda: dsm(CLASSES.apply, weight=1.0), "`weight` to be a function"),
         (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 3}, 2.0), "p must be"),
         (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 3}, -1.0), "p must be"),
+        (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 4}), "labels go from 0 to 3"),
+        (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": -1}), "labels go from 0 to 3"),
         (lambda: losses.DropCondition(dsm(CLASSES.apply), 0.1), "the probability is p=0.1"),
         (lambda: dsm(CLASSES.apply)(None, jax.random.key(0), jnp.ones((4, 2))), "parameters are None"),
         (lambda: dsm(CLASSES.apply)({"w": 1.0}, jax.random.key(0), jnp.ones((4, 2))), "parameters"),

@@ -61,6 +61,21 @@ def test_k_small_batches_make_the_update_of_one_large_batch(line, key):
     assert int(a.step) == 3 and int(b.step) == 3 * k
 
 
+@pytest.mark.parametrize(
+    "wrap", [lambda tx: optax.apply_if_finite(tx, 5), lambda tx: optax.chain(optax.identity(), tx)]
+)
+def test_averages_count_updates_wherever_gradients_are_accumulated(line, key, wrap):
+    plain = adam(0.1, accumulate=3)
+    states = []
+    for tx in (plain, wrap(plain)):
+        step = jax.jit(lambda s, b, tx=tx: train_step(line.quiet_loss, tx, (0.9,), s, b)[0])
+        state = TrainState.create(key, line.params, tx, (0.9,))
+        for n in range(7):
+            state = step(state, line.batch(n))
+        states.append((state.params, state.ema))
+    line.equal(*states)
+
+
 def test_the_warmed_decay_grows_to_its_value():
     n = np.arange(1, 200)
     np.testing.assert_allclose(ema_warmup(0.9)(n), np.minimum(0.9, (1 + n) / (10 + n)), rtol=1e-6)
