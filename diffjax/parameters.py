@@ -69,14 +69,14 @@ def compare(path: str | Path, found: Mapping[str, Any], expected: Mapping[str, A
 def graft(params: PyTree, teacher: PyTree) -> PyTree:
     """`params` with every array that the teacher has taken from it: a student that begins as its teacher.
 
-    Only the matrices "target" and "guidance", the student's further inputs (see `nn.embed`), may be missing in the
+    Only the matrices "end" and "guidance", the student's further inputs (see `nn.embed`), may be missing in the
     teacher; they stay. The arrays are copies in the student's types.
 
     Raises:
       ValueError: the networks differ in another weight, or in its shape (the first one is named).
     """
     flat, taken = flatten(params), flatten(teacher)
-    alone = {name for name in flat if "/target/" in name or "/guidance/" in name}
+    alone = {name for name in flat if "/end/" in name or "/guidance/" in name}
     compare("the teacher", taken, {name: x for name, x in flat.items() if name in taken or name not in alone})
     return unflatten(
         {name: jnp.array(taken.get(name, x), jax.dtypes.canonicalize_dtype(x.dtype)) for name, x in flat.items()}

@@ -7,7 +7,7 @@ before the MLP is the way of Karras et al. (2022), whose linear layer on scaled 
 as a table: row c is W_c + b, and the null row is b.
 
 The network of a flow map is conditioned on two levels, c_noise = (c_t, c_s). The features of the second enter the first
-layer of the MLP through a matrix of their own, "target", which starts at zero: a new network of two levels with the
+layer of the MLP through a matrix of their own, "end", which starts at zero: a new network of two levels with the
 parameters of one of one level (`parameters.graft`) is the same function, whatever c_s, and learns from there. A student
 of a guided teacher is conditioned on the guidance scale, cond["scale"], in the same way by a matrix "guidance" (Meng et
 al. 2023).
@@ -105,10 +105,10 @@ class Embedding(nn.Module):
     def __call__(
         self, c_noise: Array | tuple[Array, Array], label: Array | None, batch: int, scale: Array | None = None
     ) -> Array:
-        c_noise, target = c_noise if isinstance(c_noise, tuple) else (c_noise, None)
-        if target is None and self.has_variable("params", "target"):
+        c_noise, end = c_noise if isinstance(c_noise, tuple) else (c_noise, None)
+        if end is None and self.has_variable("params", "end"):
             raise ValueError("this network was initialised for a flow map: c_noise must be a pair (c_t, c_s)")
-        if target is not None and not (self.is_initializing() or self.has_variable("params", "target")):
+        if end is not None and not (self.is_initializing() or self.has_variable("params", "end")):
             raise ValueError(
                 "this network was initialised with one noise level, but c_noise is a pair (c_t, c_s): initialise it "
                 "with a pair; `parameters.graft` carries over parameters that are there"
@@ -132,7 +132,7 @@ class Embedding(nn.Module):
             init = variance_scaling(1.0, "fan_avg", "uniform")
             types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
             h = nn.Dense(self.width, kernel_init=init, name=f"dense{i}", **types)(h)
-            for name, level in (("target", target), ("guidance", scale)):
+            for name, level in (("end", end), ("guidance", scale)):
                 if i == 0 and level is not None:
                     to_zero = nn.Dense(self.width, False, kernel_init=nn.initializers.zeros, name=name, **types)
                     h = h + to_zero(self.features(per_example(level, batch)))

@@ -124,31 +124,31 @@ def logsnr(sde: SDE, t: Time) -> Array:
 
 
 @jax.jit  # grids are made eagerly, and an eager loop would compile anew at every call
-def time_of_logsnr(sde: SDE, target: Array, t_low: Time = 0.0, t_high: Time | None = None) -> Array:
-    """The time t in [t_low, t_high] at which logsnr(t) = target, by bisection down to neighbouring floats.
+def time_of_logsnr(sde: SDE, level: Array, t_low: Time = 0.0, t_high: Time | None = None) -> Array:
+    """The time t in [t_low, t_high] at which logsnr(t) = level, by bisection down to neighbouring floats.
 
     Where no time there has that level, t is the nearer end, with a derivative of 0.
     """
-    target = as_time(target)
-    low = jnp.full_like(target, t_low)
-    high = jnp.full_like(target, sde.T if t_high is None else t_high)
-    within = (target <= logsnr(sde, low)) & (target >= logsnr(sde, high)) & jnp.isfinite(target)
+    level = as_time(level)
+    low = jnp.full_like(level, t_low)
+    high = jnp.full_like(level, sde.T if t_high is None else t_high)
+    within = (level <= logsnr(sde, low)) & (level >= logsnr(sde, high)) & jnp.isfinite(level)
 
     def halve(_, bracket):
         low, high = bracket
         mid = 0.5 * (low + high)
-        above = logsnr(sde, mid) > target  # logsnr falls as t grows
+        above = logsnr(sde, mid) > level  # logsnr falls as t grows
         return jnp.where(above, mid, low), jnp.where(above, high, mid)
 
     low, high = jax.lax.fori_loop(0, 64, halve, (low, high))
-    return _implicit(sde, target, jax.lax.stop_gradient(0.5 * (low + high)), within)
+    return _implicit(sde, level, jax.lax.stop_gradient(0.5 * (low + high)), within)
 
 
-def _implicit(sde: SDE, target: Array, t: Array, within: Array) -> Array:
-    """t, with the derivative that logsnr(t) = target implies `within`: that of one Newton step."""
+def _implicit(sde: SDE, level: Array, t: Array, within: Array) -> Array:
+    """t, with the derivative that logsnr(t) = level implies `within`: that of one Newton step."""
     residual, slope = jax.jvp(partial(logsnr, sde), (t,), (jnp.ones_like(t),))
     regular = within & jnp.isfinite(residual) & jnp.isfinite(slope) & (slope != 0)
-    newton = jnp.where(regular, target - residual, 0) / jax.lax.stop_gradient(jnp.where(regular, slope, 1))
+    newton = jnp.where(regular, level - residual, 0) / jax.lax.stop_gradient(jnp.where(regular, slope, 1))
     return t + jnp.where(regular, newton - jax.lax.stop_gradient(newton), 0)
 
 

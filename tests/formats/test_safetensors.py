@@ -144,7 +144,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 
 def test_a_student_takes_its_teachers_weights_and_keeps_what_it_has_alone():
-    student = jax.tree.map(lambda x: np.zeros_like(x), PARAMS) | {"embedding": {"target": {"kernel": np.ones(2)}}}
+    student = jax.tree.map(lambda x: np.zeros_like(x), PARAMS) | {"embedding": {"end": {"kernel": np.ones(2)}}}
     taken = graft(student, PARAMS)
     assert same(taken, PARAMS | {"embedding": student["embedding"]})
     with pytest.raises(

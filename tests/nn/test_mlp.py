@@ -28,14 +28,14 @@ def test_a_network_of_two_levels_begins_as_its_teacher_of_one(key):
     zeros = lambda *inputs: jax.tree.map(jnp.zeros_like, jax.eval_shape(net.init, key, *inputs))  # noqa: E731
     teacher = jax.tree.map(lambda p: 0.3 * rng.normal(size=p.shape).astype(np.float32), zeros(x, t))
     student = graft(zeros(x, (t, s)), teacher)
-    first = jax.jit(lambda: net.init(key, x, (t, s))["params"]["embedding"]["target"])()  # the rest is pruned
+    first = jax.jit(lambda: net.init(key, x, (t, s))["params"]["embedding"]["end"])()  # the rest is pruned
     assert not first["kernel"].any()
     np.testing.assert_array_equal(apply(student, x, (t, s)), apply(student, x, (t, 0 * s)))
     np.testing.assert_allclose(apply(student, x, (t, s)), apply(teacher, x, t), rtol=1e-6)
     assert jax.tree.structure(jax.tree.map(jnp.shape, teacher)) != jax.tree.structure(student)
     # the second level is used as soon as its matrix has a gradient, which it has from the first step
     grads = jax.jit(jax.grad(lambda p: (apply(p, x, (t, s)) ** 2).sum()))(student)
-    assert jnp.abs(grads["params"]["embedding"]["target"]["kernel"]).max() > 0
+    assert jnp.abs(grads["params"]["embedding"]["end"]["kernel"]).max() > 0
     moved = jax.tree.map(lambda p, g: p - 0.1 * np.sign(g), student, grads)
     assert not np.allclose(apply(moved, x, (t, s)), apply(moved, x, (t, 0 * s)))
     # scalars, and one example alone

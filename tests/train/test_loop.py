@@ -193,7 +193,7 @@ def test_a_signal_saves_and_leaves(run, line, whole, tmp_path, number, capsys):
 
 def test_a_used_workdir_is_not_overwritten(run, line, tmp_path):
     fit(run.steps, run.start, line.batches, tmp_path, settings(steps=10))
-    with pytest.raises(FileExistsError, match=r"up to step 10: pass resume=True .* another folder"):
+    with pytest.raises(FileExistsError, match=r"up to step 10: pass LoopConfig.resume=True. .* another folder"):
         fit(run.steps, run.start, line.batches, tmp_path, settings())
     assert [m["step"] for m in lines(tmp_path)] == [5, 10] and saved_steps(tmp_path) == [5, 10]
 
@@ -278,7 +278,7 @@ def test_without_a_folder_all_stays_in_memory(run, line, whole, monkeypatch, tmp
     line.equal(state, whole[0])
     assert [row["step"] for row in summary["rows"]] == [5, 10, 15, 20] and len(drawn) == 2
     assert summary["loss"] == whole[1]["loss"] and not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="resume=True needs a workdir"):
+    with pytest.raises(ValueError, match="needs a workdir"):
         fit(run.steps, run.start, line.batches, config=settings(resume=True))
 
 
