@@ -103,10 +103,11 @@ def test_it_crosses_jit_vmap_and_grad(model, key):
     x = draw(model, key)
     np.testing.assert_allclose(x, model.sample(key, 2, dj.DDIM(), steps=2), atol=1e-5)
     draw(model.replace(sde=dj.VP(beta_max=10.0)), key)
-    two = jax.tree.map(lambda p: jnp.stack([p, 0 * p]), model)
-    np.testing.assert_allclose(jax.vmap(lambda m: m.sample(key, 2, dj.DDIM(), steps=2))(two)[0], x, atol=1e-5)
-    slope = jax.grad(lambda m: m.sample(key, 2, dj.DDIM(), steps=2).sum(), allow_int=True)(model)
-    assert float(slope.sde.beta_max) != 0 and all(jnp.isfinite(g).all() for g in jax.tree.leaves(slope.params))
+    two = jax.tree.map(lambda p: np.stack([p, 0 * p]), jax.tree.map(np.asarray, model))
+    many = jax.jit(jax.vmap(lambda m: m.sample(key, 2, dj.DDIM(), steps=2)))(two)
+    np.testing.assert_allclose(many[0], x, atol=1e-5)
+    slope = jax.jit(jax.grad(lambda m: m.sample(key, 2, dj.DDIM(), steps=2).sum(), allow_int=True))(model)
+    assert float(slope.sde.beta_max) != 0 and all(np.isfinite(g).all() for g in jax.tree.leaves(slope.params))
 
 
 @pytest.mark.parametrize("dtype", [None, "float16"])

@@ -12,6 +12,7 @@ import pytest
 import diffjax as dj
 
 
+@pytest.mark.slow
 def test_the_import_has_what_its_docstring_names():
     names = re.findall(r"`(\w+)`", dj.__doc__)
     assert {"samplers", "likelihoods", "train", "data"} <= set(names)

@@ -44,7 +44,14 @@ def close(a, b, what):
     assert np.all(np.abs(C - C2) < 4 * np.sqrt(4 / N) * scale[:, None] * scale + 1e-6), (what, C, C2)
 
 
-@pytest.mark.parametrize("name", CONSTRAINTS)
+QUICK = ("Known", "DPS")
+
+
+def named(names):
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", named(CONSTRAINTS))
 def test_two_halves_have_the_distribution_of_one_run(name):
     """With the same key in both halves: the driver folds the time into it."""
     sampler, x, key = CONSTRAINTS[name](), dj.prior_sample(jax.random.key(1), SDE, (N, 2)), jax.random.key(2)
@@ -65,15 +72,16 @@ def test_the_mean_of_what_is_known_is_the_step_s_before_its_noise():
     """Above t_min alpha_s y, at t_min y itself; a constraint outside reads it."""
     sampler = dj.inpaint(dj.Ancestral(), IMAGE[:4], MASK)
 
+    @jax.jit
     def step(s):
         keys, state = dj.arrays.example_keys(jax.random.key(0), 4), sampler.init(IMAGE[:4])
         return sampler.step(keys, D, SDE, state, jnp.array(0.5), s, None)
 
-    np.testing.assert_allclose(step(jnp.array(0.3)).mean[:, 0], 2 * SDE.alpha(0.3), rtol=1e-6)
-    np.testing.assert_array_equal(step(jnp.array(SDE.t_min)).mean[:, 0], 2.0)
+    np.testing.assert_allclose(step(np.float32(0.3)).mean[:, 0], 2 * SDE.alpha(0.3), rtol=1e-6)
+    np.testing.assert_array_equal(step(np.float32(SDE.t_min)).mean[:, 0], 2.0)
 
 
-@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize("repeats", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_sdedit_and_its_repeats_stop_at_a_middle_time(repeats):
     """Guides distributed as the data lead to the distribution of x_{t_m}, from which another run may go on."""
     guide, key = PRIOR.sample(jax.random.key(3), N), jax.random.key(2)
@@ -87,7 +95,7 @@ def test_sdedit_and_its_repeats_stop_at_a_middle_time(repeats):
     assert np.all(np.abs(m - m2) < 4 * np.sqrt(2 / N) + bias) and np.all(np.abs(C - C2) < 4 * np.sqrt(4 / N) + bias)
 
 
-@pytest.mark.parametrize("name", ["Known", "DPS", "DDRM", "DDNM", "MPGD", "Churn", "TimeTravel"])
+@pytest.mark.parametrize("name", named(["Known", "DPS", "DDRM", "DDNM", "MPGD", "Churn", "TimeTravel"]))
 def test_where_alpha_is_0_steps_and_their_gradients_are_finite(name):
     """A repeated T, where alpha = 0, a repeated time on the way, and one at 0; the gradient is that of x_T."""
     m = operators.Measurement(M.operator, M.y[:3], 0.0)
@@ -108,7 +116,7 @@ def test_where_alpha_is_0_steps_and_their_gradients_are_finite(name):
         out = dj.sample(jax.random.key(0), denoise, sde, sampler, ts, x)
         return out.sum(), out
 
-    grad, out = jax.grad(total, has_aux=True)(dj.prior_sample(jax.random.key(1), sde, (3, 2)))
+    grad, out = jax.jit(jax.grad(total, has_aux=True))(dj.prior_sample(jax.random.key(1), sde, (3, 2)))
     assert jnp.isfinite(out).all() and jnp.isfinite(grad).all()
 
 
@@ -123,4 +131,4 @@ def test_dps_stands_still_where_its_residual_is_0():
 
     dps = dj.DPS(dj.DDIM(), operators.Misfit(m), 0.3)
     np.testing.assert_array_equal(run(x, dps), run(x, dj.DDIM()))
-    assert jnp.isfinite(jax.jacobian(run)(x, dps)).all()
+    assert jnp.isfinite(jax.jit(jax.jacobian(run))(x, dps)).all()

@@ -107,16 +107,21 @@ def test_an_exact_classifier_gives_the_exact_conditional_denoiser(x, x64):
         return jnp.stack([jnp.log(gm.weights[k]) + alone[k].log_prob_at(SDE, x, t) for k in range(3)], axis=1)
 
     guided = guidance.classifier(gm.denoiser(SDE), SDE, guidance.label_log_prob(logits))
-    for k in range(3):
-        for t in (0.05, 0.4, 0.9):
-            got = guided(x, t, {"label": jnp.full(4, k)})
-            np.testing.assert_allclose(got, alone[k].denoise(SDE, x, t), atol=1e-8)
     off = guidance.classifier(gm.denoiser(SDE), SDE, guidance.label_log_prob(logits), 0.0)
-    np.testing.assert_array_equal(off(x, 0.4, {"label": 1}), gm.denoise(SDE, x, 0.4))
+
+    @jax.jit
+    def run(x, t):
+        by_guidance = [guided(x, t, {"label": jnp.full(4, k)}) for k in range(3)]
+        return by_guidance, [one.denoise(SDE, x, t) for one in alone], off(x, t, {"label": 1}), gm.denoise(SDE, x, t)
+
+    for t in (0.05, 0.4, 0.9):
+        got, exact, without, plain = run(x, t)
+        np.testing.assert_allclose(got, exact, atol=1e-8)
+        np.testing.assert_array_equal(without, plain)
     with pytest.raises(ValueError, match=r'needs cond = \{"label"'):
-        guided(x, 0.4)
+        jax.eval_shape(guided, x, 0.4)
     with pytest.raises(ValueError, match="one value per example"):
-        guidance.classifier(gm.denoiser(SDE), SDE, lambda x, t, cond: x.sum())(x, 0.4)
+        jax.eval_shape(guidance.classifier(gm.denoiser(SDE), SDE, lambda x, t, cond: x.sum()), x, 0.4)
 
 
 def test_a_classifier_of_constant_logits_changes_nothing(x):
@@ -126,6 +131,23 @@ def test_a_classifier_of_constant_logits_changes_nothing(x):
         np.testing.assert_array_equal(guided(x, 0.4, {"label": 1}), DENOISE(x, 0.4, {"label": 1}))
 
 
+C, U, Y, NOISE, SCALE = np.array([[1.0, 0.3], [0.3, 0.5]]), np.array([1.0, -0.7]), 0.8, 0.3, 2.0
+
+
+@jax.jit
+def guided_step(x, t, s):
+    """The mean of an ancestral step that is guided by y = u^T x_0 + noise, whose p(y | x_t) is Gaussian."""
+
+    def log_prob(x, t, cond):
+        V = SDE.alpha(t) ** 2 * C + SDE.sigma(t) ** 2 * jnp.eye(2)
+        K = SDE.alpha(t) * C @ jnp.linalg.inv(V)  # E[x_0 | x_t] = K x_t, Cov[x_0 | x_t] = C - alpha K C
+        return -0.5 * (Y - x @ K.T @ U) ** 2 / (U @ (C - SDE.alpha(t) * K @ C) @ U + NOISE**2)
+
+    gm = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.asarray(C)[None])
+    guided = guidance.classifier(gm.denoiser(SDE), SDE, log_prob, SCALE)
+    return dj.Ancestral().step(jax.random.key(0), guided, SDE, dj.Ancestral().init(x), t, s, None).mean
+
+
 @pytest.mark.parametrize("large", [False, True], ids=["small variance", "large variance"])
 def test_both_forms_of_classifier_guidance_agree_as_steps_grow(x64, large):
     """Dhariwal & Nichol's Algorithm 1 adds scale Sigma grad to DDPM's mean (NumPy); ours is the score's, Algorithm 2.
@@ -133,23 +155,9 @@ def test_both_forms_of_classifier_guidance_agree_as_steps_grow(x64, large):
     Sigma is of the order of beta, and the forms differ by the order of beta^2 in a step, so of 1/n after n steps. What
     is known is y = u^T x_0 + noise, whose p(y | x_t) a Gaussian x_0 makes Gaussian.
     """
-    C, u, y, noise, scale = np.array([[1.0, 0.3], [0.3, 0.5]]), np.array([1.0, -0.7]), 0.8, 0.3, 2.0
-    gm = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.asarray(C)[None])
-
-    def log_prob(x, t, cond):
-        V = SDE.alpha(t) ** 2 * C + SDE.sigma(t) ** 2 * jnp.eye(2)
-        K = SDE.alpha(t) * C @ jnp.linalg.inv(V)  # E[x_0 | x_t] = K x_t, Cov[x_0 | x_t] = C - alpha K C
-        return -0.5 * (y - x @ K.T @ u) ** 2 / (u @ (C - SDE.alpha(t) * K @ C) @ u + noise**2)
-
-    guided = guidance.classifier(gm.denoiser(SDE), SDE, log_prob, scale)
-
-    @jax.jit
-    def mean_of_step(x, t, s):
-        key = jax.random.key(0)
-        return dj.Ancestral().step(key, guided, SDE, dj.Ancestral().init(x), t, s, None).mean
 
     def by_score(x, t, s):
-        return np.asarray(mean_of_step(jnp.asarray(x), t, s))
+        return np.asarray(guided_step(x, t, s))
 
     def by_mean(x, t, s):
         bar, bar_s = (np.exp(-0.1 * t - 9.95 * t**2) for t in (t, s))
@@ -157,9 +165,9 @@ def test_both_forms_of_classifier_guidance_agree_as_steps_grow(x64, large):
         K = np.sqrt(bar) * C @ np.linalg.inv(bar * C + (1 - bar) * np.eye(2))
         x0 = x @ K.T
         mean = (np.sqrt(bar_s) * beta * x0 + np.sqrt(1 - beta) * (1 - bar_s) * x) / (1 - bar)
-        grad = (y - x0 @ u)[:, None] * (u @ K) / (u @ (C - np.sqrt(bar) * K @ C) @ u + noise**2)
+        grad = (Y - x0 @ U)[:, None] * (U @ K) / (U @ (C - np.sqrt(bar) * K @ C) @ U + NOISE**2)
         variance = beta if large else beta * (1 - bar_s) / (1 - bar)
-        return mean, scale * variance * grad
+        return mean, SCALE * variance * grad
 
     start, one, moved, end = np.array([[0.5, -1.0], [-1.2, 0.4]]), [], [], []
     for n in (100, 200, 400):
@@ -187,17 +195,18 @@ def problem():
 
 def test_pigdm_with_the_exact_covariance_is_the_exact_posterior_of_a_gaussian(x, x64):
     gm, A, y, m = problem()
-    posterior, x = gm.posterior(A, y, 0.2), jnp.asarray(x, float)
+    posterior, x = jax.jit(gm.posterior)(A, y, 0.2), jnp.asarray(x, float)
+    run = jax.jit(lambda x, t: (guidance.pigdm_exact(gm.denoiser(SDE), SDE, m)(x, t), posterior.denoise(SDE, x, t)))
     for t in (0.05, 0.4, 0.9):
-        got = guidance.pigdm_exact(gm.denoiser(SDE), SDE, m)(x, t)
-        np.testing.assert_allclose(got, posterior.denoise(SDE, x, t), atol=1e-6)
+        np.testing.assert_allclose(*run(x, t), atol=1e-6)
 
 
 def test_conjugate_gradients_stop_at_their_tolerance(x, x64):
     """Two measurements are solved in two iterations, and not in one; none is an error."""
     gm, _, _, m = problem()
     x = jnp.asarray(x, float)
-    one, two, all_ = (guidance.pigdm_exact(gm.denoiser(SDE), SDE, m, n)(x, 0.4) for n in (1, 2, None))
+    guides = [guidance.pigdm_exact(gm.denoiser(SDE), SDE, m, n) for n in (1, 2, None)]
+    one, two, all_ = jax.jit(lambda x: [guide(x, 0.4) for guide in guides])(x)
     np.testing.assert_allclose(two, all_, atol=1e-9)
     assert jnp.abs(one - all_).max() > 1e-3
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
@@ -210,15 +219,16 @@ def test_pigdm_and_reconstruction_against_their_formulas(x, x64):
     alpha, sigma = float(SDE.alpha(t)), float(SDE.sigma(t))
     C = np.asarray(gm.covs[0])
     K = alpha * C @ np.linalg.inv(alpha**2 * C + sigma**2 * np.eye(3))  # the Jacobian of the denoiser
-    x0 = np.asarray(gm.denoise(SDE, x, t))
+    x0 = np.asarray(jax.jit(gm.denoiser(SDE))(x, t))
     residual = np.asarray(y) - x0 @ A.T
     inner = np.linalg.inv(sigma**2 * A @ A.T + 0.2**2 * np.eye(2))  # VP: r^2 = sigma^2
     expected = x0 + sigma**2 / alpha * residual @ inner @ A @ K
-    np.testing.assert_allclose(guidance.pigdm(gm.denoiser(SDE), SDE, m)(x, t), expected, atol=1e-8)
     loss = operators.Misfit(m, squared=True)
-    got = guidance.reconstruction(gm.denoiser(SDE), SDE, loss, 0.7)(x, t)
+    guides = [guidance.reconstruction(gm.denoiser(SDE), SDE, loss, scale) for scale in (0.7, 0.0)]
+    guides.append(guidance.pigdm(gm.denoiser(SDE), SDE, m))
+    got, off, by_pigdm = jax.jit(lambda x: [guide(x, t) for guide in guides])(x)
+    np.testing.assert_allclose(by_pigdm, expected, atol=1e-8)
     np.testing.assert_allclose(got, x0 + 0.7 * 2 * sigma**2 / alpha * residual @ A @ K, atol=1e-8)
-    off = guidance.reconstruction(gm.denoiser(SDE), SDE, loss, 0.0)(x, t)
     np.testing.assert_allclose(off, x0, atol=1e-12)
 
 
@@ -230,4 +240,5 @@ def test_posterior_guidance_refuses_what_it_cannot_do():
     with pytest.raises(TypeError, match="needs a linear operator"):
         guidance.pigdm(gm.denoiser(SDE), SDE, operators.Measurement(operators.HDR(), m.y))
     with pytest.raises(ValueError, match="one value per example"):
-        guidance.reconstruction(gm.denoiser(SDE), SDE, lambda x0, cond: x0.sum())(jnp.ones((2, 3)), 0.4)
+        guided = guidance.reconstruction(gm.denoiser(SDE), SDE, lambda x0, cond: x0.sum())
+        jax.eval_shape(guided, jnp.ones((2, 3)), 0.4)

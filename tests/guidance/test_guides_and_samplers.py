@@ -78,27 +78,36 @@ def run(denoise, sampler, ts=TS):
     return dj.sample(jax.random.key(0), denoise, SDE, sampler, ts, X, COND)
 
 
-def any_guide(i, scale, x, t, cond=None):
-    """The i-th guide, so that one compilation of a sampler serves all."""
-    branches = [lambda guide=guide: guide(scale)(x, t, cond) for guide in GUIDES.values()]
+# One sampler of each kind runs with all guides, and the others with one guide that takes a gradient and one that does
+# not: to a sampler a guided denoiser is a denoiser, and to a guide any sampler is one that evaluates it somewhere.
+KINDS = ("DDIM", "Heun", "PC", "DPMpp2M", "AnnealedLangevin", "DPMSolver")
+FEW = ("cfg", "classifier")
+
+
+def any_guide(names, i, scale, x, t, cond=None):
+    """The i-th of these guides, so that one compilation of a sampler serves all."""
+    branches = [lambda name=name: GUIDES[name](scale)(x, t, cond) for name in names]
     return jax.lax.switch(i, [*branches, lambda: D(x, t, cond)])
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+QUICK = ("DDIM", "Heun", "PC")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SAMPLERS])
 def test_every_guide_with(name):
-    traces = []
+    traces, guides = [], tuple(GUIDES) if name in KINDS else FEW
 
     @jax.jit
     def draw(i, scale):
         traces.append(1)
-        return run(Partial(any_guide, i, scale), SAMPLERS[name])
+        return run(Partial(functools.partial(any_guide, guides), i, scale), SAMPLERS[name])
 
-    plain = draw(len(GUIDES), 0.0)
-    for i, guide in enumerate(GUIDES):
-        mild, strong = draw(i, 0.3), draw(i, 0.6)
-        assert mild.shape == X.shape and jnp.isfinite(mild).all(), guide
-        assert jnp.abs(mild - plain).max() > 1e-4, guide  # it does something
-        assert "pigdm" in guide or jnp.abs(mild - strong).max() > 1e-5, guide
+    plain = draw(len(guides), 0.0)
+    for i, guide in enumerate(guides):
+        mild, strong = (np.asarray(draw(i, scale)) for scale in (0.3, 0.6))
+        assert mild.shape == X.shape and np.isfinite(mild).all(), guide
+        assert np.abs(mild - plain).max() > 1e-4, guide  # it does something
+        assert "pigdm" in guide or np.abs(mild - strong).max() > 1e-5, guide
     assert len(traces) == 1  # guides and scales are arguments
 
 
@@ -120,20 +129,22 @@ def test_an_example_is_guided_as_if_it_were_alone(name):
         "compose": lambda m: guidance.compose(D, [{"label": jnp.ones(len(m.y))}], [0.3]),
     }
     guide = own.get(name, lambda m: GUIDES[name](0.3))
-    together = guided(guide, slice(0, 3))
-    for i in range(3):
-        alone = guided(guide, slice(i, i + 1))
+    together = jax.jit(lambda: guided(guide, slice(0, 3)))()
+    every = jax.jit(lambda: [guided(guide, slice(i, i + 1)) for i in range(3)])()
+    for i, alone in enumerate(every):
         np.testing.assert_allclose(alone[0], together[i], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", CONSTRAINTS)
+@pytest.mark.parametrize(
+    "name", ["Known", *(pytest.param(n, marks=pytest.mark.slow) for n in ("DPS", "TimeTravel, KeepEps"))]
+)  # the last one holds the others
 def test_constraints_are_defined_for_every_sampler(name):
     ts = times.repaint(TS, 2, 3) if "TimeTravel" in name else TS
     for label, sampler in SAMPLERS.items():
         assert jax.eval_shape(lambda x, s=sampler: run(D, CONSTRAINTS[name](s), ts) + x, X).shape == X.shape, label
 
 
-@pytest.mark.parametrize("name", CONSTRAINTS)
+@pytest.mark.parametrize("name", [n if n == "Known" else pytest.param(n, marks=pytest.mark.slow) for n in CONSTRAINTS])
 def test_constraints_with_kinds_of_samplers(name):
     for label in ("DDIM", "Heun", "PC", "DPMpp2M"):
         ts = times.repaint(TS, 2, 3) if "TimeTravel" in name else TS
@@ -145,6 +156,7 @@ def test_constraints_with_kinds_of_samplers(name):
 PLAIN = {label: functools.cache(lambda sampler=sampler: run(D, sampler)) for label, sampler in SAMPLERS.items()}
 
 
+@pytest.mark.slow
 def test_off_is_the_unguided_sampler():
     """But for rounding: each is a program of its own, whose sums and products a compiler fuses as it likes."""
     for name in ("classifier", "corrected", "reconstruction"):

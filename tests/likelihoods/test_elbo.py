@@ -190,6 +190,7 @@ def test_the_discretised_decoder_keeps_its_digits_in_float32_and_has_finite_grad
     assert float(jax.jit(discretised_gaussian)(x0, -mean, jnp.log(1e-3))[0]) == pytest.approx(-np.log(1e-12))
 
 
+@pytest.mark.slow
 def test_float32_bound_of_ddpm_s_chain_is_that_of_float64(key):
     """A thousand steps: within 1e-4 bits per dimension of float64 for the same noise, and 4 sigma of the mean."""
     sde, s2, d = dj.BetaTable.linear(1000), 0.25, 64
@@ -239,6 +240,7 @@ def test_unfit_input_is_refused(key):
         dj.elbo(key, lambda x, t, cond: x[:, :1], sde, ts, x0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ve", "edm"])
 def test_more_steps_tighten_the_bound_where_a_grid_is_dense_at_its_last_node(name, key):
     """VE's sigma(0) is 0.01, EDM's grids end in 0.002, 0: a decoder of variance v -> 0 made 20 steps better than 320.

@@ -55,7 +55,10 @@ def unconditional():
     return float(jnp.linalg.norm(M.residual(x).mean(0)))
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("dps", "ddrm")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES])
 def test_a_call_is_the_composition_of_its_parts_and_follows_the_measurement(name, unconditional):
     method, (denoise, sampler) = CASES[name]
     got = method.sample(KEY, D, SDE, X, steps=STEPS)
@@ -70,6 +73,7 @@ def test_a_call_is_the_composition_of_its_parts_and_follows_the_measurement(name
     assert all(callable(part) or hasattr(part, "step") for part in parts[:2])
 
 
+@pytest.mark.slow
 def test_moment_matching_has_the_posterior_s_moments():
     """Its mean to 4 standard errors and the first-order bias of 20 steps; the other methods sample others."""
     exact = PRIOR.posterior(jnp.asarray(A, jnp.float32), M.y[0], 0.1)

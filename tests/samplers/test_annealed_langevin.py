@@ -168,24 +168,26 @@ def exact_weight(levels, n_steps, step, width):
     return rho[p > 0].sum() / rho.sum()
 
 
+@pytest.mark.slow
 def test_ncsn_toy_plain_langevin_gets_the_weights_wrong_and_annealing_gets_them_right(key, optimised):
     """Song & Ermon 2019, Fig. 3: step 0.1 at sigma = 1 in the paper's convention (2), 10 levels from 20 to 1.
 
     The chains' exact weights are 0.5090 and 0.7823; convention (1) with step 0.1 has 0.5090 and 0.7882.
     """
-    sde, n = dj.EDM(T=20.0, t_min=1.0), 20000
+    sde, n = dj.EDM(T=20.0, t_min=1.0), 5000
     mixture = dj.GaussianMixture(jnp.array([0.8, 0.2]), jnp.array([[5.0, 5.0], [-5.0, -5.0]]), jnp.zeros((2, 2, 2)))
     x = jax.random.uniform(jax.random.key(1), (n, 2), minval=-8.0, maxval=8.0)
-    np.testing.assert_allclose(toy(x[:9], 2.0), mixture.denoise(sde, x[:9], 2.0), atol=1e-4)
+    clean = jax.jit(lambda x: (toy(x, 2.0), mixture.denoise(sde, x, 2.0)))(x[:9])
+    np.testing.assert_allclose(*clean, atol=1e-4)
     weight = lambda sampler, ts: float((dj.sample(key, toy, sde, dj.KeepNoise(sampler), ts, x).sum(-1) > 0).mean())  # noqa: E731
 
     plain, exact = weight(dj.ULA(0.1, halved=True), jnp.ones(1001)), exact_weight([1.0], 1000, 0.05, 14)
     assert abs(exact - 0.509) < 2e-4
-    assert abs(plain - exact) < 4 * np.sqrt(exact * (1 - exact) / n)  # 4 sigma: 0.0141
+    assert abs(plain - exact) < 4 * np.sqrt(exact * (1 - exact) / n)  # 4 sigma: 0.0283
 
     grid = times.geometric(sde, 10)
     sampler = dj.AnnealedLangevin(0.1, 1.0, 100, halved=True)
     annealed = weight(sampler, grid.at[-1].set(grid[-2]))
     exact = exact_weight(LEVELS, 100, 0.05, 90)
     assert abs(exact - 0.7823) < 2e-4 and abs(exact - 0.8) < 0.02
-    assert abs(annealed - exact) < 4 * np.sqrt(exact * (1 - exact) / n)  # 4 sigma: 0.0117
+    assert abs(annealed - exact) < 4 * np.sqrt(exact * (1 - exact) / n)  # 4 sigma: 0.0233

@@ -89,6 +89,7 @@ def problems(one_of):
         return mixture, grids, starts, exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "order"), [(dj.Euler(), 1), (dj.DDIM(), 1), (dj.Heun(), 2)], ids=["Euler", "DDIM", "Heun"]
 )
@@ -247,6 +248,7 @@ def test_euler_maruyama_has_weak_order_1(x64):
     assert np.all(np.abs(orders(errors) - 1) < 0.025)
 
 
+@pytest.mark.slow
 def test_langevin_corrector_has_the_known_stationary_variance(key, optimised):
     """sigma^2 (1 + snr^2) in many dimensions D; each example's own norms add terms of order 1/D."""
     sde, t, D = dj.VE(), 0.5, 4096
@@ -258,6 +260,7 @@ def test_langevin_corrector_has_the_known_stationary_variance(key, optimised):
         assert abs(float(out.var() / sde.sigma(t) ** 2) - factor) < 4 * sigma + 6 / D
 
 
+@pytest.mark.slow
 def test_identities_between_samplers(x64, key, four_modes):
     sde = dj.VP()
     denoise, ts, x = four_modes.denoiser(sde), times.uniform(sde, 20), dj.prior_sample(key, sde, (6, 2))
@@ -281,18 +284,19 @@ def test_identities_between_samplers(x64, key, four_modes):
 PRIORS = (dj.VP(), dj.SubVP(), dj.VE())
 
 
-@pytest.mark.parametrize("kind", range(3), ids=[type(sde).__name__ for sde in PRIORS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.slow][:k], id=type(sde).__name__) for k, sde in enumerate(PRIORS)]
+)
 @pytest.mark.parametrize(
     "sampler",
     [
-        dj.EulerMaruyama(),
-        dj.ReverseDiffusion(),
-        dj.Ancestral(),
-        dj.PC(dj.ReverseDiffusion(), dj.Langevin(0.1, batch_mean=True)),
+        pytest.param(dj.EulerMaruyama(), id="EulerMaruyama"),
+        pytest.param(dj.ReverseDiffusion(), id="ReverseDiffusion", marks=pytest.mark.slow),
+        pytest.param(dj.Ancestral(), id="Ancestral", marks=pytest.mark.slow),
+        pytest.param(dj.PC(dj.ReverseDiffusion(), dj.Langevin(0.1, batch_mean=True)), id="PC", marks=pytest.mark.slow),
     ],
-    ids=["EulerMaruyama", "ReverseDiffusion", "Ancestral", "PC"],
 )
-def test_every_stochastic_sampler_has_the_mixture_s_distribution(kind, sampler, key, one_of):
+def test_every_stochastic_sampler_has_the_mixture_s_distribution(kind, sampler, key, one_of, optimised):
     """Two modes of weight 0.2 and 0.8: 4000 samples give the weight to 0.0063, and 4 sigma of it.
 
     In two dimensions a Langevin step in proportion to 1/|score| of the example itself is not Langevin dynamics any more

@@ -45,18 +45,20 @@ SAMPLERS = {
 }
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_a_run_that_ends_above_t_min_has_the_distribution_of_x_there(name, x, key):
+QUICK = ("Ancestral", "DPMpp2M(1)", "UniPC")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SAMPLERS])
+def test_a_run_that_ends_above_t_min_has_the_distribution_of_x_there(name, x, key, optimised):
     """VP to t = .5: variance .968; 20,000 draws give it to .0097, and 4 sigma of it are allowed.
 
     Without the last step's noise it was .739 with 20 steps. The second half, with the same key, ends as the data.
     """
     steps = 500 if name in ("EulerMaruyama", "ReverseDiffusion") else 100  # for a bias below 1 %
-    down = np.linspace(1, MIDDLE, steps + 1)
+    down, on = np.linspace(1, MIDDLE, steps + 1), np.linspace(MIDDLE, SDE.t_min, steps + 1)  # in one program
     path = dj.sample(key, DENOISE, SDE, SAMPLERS[name], down, x, trajectory=True)
     assert abs(float(path[-1].var()) - variance(MIDDLE)) < 4 * variance(MIDDLE) * np.sqrt(2 / N)
-    on = np.linspace(MIDDLE, SDE.t_min, 101)
-    out = dj.sample(key, DENOISE, SDE, SAMPLERS[name], on, path[-1])
+    out = dj.sample(key, DENOISE, SDE, SAMPLERS[name], on, path[-1], trajectory=True)[-1]
     bias = 0.01  # of 200 steps
     assert abs(float(out.var()) - variance(SDE.t_min)) < 4 * variance(SDE.t_min) * np.sqrt(2 / N) + bias
 
@@ -93,8 +95,16 @@ def test_renoise_keeps_its_noise(x, key, eta):
     assert abs(float(out.var()) - v) < 4 * v * np.sqrt(2 / N)
 
 
-@pytest.mark.parametrize("sampler", [dj.ULA(0.05), dj.Langevin(0.05, batch_mean=True), dj.AnnealedLangevin(0.05, 1.0)])
-def test_langevin_chains_go_on_where_they_stopped(sampler, x, key):
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        dj.ULA(0.05),
+        pytest.param(dj.Langevin(0.05, batch_mean=True), marks=pytest.mark.slow),
+        pytest.param(dj.AnnealedLangevin(0.05, 1.0), marks=pytest.mark.slow),
+    ],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_langevin_chains_go_on_where_they_stopped(sampler, x, key, optimised):
     """At MIDDLE, in two calls: the stationary variance, up to the bias of order h; 4 sigma."""
     v = variance(MIDDLE)
     first = dj.sample(key, DENOISE, SDE, sampler, np.full(101, MIDDLE), x)

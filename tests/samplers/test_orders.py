@@ -81,19 +81,18 @@ def test_order(solver, problem, x64, key, one_of):
 
 
 def test_reference_errors_of_dpm_solver(x64, key, four_modes):
-    """core.md row 17: the largest error on VP for 10, 20, 40 steps, uniform in logsnr."""
+    """core.md row 17: the largest error on VP for 10, 20, 40 steps, uniform in logsnr; DDIM's are in `test_exact`."""
     rows = {
-        dj.DDIM(): (0.182, 0.0790, 0.0371),
         dj.DPMSolver(2): (0.0462, 9.13e-3, 2.10e-3),
         dj.DPMSolver(3): (0.0144, 1.04e-3, 4.90e-5),
         dj.DPMpp2M(): (0.0721, 0.0113, 2.51e-3),
     }
     sde, x = dj.VP(), np.array([[0.6, 0.2], [-0.4, 0.8], [0.14, -1], [2, -0.6]])
     denoise = four_modes.denoiser(sde)
-    end = dj.sample_ode(denoise, sde, x, rtol=1e-10, atol=1e-11).x
+    end = [[0.97553506, 0.79956877], [-0.90112258, 1.03847742], [0.75573684, -1.09511668], [1.33841899, -0.97553506]]
     fine = jax.jit(times.uniform_logsnr, static_argnums=1)(sde, 40)
     ts = np.stack([np.pad(fine[:: 40 // n], (0, 40 - n), mode="edge") for n in (10, 20, 40)])
     run = jax.jit(jax.vmap(lambda solver, ts: dj.sample(key, denoise, sde, solver, ts, x), (None, 0)))
     for solver, expected in rows.items():
         out = run(solver, ts)
-        np.testing.assert_allclose(np.abs(out - end).max((1, 2)), expected, rtol=6e-3)
+        np.testing.assert_allclose(np.abs(out - np.array(end)).max((1, 2)), expected, rtol=6e-3)

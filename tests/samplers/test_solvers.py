@@ -121,8 +121,11 @@ SDE_SOLVERS = {
 }
 
 
-@pytest.mark.parametrize("name", SDE_SOLVERS)
-def test_every_sde_solver_has_the_data_s_distribution(name, key):
+QUICK = ("DDIM(1)", "DPMpp2M(1)")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SDE_SOLVERS])
+def test_every_sde_solver_has_the_data_s_distribution(name, key, optimised):
     """Variance of N(0, 0.25): 40,000 draws give it to 0.25 sqrt(2/40000) = 0.0018, and 4 sigma of it are allowed.
 
     200 steps leave a bias that is smaller (2S ancestral, of first order: 0.003 more).
@@ -133,6 +136,7 @@ def test_every_sde_solver_has_the_data_s_distribution(name, key):
     assert abs(float(out.var()) - 0.25) < 4 * 0.0018 + (0.003 if name == "DPMpp2S(1)" else 0)
 
 
+@pytest.mark.slow
 def test_invert_and_sample(key, four_modes, x64):
     """There and back: the error falls with the order of the solver; a grid that ends at 0 is refused."""
     sde = dj.VP()

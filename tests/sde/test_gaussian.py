@@ -26,24 +26,37 @@ def sde(request, x64):
 def test_conversions_round_trip_and_agree(key, sde):
     x0, eps = jax.random.normal(key, (2, 5, 3))
     t = jnp.linspace(0.05, 0.95, 5) * sde.T
-    x = gaussian.perturb(sde, x0, t, eps)
-    for there, back in HUB:
-        np.testing.assert_allclose(back(sde, x, t, there(sde, x, t, x0)), x0, rtol=1e-7, atol=1e-8)
-    np.testing.assert_allclose(gaussian.eps_from_x0(sde, x, t, x0), eps, rtol=1e-8, atol=1e-10)
-    # the velocity is f x - g^2/2 score
-    g = gaussian.bcast(gaussian.diffusion(sde, t), x)
-    flow = gaussian.drift(sde, x, t) - 0.5 * g**2 * gaussian.score_from_x0(sde, x, t, x0)
-    np.testing.assert_allclose(gaussian.velocity_from_x0(sde, x, t, x0), flow, rtol=1e-8, atol=1e-9)
+
+    @jax.jit
+    def run(sde, x0, eps):
+        x = gaussian.perturb(sde, x0, t, eps)
+        again = [back(sde, x, t, there(sde, x, t, x0)) for there, back in HUB]
+        g = gaussian.bcast(gaussian.diffusion(sde, t), x)
+        flow = gaussian.drift(sde, x, t) - 0.5 * g**2 * gaussian.score_from_x0(sde, x, t, x0)
+        return again, gaussian.eps_from_x0(sde, x, t, x0), flow, gaussian.velocity_from_x0(sde, x, t, x0)
+
+    round_trips, noise, flow, velocity = run(sde, x0, eps)
+    for again in round_trips:
+        np.testing.assert_allclose(again, x0, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(noise, eps, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(velocity, flow, rtol=1e-8, atol=1e-9)  # the velocity is f x - g^2/2 score
 
 
 def test_all_is_finite_at_both_ends(key, sde):
     x0, eps = jax.random.normal(key, (2, 4, 3))
-    for t in (0.0, sde.T):
+
+    @jax.jit
+    def run(sde, t):
         x = gaussian.perturb(sde, x0, t, eps)
-        assert jnp.isfinite(gaussian.eps_from_x0(sde, x, t, x0)).all()
-        assert jnp.isfinite(gaussian.score_from_x0(sde, x, t, x0)).all()
-        np.testing.assert_allclose(gaussian.x0_from_v(sde, x, t, gaussian.v_from_x0(sde, x, t, x0)), x0, atol=1e-4)
-    assert jnp.isfinite(gaussian.velocity_from_x0(sde, x, sde.T, x0)).all()
+        again = gaussian.x0_from_v(sde, x, t, gaussian.v_from_x0(sde, x, t, x0))
+        noise, score = (f(sde, x, t, x0) for f in (gaussian.eps_from_x0, gaussian.score_from_x0))
+        return again, (noise, score), gaussian.velocity_from_x0(sde, x, sde.T, x0)
+
+    for t in (0.0, sde.T):
+        again, others, velocity = run(sde, t)
+        assert all(np.isfinite(a).all() for a in others)
+        np.testing.assert_allclose(again, x0, atol=1e-4)
+    assert np.isfinite(velocity).all()
 
 
 def test_transitions_compose(sde):

@@ -19,25 +19,32 @@ def random(key, width=8):
     return jax.tree.unflatten(tree, moved)
 
 
+@jax.jit
+def curves(sde, t):
+    return sde.gamma(t), logsnr(sde, t), sde.alpha(t), sde.sigma(t)
+
+
 def test_gamma_rises_between_its_ends(x64, key):
-    t = jnp.linspace(0, 1, 1001)
+    t = np.linspace(0, 1, 1001)
     for sde in (dj.Learned.create(), *map(random, jax.random.split(key, 5))):
-        gamma = sde.gamma(t)
-        np.testing.assert_allclose(gamma[jnp.array([0, -1])], [sde.gamma_0, sde.gamma_1], rtol=1e-12)
-        assert bool((jnp.diff(gamma) > 0).all())
-        np.testing.assert_allclose(logsnr(sde, t), -gamma, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(sde.alpha(t) ** 2 + sde.sigma(t) ** 2, 1, rtol=1e-12)
+        gamma, in_logsnr, alpha, sigma = map(np.asarray, curves(sde, t))
+        np.testing.assert_allclose(gamma[[0, -1]], [sde.gamma_0, sde.gamma_1], rtol=1e-12)
+        assert (np.diff(gamma) > 0).all()
+        np.testing.assert_allclose(in_logsnr, -gamma, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(alpha**2 + sigma**2, 1, rtol=1e-12)
     start = dj.Learned.create()
-    assert float(jnp.abs(start.interior(t) - t).max()) < 0.02
+    assert np.abs(jax.jit(start.interior)(t) - t).max() < 0.02
     assert (float(start.gamma_0), float(start.gamma_1), start.T, start.t_min) == (-13.3, 5.0, 1.0, 0.0)
 
 
 def test_drift_and_diffusion_are_those_of_a_variance_preserving_process(x64, key):
     """beta = sigma^2 gamma', f = -beta/2, g^2 = beta, with gamma' by central differences."""
-    sde, t, h = random(key), jnp.linspace(0.05, 0.95, 9), 1e-5
-    beta = sde.sigma(t) ** 2 * (sde.gamma(t + h) - sde.gamma(t - h)) / (2 * h)
-    np.testing.assert_allclose(drift(sde, jnp.ones((9, 1)), t)[:, 0], -beta / 2, rtol=1e-7)
-    np.testing.assert_allclose(diffusion(sde, t) ** 2, beta, rtol=1e-7)
+    sde, t, h = random(key), np.linspace(0.05, 0.95, 9), 1e-5
+    above, below = (np.asarray(curves(sde, t + step)[0]) for step in (h, -h))
+    beta = np.asarray(curves(sde, t)[3]) ** 2 * (above - below) / (2 * h)
+    f, g = jax.jit(lambda sde, t: (drift(sde, jnp.ones((9, 1)), t)[:, 0], diffusion(sde, t)))(sde, t)
+    np.testing.assert_allclose(f, -beta / 2, rtol=1e-7)
+    np.testing.assert_allclose(g**2, beta, rtol=1e-7)
 
 
 def test_float32_curves_keep_their_digits_at_both_ends():

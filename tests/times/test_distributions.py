@@ -66,15 +66,16 @@ def test_logit_normal(key):
 
 
 def test_a_distribution_with_keys_draws_each_example_from_its_own(key):
-    keys = jax.random.split(key, 8)
-    for distribution in (
+    distributions = (
         times.Uniform(),
         times.UniformLogSNR(dj.VP()),
         times.LogNormal(dj.EDM()),
         times.LogitNormal(),
         times.OneOf(jnp.arange(9.0)),
-    ):
-        np.testing.assert_array_equal(distribution(keys, 8)[3:5], distribution(keys[3:5], 2))
+    )
+    keys, draw = jax.random.split(key, 8), jax.jit(lambda keys: [d(keys, len(keys)) for d in distributions])
+    for whole, part in zip(draw(keys), draw(keys[3:5]), strict=True):
+        np.testing.assert_array_equal(whole[3:5], part)
 
 
 def test_integers(key):
@@ -89,26 +90,34 @@ def test_loss_second_moment_keeps_the_last_losses_of_each_time(key):
     """Batches with repeated times, against a list of each time's losses; uniform until every list is full."""
     T, H, u = 5, 3, 0.01
     rng, distribution = np.random.default_rng(0), times.LossSecondMoment.create(T, H, u)
-    update, seen, full = jax.jit(lambda distribution, t, loss: distribution.update(t, loss)), [[] for _ in range(T)], []
+    seen, full = [[] for _ in range(T)], []
+
+    @jax.jit
+    def update(distribution, t, loss):
+        distribution = distribution.update(t, loss)
+        return distribution, distribution.probabilities()
+
     for _ in range(12):
         t, loss = rng.integers(1, T + 1, 8), rng.exponential(size=8)
-        distribution = update(distribution, jnp.asarray(t, jnp.float32), jnp.asarray(loss))
+        distribution, probabilities = update(distribution, t.astype(np.float32), loss)
         for i, value in zip(t, loss, strict=True):
             seen[i - 1].append(value)
         full.append(min(map(len, seen)) >= H)
         np.testing.assert_array_equal(distribution.count, [len(s) for s in seen])
         root = np.array([np.sqrt(np.mean(np.square(s[-H:]))) if s else 0 for s in seen])
         expected = (1 - u) * root / root.sum() + u / T if full[-1] else np.full(T, 1 / T)
-        np.testing.assert_allclose(distribution.probabilities(), expected, rtol=1e-5)
+        np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
     assert True in full and False in full
-    t = distribution(key, 20000)
-    np.testing.assert_allclose(distribution.weight(jnp.arange(1.0, T + 1)), 1 / (T * expected), rtol=1e-5)
-    counts = np.bincount(np.asarray(t, int), minlength=T + 1)[1:]
+    t = np.asarray(jax.jit(lambda distribution: distribution(key, 20000))(distribution))
+    weight = np.asarray(
+        jax.jit(lambda distribution, t: distribution.weight(t))(distribution, np.append(t, 1 + np.arange(T)))
+    )
+    np.testing.assert_allclose(weight[-T:], 1 / (T * expected), rtol=1e-5)
+    counts = np.bincount(t.astype(int), minlength=T + 1)[1:]
     assert np.all(np.abs(counts / 20000 - expected) < 4 * np.sqrt(expected * (1 - expected) / 20000))
     # so weighted, a mean over the distribution is the mean over uniform times
-    assert abs(float((distribution.weight(t) * t).mean()) - 3) < 4 * float(
-        (distribution.weight(t) * t).std()
-    ) / np.sqrt(20000)
+    weighted = weight[:-T] * t
+    assert abs(weighted.mean() - 3) < 4 * weighted.std() / np.sqrt(20000)
 
 
 OPEN = [times.Uniform(), times.LowDiscrepancy(), times.LogitNormal(0.0, 2.0), times.Sorted(times.Uniform())]
@@ -116,14 +125,17 @@ OPEN = [times.Uniform(), times.LowDiscrepancy(), times.LogitNormal(0.0, 2.0), ti
 
 @pytest.mark.parametrize("sde", [dj.EDM(), dj.BetaTable.linear(100), dj.VP(T=2.0), dj.Flow()], ids=lambda s: str(s.T))
 def test_open_ends_are_those_of_the_sde_of_the_loss(key, sde):
-    for distribution in (*OPEN, times.UniformLogSNR(sde), times.LogNormal(sde, 3.0, 5.0), times.Dyadic(8.0)):
-        count = distribution.per_example
-        drawn = times.draw(distribution, sde, key, 64, count=count)
-        t = drawn if count == 1 else drawn[0]
+    distributions = (*OPEN, times.UniformLogSNR(sde), times.LogNormal(sde, 3.0, 5.0), times.Dyadic(8.0))
+
+    def draw(sde):
+        return [times.draw(d, sde, key, 64, count=d.per_example) for d in distributions]
+
+    drawn = jax.jit(lambda: draw(sde))()
+    for distribution, times_of in zip(distributions, drawn, strict=True):
+        t = times_of if distribution.per_example == 1 else times_of[0]
         assert t.shape == (64,) and 0.5 * sde.T < float(t.max()) <= sde.T and float(t.min()) >= 0
-        if sde.T == 80:
-            again = jax.jit(lambda sde, d=distribution, c=count: times.draw(d, sde, key, 64, count=c))(sde)
-            np.testing.assert_allclose(jnp.asarray(drawn), jnp.asarray(again), rtol=2e-4)
+    if sde.T == 80:
+        jax.tree.map(lambda t, again: np.testing.assert_allclose(t, again, rtol=2e-4), drawn, jax.jit(draw)(sde))
     assert float(times.Uniform()(key, 64).max()) <= 1  # without an SDE, T = 1
     ints = times.draw(times.Integers(), dj.BetaTable.linear(50), key, 500)
     assert sorted({*map(int, ints)}) == list(range(1, 51))
@@ -177,14 +189,15 @@ def test_a_batch_cut_in_two_has_the_times_of_the_whole(key):
     """With a `Place`, as devices that share a batch have it; and two combs in pairs are at no common distance."""
     keys, sde = dj.arrays.example_keys(key, 8), dj.Flow()
     for distribution in (times.LowDiscrepancy(), times.Sorted(times.LowDiscrepancy(), 0.3)):
-        count = distribution.per_example
 
-        def part(first, n, d=distribution, count=count):
+        @jax.jit
+        def part(first, keys, d=distribution):
             place = times.Place(key, first, 8)
-            return jnp.asarray(times.draw(d, sde, keys[first : first + n], n, count=count, place=place))
+            return jnp.asarray(times.draw(d, sde, keys, len(keys), count=d.per_example, place=place))
 
-        np.testing.assert_allclose(jnp.concatenate([part(0, 4), part(4, 4)], axis=-1), part(0, 8), rtol=1e-6)
-    t, s = np.asarray(times.Sorted(times.LowDiscrepancy(0.0, 1.0))(key, 64))
+        halves = part(0, keys[:4]), part(4, keys[4:])
+        np.testing.assert_allclose(np.concatenate(halves, axis=-1), part(0, keys), rtol=1e-6)
+    t, s = np.asarray(jax.jit(lambda key: times.Sorted(times.LowDiscrepancy(0.0, 1.0))(key, 64))(key))
     comb = np.sort(np.concatenate([t, s]) * 64 % 1)
     assert len(np.unique(comb.round(3))) <= 4  # both are combs
     assert len(np.unique((t - s).round(3))) > 32

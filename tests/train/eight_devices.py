@@ -109,7 +109,6 @@ def every_kind(steps):
     kinds = (
         dsm(flow, comb),
         dsm(vp, times.UniformLogSNR(vp)),
-        dsm(vp, times.LogNormal(vp)),
         dsm(flow, times.Uniform(), coupling=couplings.optimal_transport),
         Balanced((dsm(flow, comb), dsm(vp, times.LogitNormal())), lambda params: params),
         DropCondition(dsm(flow, times.OneOf([0.2, 0.6])), {"label": 3}, 0.3),

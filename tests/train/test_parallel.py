@@ -27,16 +27,19 @@ def eight():
     return json.loads(run.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_devices_do_not_change_the_parameters(eight, way):
     assert eight["devices"] == 8 and eight["moved"] > 0.01
     assert eight[way] < 1e-5
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_what_a_time_distribution_learns(eight):
     assert eight["learned"] > 0.01 and eight["distribution"] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["jit", "pmap"])
 def test_devices_do_not_change_losses_that_look_at_the_whole_batch(eight, way):
     assert eight[f"kinds on {way}"] < 2e-5
@@ -63,10 +66,12 @@ def test_a_batch_without_the_axis_of_steps_is_refused_and_has_a_step_of_its_own(
         assert metrics["loss"].shape == ()
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_a_game_of_two_players(eight):
     assert eight["trained"] > 1e-3 and eight["adversarial"] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["jit", "pmap"])
 def test_examples_that_cannot_be_shared_evenly_are_refused(eight, name):
     assert "12 examples cannot be shared evenly by 8 devices" in eight[f"uneven {name}"]
