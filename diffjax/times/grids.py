@@ -198,7 +198,9 @@ def _by_levels(sde: SDE, n: int, t_max: Any, t_min: Any, power: Any, back: Any, 
     has_level = noise_to_signal(sde, t_min) == ends[1]
 
     def nodes(count: int) -> Array:
-        return time_of_logsnr(sde, -2 * jnp.log(back(jnp.linspace(power(ends[0]), power(ends[1]), count))), t_min, T)
+        levels = -2 * jnp.log(back(jnp.linspace(power(ends[0]), power(ends[1]), count)))
+        padded = jnp.pad(levels, (0, -count % 128), mode="edge")  # one compilation for all grids of up to 127 steps
+        return time_of_logsnr(sde, padded, t_min, T)[:count]
 
     ts = _pinned(nodes(n + 1), T, t_min)
     if to_zero:
