@@ -200,6 +200,7 @@ def test_a_network_gets_one_noise_level_for_each_example(name):
     denoise = MAKERS[name](dj.VP(0.1, 2.0, T=4.0), shapes_of(seen))
     run = jax.jit(denoise)
     outs = [run(x, t) for t in (2.0, 2, np.int64(2), np.float64(2), jnp.full(3, 2, jnp.bfloat16), np.full(3, 2))]
+    outs.append(denoise(x, 2))
     assert set(seen) == {((3,), jnp.dtype(jnp.float32))}
     for out in outs:
         assert out.dtype == jnp.float32
