@@ -9,12 +9,16 @@ import numpy as np
 import optax
 import pytest
 
-from diffjax import train
+from diffjax import nn, train
 
 
 @pytest.fixture(scope="module")
 def adversarial(load):
-    return load("adversarial")
+    """With networks of no hidden layers, which compile sooner."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn, "MLP", partial(nn.MLP, depth=0))
+        patch.setattr(nn, "PointDiscriminator", partial(nn.PointDiscriminator, depth=0))
+        return load("adversarial")
 
 
 def test_every_method_fits_its_losses(adversarial):
