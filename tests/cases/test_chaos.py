@@ -52,6 +52,7 @@ def same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_saved_ends_with_the_same_bits(whole, tmp_path):
     process = subprocess.Popen([sys.executable, __file__, str(tmp_path)], stderr=subprocess.DEVNULL)
     try:

@@ -21,6 +21,7 @@ def adversarial(load):
         return load("adversarial")
 
 
+@pytest.mark.slow
 def test_every_method_fits_its_losses(adversarial):
     """Shapes alone, so that nothing is compiled: a round changes no shape and gives a loss for each step."""
     tx, key = optax.sgd(0.1), jax.random.key(0)

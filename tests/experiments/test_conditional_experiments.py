@@ -10,7 +10,7 @@ import pytest
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import data, metrics, operators, precondition, train
+from diffjax import data, metrics, nn, operators, precondition, train
 from diffjax.data.image_data import ImageData
 
 
@@ -66,6 +66,7 @@ def test_inverse_problems(inverse, garments, model, tmp_path, capsys):
         inverse.main(dataclasses.replace(config, methods=("DDRN",)))
 
 
+@pytest.mark.slow
 def test_every_method_runs_on_every_operator_for_which_it_is(inverse):
     """Shapes alone, so that nothing is compiled."""
     same = Partial(lambda x, *_: x)
@@ -127,8 +128,9 @@ def test_the_knee(load):
 
 
 @pytest.mark.slow
-def test_noisy_classifier(load, garments, tmp_path):
+def test_noisy_classifier(load, garments, monkeypatch, tmp_path):
     noisy = load("noisy_classifier")
+    monkeypatch.setattr(nn, "Classifier", partial(nn.Classifier, width=8, multipliers=(1,)))
     config = noisy.Config(batch_size=8, test_images=10, test_times=(0.0, 1.0), workdir=tmp_path)
     config = dataclasses.replace(
         config, loop=dataclasses.replace(config.loop, steps=2, log_every=2, checkpoint_every=2)

@@ -80,6 +80,7 @@ def test_guided_samples_follow_their_recursion_and_not_the_tilted_density(mixtur
         assert var < 0.5 / ((1 - scale) * 0.5 / 2.75 + scale)  # less than the tilted density's variance
 
 
+@pytest.mark.slow
 def test_gaussian_approximations_reach_the_floor_only_where_they_are_right(mixtures):
     """A mixture on a triangle. Of x_2 = -1 two modes are left, but A x_0 given x_t stays nearly Gaussian.
 
