@@ -169,6 +169,7 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
     assert not list((tmp_path / "downloads").iterdir())
 
 
+@pytest.mark.slow
 def test_no_tensorflow_and_no_name_clash():
     code = (
         "import sys, tensorflow_datasets as tfds, diffjax.data.fashion_mnist as f;"

@@ -9,14 +9,19 @@ import numpy as np
 import optax
 import pytest
 
-from diffjax import train
+from diffjax import nn, train
 
 
 @pytest.fixture(scope="module")
 def adversarial(load):
-    return load("adversarial")
+    """With networks of no hidden layers, which compile sooner."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn, "MLP", partial(nn.MLP, depth=0))
+        patch.setattr(nn, "PointDiscriminator", partial(nn.PointDiscriminator, depth=0))
+        return load("adversarial")
 
 
+@pytest.mark.slow
 def test_every_method_fits_its_losses(adversarial):
     """Shapes alone, so that nothing is compiled: a round changes no shape and gives a loss for each step."""
     tx, key = optax.sgd(0.1), jax.random.key(0)

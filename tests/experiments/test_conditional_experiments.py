@@ -10,7 +10,7 @@ import pytest
 from jax.tree_util import Partial
 
 import diffjax as dj
-from diffjax import data, metrics, operators, precondition, train
+from diffjax import data, metrics, nn, operators, precondition, train
 from diffjax.data.image_data import ImageData
 
 
@@ -18,7 +18,7 @@ from diffjax.data.image_data import ImageData
 def garments(monkeypatch):
     """In place of Fashion-MNIST, wherever an experiment loads it."""
     rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (200, 28, 28, 1), np.uint8), np.arange(200) % 10
+    images, labels = 127 * rng.integers(0, 3, (200, 28, 28, 1), np.uint8), np.arange(200) % 10  # paintings of k-means
     made = ImageData("fashion_mnist", images, labels, images, labels, tuple("0123456789"))
     monkeypatch.setattr(data, "load", lambda *_, **__: made)
 
@@ -66,6 +66,7 @@ def test_inverse_problems(inverse, garments, model, tmp_path, capsys):
         inverse.main(dataclasses.replace(config, methods=("DDRN",)))
 
 
+@pytest.mark.slow
 def test_every_method_runs_on_every_operator_for_which_it_is(inverse):
     """Shapes alone, so that nothing is compiled."""
     same = Partial(lambda x, *_: x)
@@ -110,7 +111,7 @@ def test_the_committed_autoencoder_reconstructs_garments(inverse):
 @pytest.mark.slow
 def test_sdedit(load, garments, model, tmp_path):
     sdedit = load("sdedit")
-    summary = sdedit.main(sdedit.Config(images=140, steps=1, t_0=(0.1, 0.5), model=model(), workdir=tmp_path))
+    summary = sdedit.main(sdedit.Config(images=104, steps=1, t_0=(0.1, 0.5), model=model(), workdir=tmp_path))
     assert summary["t_0 0.1, distance"] < summary["t_0 0.5, distance"]
     assert np.isfinite(list(summary.values())).all()
     assert (tmp_path / "sdedit.png").is_file()
@@ -127,8 +128,9 @@ def test_the_knee(load):
 
 
 @pytest.mark.slow
-def test_noisy_classifier(load, garments, tmp_path):
+def test_noisy_classifier(load, garments, monkeypatch, tmp_path):
     noisy = load("noisy_classifier")
+    monkeypatch.setattr(nn, "Classifier", partial(nn.Classifier, width=8, multipliers=(1,)))
     config = noisy.Config(batch_size=8, test_images=10, test_times=(0.0, 1.0), workdir=tmp_path)
     config = dataclasses.replace(
         config, loop=dataclasses.replace(config.loop, steps=2, log_every=2, checkpoint_every=2)

@@ -124,7 +124,7 @@ def test_command_line(score_sde):
 @pytest.mark.slow
 def test_toy_2d_comes_near_the_floor(load, tmp_path, monkeypatch):
     toy = load("toy_2d")
-    monkeypatch.setattr(toy, "SOLVERS", {name: toy.SOLVERS[name] for name in ("PC", "DDIM")})  # less to compile
+    monkeypatch.setattr(toy, "SOLVERS", {"DDIM": toy.SOLVERS["DDIM"]})  # less to compile
     config = toy.Config(samples=2000, batch_size=256, workdir=tmp_path / "toy")
     config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=500))
     result = toy.main(config)

@@ -31,6 +31,7 @@ def parts(few_step):
     return few_step.Parts(NET, jax.jit(NET.init)(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1)))
 
 
+@pytest.mark.slow
 def test_every_method_takes_a_step(few_step, parts, monkeypatch):
     """Shapes alone, so that nothing is compiled."""
     monkeypatch.setattr(few_step, "frozen", lambda: Partial(lambda x: [x, x**2]))

@@ -27,6 +27,7 @@ def draws(folder):
     assert x.shape == (2, 8, 8, 1) and jnp.isfinite(x).all()
 
 
+@pytest.mark.slow
 def test_ddpm_learns_its_variance_and_bounds_the_likelihood(load, tiny, tmp_path):
     ddpm = load("ddpm")
     summary = ddpm.main(tiny(ddpm.cpu_hybrid(), tmp_path, 2, steps_of_chain=30, bound=3))
@@ -42,6 +43,7 @@ def test_edm_with_churn(load, tiny, tmp_path):
     draws(tmp_path)
 
 
+@pytest.mark.slow
 def test_flow_matching_and_its_reflow(load, tiny, tmp_path):
     flow = load("flow_matching")
     first = flow.main(tiny(flow.cpu_ot(), tmp_path / "first"))

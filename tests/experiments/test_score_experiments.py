@@ -36,6 +36,7 @@ def tiny(ncsn, pixelwise, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_objectives_are_run_and_reported(matching, pixelwise, monkeypatch, tmp_path):
     monkeypatch.setattr(matching.nn, "MLP", lambda width: pixelwise(2))
     result = matching.main(matching.Config(steps=100, batch_size=16, test=500, workdir=tmp_path))

@@ -49,10 +49,10 @@ def test_the_network_and_the_loss(key):
         "text": jax.random.normal(key, (4, 5)),
         "label": jnp.array([0, 1, 2, 2]),
     }
-    params = net.init(key, batch["image"], jnp.zeros(4), batch["text"])
+    params = jax.jit(net.init)(key, batch["image"], jnp.zeros(4), batch["text"])
     loss = InfoNCE(dj.VP(), times.Fixed(0.0), net.apply)
     values, aux = jax.jit(loss)(params, key, batch)
-    image, text, scale = net.apply(params, batch["image"], scaled_time(dj.VP(), jnp.zeros(4)), batch["text"])
+    image, text, scale = jax.jit(net.apply)(params, batch["image"], scaled_time(dj.VP(), jnp.zeros(4)), batch["text"])
     assert values.shape == (4,) and np.isclose(scale, 1 / 0.07)
     label = np.asarray(batch["label"])
     expected = contrast(scale * image @ text.T, label[:, None] == label)

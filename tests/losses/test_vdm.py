@@ -78,6 +78,7 @@ def test_the_diffusion_term_is_the_same_information_for_every_interior(key, sche
     assert abs(values.mean() - information(*ENDS)) < 4 * values.std() / np.sqrt(20000)
 
 
+@pytest.mark.slow
 def test_the_discrete_bound_tends_to_the_continuous_one(x64, key):
     """At times of both grids, example by example, with an error of order 1/T; for every T it is a sum of KLs."""
     x0, params = data(16), {"net": 1.0, "sde": bent()}
@@ -108,7 +109,7 @@ def differences(f, sde, name, h=1e-5):
     return np.array([(move(u) - move(-u)) / (2 * h) for u in units]).reshape(leaf.shape)
 
 
-@pytest.mark.parametrize("steps", [0, 5])
+@pytest.mark.parametrize("steps", [0, pytest.param(5, marks=pytest.mark.slow)])
 def test_ends_and_network_descend_the_bound_and_the_interior_the_variance(x64, key, steps):
     """For one example the interior's gradient is 2 l dl, in continuous time; with T steps it is that of the bound."""
     loss, x0, sde = VDM(scale, exact, steps=steps), jnp.asarray(LEVELS[None, 40:44]), bent()
@@ -129,6 +130,7 @@ def test_ends_and_network_descend_the_bound_and_the_interior_the_variance(x64, k
     assert abs(2 * l - 1) > 0.1
 
 
+@pytest.mark.slow
 def test_training_the_interior_lowers_the_variance_and_leaves_the_mean(key):
     """100 steps on a schedule that starts badly; means within 4 sigma of the exact one.
 
@@ -160,6 +162,7 @@ def test_training_the_interior_lowers_the_variance_and_leaves_the_mean(key):
         assert abs(float(v.mean()) - information(*ENDS)) < 4 * float(v.std()) / np.sqrt(20000)
 
 
+@pytest.mark.slow
 def test_network_and_schedule_train_together_under_train_step(key):
 
     def network(w, x, c_noise, cond, *, train, rngs):

@@ -36,7 +36,7 @@ def test_an_nnx_module_trains_and_samples(key):
     a, b = drop(key), drop(jax.random.key(1))
     assert not jnp.allclose(a, b) and jnp.array_equal(a, drop(key))
     loss = losses.DSM(vp, times.Uniform(), network, precondition.from_v)
-    grads = jax.grad(lambda p: loss(p, key, x)[0].mean())(params)
+    grads = jax.jit(jax.grad(lambda p: loss(p, key, x)[0].mean()))(params)
     assert jax.tree.structure(grads) == jax.tree.structure(params)
     assert all(bool(jnp.any(g != 0)) for g in jax.tree.leaves(grads))
     denoise = precondition.from_v(vp, Partial(network, params))

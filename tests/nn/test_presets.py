@@ -19,7 +19,10 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+SLOW = {"ddpm++ deep", "ncsn++ deep", "edm ddpm++ with four levels is ddpm++"}  # of the layers that the others have
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in PUBLISHED])
 def test_parameter_counts(name):
     make, count = PUBLISHED[name]
     x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)

@@ -63,7 +63,10 @@ COUNTS = {
 }
 
 
-@pytest.mark.parametrize("name", COUNTS)
+FAST = {"ncsn on MNIST", "ncsnv2"}  # one of each kind
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FAST)) for n in COUNTS])
 def test_parameter_counts(name):
     make, (side, ngf, levels, channels), count = COUNTS[name]
     x = jax.ShapeDtypeStruct((2, side, side, channels), jnp.float32)
@@ -177,7 +180,7 @@ def draw_params(net, x):
     return jax.tree.map(lambda p: rng.normal(size=p.shape).astype(p.dtype) * p.shape[-1] ** -0.5 / 2, shapes)
 
 
-@pytest.mark.parametrize("levels", [0, 3])
+@pytest.mark.parametrize("levels", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_network_against_the_published_layers(x64, levels):
     net = RefineNet(levels=levels, width=4, dtype=jnp.float64, param_dtype=jnp.float64)
     x, level = np.random.default_rng(1).normal(size=(2, 8, 8, 3)), np.array([2, 1])
@@ -233,8 +236,10 @@ def test_initial_parameters():
 
 @pytest.mark.parametrize(
     ("net", "shape"),
-    [(presets.ncsnv2_small(width=4), (2, 28, 28, 1)), (presets.ncsn(width=4), (2, 32, 32, 3))],
-    ids=["ncsnv2_small", "ncsn"],
+    [
+        pytest.param(presets.ncsnv2_small(width=4), (2, 28, 28, 1), id="ncsnv2_small"),
+        pytest.param(presets.ncsn(width=4), (2, 32, 32, 3), id="ncsn", marks=pytest.mark.slow),
+    ],
 )
 def test_images_of_both_sizes(net, shape):
     x = jax.random.normal(jax.random.key(0), shape)
@@ -252,6 +257,7 @@ def test_images_of_both_sizes(net, shape):
     assert (low.shape, low.dtype) == (shape, jnp.float32)
 
 
+@pytest.mark.slow
 def test_as_a_denoiser_of_ve():
     """x_0 = x + sigma^2 score, the score being F at the level's index, or F / sigma where there are no levels."""
     sde, t = dj.VE(0.01, 1.0), jnp.array([1.0, 0.32])  # of four levels: 0 and 2.04, hence 2

@@ -43,7 +43,12 @@ def scaled(scale, site, q, k, v):
     return scale * plain(site, q, k, v)
 
 
-@pytest.fixture(scope="module", params=CONFIGURATIONS)
+FAST = {"ncsnpp", "small"}  # of the layers that the others have
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(n, marks=[pytest.mark.slow] * (n not in FAST)) for n in CONFIGURATIONS]
+)
 def built(request):
     """A tiny network of each kind as a function of (x, t, a factor of its attention), and its parameters."""
     net = CONFIGURATIONS[request.param]
@@ -136,6 +141,7 @@ class EachLayer(nn.Module):
         return Conv(1, stride=2)(h)
 
 
+@pytest.mark.slow
 def test_gradients_agree_inside_and_outside_a_loop():
     net, x, emb = EachLayer(), X[..., :1], np.ones((2, 4), np.float32)
     params = draw_params(net, x, emb)
@@ -166,6 +172,7 @@ def test_wrong_number_of_levels():
         jax.eval_shape(UNet(**TINY, attention=()).init, jax.random.key(0), jnp.zeros((2, 8, 8, 1)), jnp.zeros(3))
 
 
+@pytest.mark.slow
 def test_a_flow_maps_slopes_through_attention_in_float32_and_bfloat16():
     """The jvp that flow maps are trained by, along x and both times, against a difference; and its gradient exists."""
     net = UNet(width=8, multipliers=(1,), blocks=1, attention=(8,), dropout=0.0)

@@ -26,6 +26,7 @@ def test_image_i_is_the_same_for_every_number_and_batch_size(key):
     np.testing.assert_allclose(draw(2, 128), many[:2], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_reflow_straightens_a_gaussian(x64, key):
     """N(m, C)'s flow ends at m + C^1/2 eps; its reflow is x_0 = m + C^1/2 ((1 - t) C^1/2 + t)^-1 (x - (1 - t) m)."""
     sde, m, root = dj.Flow(), jnp.array([1.0, -0.5]), jnp.array([[0.7, 0.2], [0.2, 0.3]])
@@ -73,6 +74,7 @@ def test_real_images_are_at_the_floor_and_noise_is_not(digits, key):
     assert near["fd"] < 2 * near["fd_floor"] < far["fd"]
 
 
+@pytest.mark.slow
 def test_bits_of_the_data_s_own_gaussian(digits):
     """A normal distribution fitted to the dequantised pixels: the ODE's bits equal the density's."""
     x = (digits.train_images.reshape(-1, 64).astype(np.float64) + 0.5) / 128 - 1

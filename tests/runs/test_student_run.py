@@ -47,6 +47,7 @@ def adversarial():
     return Method(SDE, loss, precondition.from_x0, ema=(0.5, 0.0), opponent=opponent, turns=2)
 
 
+@pytest.mark.slow
 def test_the_last_average_is_returned(run, params):
     loss = losses.DSM(SDE, times.Uniform(0.1), network, precondition.from_x0)
     found = [
@@ -57,6 +58,7 @@ def test_the_last_average_is_returned(run, params):
     assert still[0]["w"] == params["w"]
 
 
+@pytest.mark.slow
 def test_adversarial_training_resumes_bit_for_bit(run, params, adversarial, tmp_path):
     whole = run.fit("whole", adversarial, params, params)
     half = dataclasses.replace(run, loop=dataclasses.replace(run.loop, steps=6))

@@ -31,6 +31,7 @@ KEY = jax.random.key(0)
 in_x0 = partial(precondition.from_x0, c_noise=precondition.time)
 values = jax.jit(lambda loss, params, batch=BATCH, key=KEY: loss(params, key, batch)[0])
 grads = jax.jit(lambda loss, params, batch=BATCH, key=KEY: jax.grad(lambda p: loss(p, key, batch)[0].mean())(params))
+slopes = jax.jit(lambda term, opponent, x: jax.grad(lambda x: term(opponent, KEY, x, None).sum())(x))
 NOTHING = jnp.zeros(())
 
 
@@ -140,7 +141,7 @@ def test_a_linear_discriminator_in_numpy():
     np.testing.assert_allclose(values(loss, params), expected + 1e-2 * (w @ w), rtol=1e-5)
     soft = Against(d.DiscriminatorLoss(STUDENT, d.Discriminator(linear, loss=d.non_saturating)), normal_of(0.4, 0.9))
     np.testing.assert_allclose(values(soft, params), np.log1p(np.exp(-real)) + np.log1p(np.exp(fake)), rtol=1e-5)
-    _, aux = loss(params, KEY, BATCH)
+    _, aux = jax.jit(loss)(params, KEY, BATCH)
     np.testing.assert_allclose(np.stack([aux["real"], aux["fake"]]), np.stack([real, fake]), rtol=1e-5)
     np.testing.assert_allclose(aux["r1"], w @ w, rtol=1e-5)
     np.testing.assert_allclose(grads(Against(dataclasses.replace(loss.loss, r1=5.0), loss.opponent), params)["w"]
@@ -221,9 +222,7 @@ def test_distribution_matching_is_the_difference_of_scores(mu, tau):
     change = b**2 / a * (score(mu, tau) - score(M, S))
     real = (x_t + b**2 * score(M, S)) / a
     for weight, w in ((d.kl, (a / b) ** 2), (d.nearness, 1 / np.abs(x - real).mean(1, keepdims=True))):
-        slope = jax.grad(lambda x, weight=weight: matching(t, weight)(normal_of(mu, tau), KEY, x, None).sum())(
-            jnp.asarray(x)
-        )
+        slope = slopes(matching(t, weight), normal_of(mu, tau), jnp.asarray(x))
         np.testing.assert_allclose(slope, w * change / 2, rtol=2e-4, atol=2e-6)
     if (mu, tau) == (M, S):
         assert np.abs(slope).max() < 1e-5
@@ -253,6 +252,7 @@ def test_the_fake_score_is_trained_on_samples():
     )
 
 
+@pytest.mark.slow
 def test_dmd2_finds_the_data_from_afar():
     """Five steps of the fake score to one of the student; the fake score is affine, as the exact one is."""
     teacher = dj.GaussianMixture(jnp.ones(1), jnp.full((1, 1), M), jnp.full((1, 1, 1), S**2)).denoiser(FLOW)
@@ -306,14 +306,14 @@ def test_a_student_that_returns_the_data_makes_true_pairs():
     batch = jnp.full((n, 1), x0)
     draw = draws.read(KEY, batch)
     student = d.PairStudent(dj.VP(), jnp.array([0.7, 0.3]), constant, in_x0)
-    fake, (x_t, _) = student(jnp.asarray(x0), draw)
-    real, _ = student.real(draw)
+    run = jax.jit(lambda student, x0, draw: (student(x0, draw), student.real(draw)[0]))
+    (fake, (x_t, _)), real = jax.tree.map(np.asarray, run(student, jnp.asarray(x0), draw))
     for moment in (lambda x: x, lambda x: x**2, lambda x: x * x_t):
         off = np.asarray(moment(fake) - moment(real), np.float64)
         assert abs(off.mean()) < 4 * off.std() / np.sqrt(n)
     into_zero = dataclasses.replace(student, sde=FLOW, ts=jnp.array([0.5, 0.0]))
-    np.testing.assert_allclose(into_zero(jnp.asarray(0.2), draw)[0], 0.2, rtol=1e-6)
-    np.testing.assert_allclose(into_zero.real(draw)[0], x0, rtol=1e-6)
+    (fake, _), real = run(into_zero, jnp.asarray(0.2), draw)
+    np.testing.assert_allclose((fake[0], real[0]), ([0.2], [x0]), rtol=1e-6)
 
 
 def test_r1_of_pairs_is_taken_in_the_less_noisy_point():
@@ -325,10 +325,10 @@ def test_r1_of_pairs_is_taken_in_the_less_noisy_point():
     critic = d.Discriminator(pair, d.stepwise, d.non_saturating)
     params = {"s": jnp.array([0.3, 0.4]), "t": jnp.array([5.0, 6.0])}
     loss = Against(d.DiscriminatorLoss(student, critic, 0.01), jnp.asarray(0.2))
-    _, aux = loss(params, KEY, BATCH)
+    value, aux = jax.device_get(jax.jit(loss)(params, KEY, BATCH))
     np.testing.assert_allclose(aux["r1"], 0.25, rtol=1e-5)
     expected = np.log1p(np.exp(-aux["real"])) + np.log1p(np.exp(aux["fake"])) + 0.0025
-    np.testing.assert_allclose(values(loss, params), expected, rtol=1e-4)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
     grad = grads(Against(d.GeneratorLoss(student, (d.AdversarialTerm(critic),), (1.0,)), params), jnp.asarray(0.2))
     assert np.isfinite(grad) and grad < 0  # a larger x_0 makes a larger x_s, which D takes for real
 

@@ -291,6 +291,7 @@ def test_sums_balances_and_learnt_weights(case):
     np.testing.assert_allclose((value, grad), (1 + np.log(7.0), 0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_step_and_the_averages_reach_a_loss_at_any_depth(case):
     """Also one inside other losses: CT with a growing grid, its target the average; two steps against their losses."""
     sde = dj.EDM()
