@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -44,9 +45,9 @@ def fields(self: Any) -> str:
 
 
 def _array(value: Any) -> str:
-    if np.ndim(value) or isinstance(value, Tracer) or not np.issubdtype(value.dtype, np.number):
+    if np.ndim(value) or isinstance(value, Tracer) or not jnp.issubdtype(value.dtype, np.number):
         return f"{value.dtype}{list(value.shape)}"
-    return repr(value.item()) if value.dtype.itemsize > 4 or np.issubdtype(value.dtype, np.integer) else f"{value:.7g}"
+    return repr(value.item()) if value.dtype.itemsize > 4 or jnp.issubdtype(value.dtype, np.integer) else f"{value:.7g}"
 
 
 def _module(net: Any) -> str:

@@ -51,7 +51,17 @@ def save_params(path: str | Path, params: PyTree, metadata: Mapping[str, str] | 
     arrays = {name: _stored(name, value, dtype) for name, value in flatten(params).items()}
     sums = {CHECKSUM: _checksum(arrays), OF_METADATA: _metadata_checksum(metadata)}
     with replacing(path) as part:
-        part.write_bytes(save(arrays, metadata=metadata | sums))
+        part.write_bytes(_ordered(save(arrays, metadata=metadata | sums)))
+
+
+def _ordered(file: bytes) -> bytes:
+    """The file with its metadata in the order of their names; safetensors writes them in a random one."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # arrays begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + file[end:]
 
 
 def _stored(name: str, value: Any, dtype: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,6 @@ from tyro.conf import OmitArgPrefixes, Suppress, arg
 from diffjax import data, nn, plots, samplers, times, train
 from diffjax.arrays import example_keys
 from diffjax.data import folder
-from diffjax.formats import save_params
 from diffjax.model import Model
 from diffjax.model_files import IN_A_RUN, save
 from diffjax.runs import experiment, judges, record
@@ -132,12 +132,12 @@ def run(config: ImageRun, recipe: Recipe, judge: Judge | None = None) -> dict[st
 
 
 def keep(path: Path, trained: Model, about: dict[str, Any]) -> None:
-    """Save a model with its card; of a network that is no class of the package, the parameters alone."""
-    try:
+    """Save a model with its card, and say on the console what a card cannot describe."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         save(path, trained, about, "float16")
-    except TypeError:
-        save_params(path, trained.params, dtype="float16")
-        print(f"{path.name} has no model card, as the network is your own: dj.load(PATH, like=model) reads it.")
+    for warning in said:
+        print(f"{path.name}: {warning.message}")
 
 
 def watched(config: ImageRun, recipe: Recipe, images: data.ImageData) -> Callable[[train.TrainState], dict[str, float]]:

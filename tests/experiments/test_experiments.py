@@ -70,7 +70,7 @@ def test_of_the_user_s_own_network_a_run_leaves_the_parameters(score_sde, tiny):
     score_sde.main(dataclasses.replace(tiny, net=Mine(), loop=loop, samples=0, likelihoods=0))
     like = dj.Model.init(jax.random.key(0), Mine(), tiny.sde, tiny.precondition, np.zeros((1, 8, 8, 1)))
     assert dj.load(tiny.workdir, like=like).sample(jax.random.key(0), 2).shape == (2, 8, 8, 1)
-    with pytest.raises(ValueError, match="has no model card"):
+    with pytest.raises(ValueError, match="does not describe its model"):
         dj.load(tiny.workdir)
 
 

@@ -59,6 +59,15 @@ def test_jax_and_transposed_arrays(tmp_path):
     assert same(load_params(path, like=shapes), {"t": x.T, "j": x})
 
 
+def test_a_file_is_the_same_to_the_last_bit_each_time(tmp_path):
+    """safetensors itself writes the metadata in a random order."""
+    files = set()
+    for _ in range(9):
+        save_params(tmp_path / "p.safetensors", PARAMS, {"b": "1", "a": "2", "\u00e9": "\u00fc"})
+        files.add((tmp_path / "p.safetensors").read_bytes())
+    assert len(files) == 1 and read_metadata(tmp_path / "p.safetensors") == {"b": "1", "a": "2", "\u00e9": "\u00fc"}
+
+
 def test_bfloat16(tmp_path):
     path = tmp_path / "p.safetensors"
     save_params(path, {"b": jnp.array([0.5, 3.0], jnp.bfloat16)})
