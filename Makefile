@@ -19,11 +19,11 @@ demo: $(VENV)/demo.stamp fashion-mnist
 	$(VENV)/bin/python experiments/score_sde.py --preset cpu --workdir runs/demo --resume
 
 test: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest -n auto
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal
 	@echo "Tests passed. Timings and failures are above; the suite lies in tests/, the environment in $(VENV)/."
 
 test-fast: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest -n auto -m "not slow"
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow"
 
 lint: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .
