@@ -14,6 +14,7 @@ fields, in which the parameters are left out; "about" is free: data, range, lice
     {"dtype": "bfloat16"}                          a dtype
     {"number": "inf"}                              plus or minus infinity
     {"dict": {...}}                                a dict
+    {"own": "..."}                                 a part of the caller's own, which no card can name, and why
 
 Reading looks names up in diffjax, `jax.nn` and `flax.linen`, and nowhere else: a card runs no code of its own.
 """
@@ -69,6 +70,24 @@ def to_json(value: Any, where: str = "object") -> Any:
     if isinstance(value, types.FunctionType | type(jax.nn.silu)):
         return {"function": _public_name(value, where)}
     raise TypeError(f"{where} cannot be written in a model card: {value!r}")
+
+
+def describe(value: Any) -> dict[str, Any]:
+    """`to_json` of an object; its fields that no card can hold are {"own": message} instead."""
+    fields = {}
+    for f in dataclasses.fields(value):
+        where = f"{type(value).__name__}.{f.name}"
+        try:
+            fields[f.name] = PARAMETERS if f.metadata.get("parameters") else to_json(getattr(value, f.name), where)
+        except TypeError as error:
+            fields[f.name] = {"own": str(error)}
+    return {"class": _public_name(type(value), "object"), "fields": fields}
+
+
+def own_parts(form: Any) -> dict[str, str]:
+    """The fields that `describe` could not describe, with their messages."""
+    fields = (form or {}).get("fields", {})
+    return {name: f["own"] for name, f in fields.items() if isinstance(f, dict) and f.keys() == {"own"}}
 
 
 def from_json(form: Any, parameters: Any = None) -> Any:

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from diffjax.printing import short
+
 
 def known(value: Any) -> bool:
     """Whether `value` is a number or an array (or a list of them) whose entries can be looked at now."""
@@ -94,7 +96,7 @@ def check_key(key: Any, what: str = "key") -> None:
     """Raise a ValueError unless `key` is a new-style key, or an array of them, as `jax.random.key(seed)` makes it."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        got = f"{dtype}{list(key.shape)}" if dtype is not None else f"{key!r}"
+        got = f"{dtype}{list(key.shape)}" if dtype is not None else short(key)[:200]
         old = " (an old-style key: jax.random.wrap_key_data makes a new one of it)" if dtype == np.uint32 else ""
         raise ValueError(f"{what} must be made by jax.random.key(seed), got {got}{old}")
 
@@ -108,7 +110,7 @@ def check_has(value: Any, what: str, *methods: str) -> None:
         raise TypeError(f"expected {what} got the class {value.__name__}: did you mean {value.__name__}()?")
     missing = [name for name in methods if not hasattr(value, name)]
     if missing:
-        raise TypeError(f"expected {what} got {value!r}, which has no {', '.join(missing)}")
+        raise TypeError(f"expected {what} got {short(value)[:200]}, which has no {', '.join(missing)}")
 
 
 def check_pytree(value: Any, what: str) -> None:

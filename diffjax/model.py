@@ -1,7 +1,7 @@
 """A model as one object: a network with its parameters, and all that it takes to sample from it.
 
     model = dj.load("fashion-vp")                # shipped with the package; or the folder of a run, or a file
-    x = model.sample(key, 16)                    # [16, 28, 28, 1] in [-1, 1]
+    x = model.sample(key, 16)                    # [16, 28, 28, 1], black -1 and white 1, a little beyond in places
     dj.save("mine.safetensors", model, {"data": "my own pictures"})
 
 A `Model` is a thin pytree over the pure functions of this package. `model.denoise` and `model.sde` are what they take:
@@ -11,7 +11,8 @@ A `Model` is a thin pytree over the pure functions of this package. `model.denoi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import NoneType
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from jax.tree_util import Partial
 
 from diffjax import flow_maps, guidance, nn
 from diffjax.checks import check_count, check_has, check_key, check_pictures, known
+from diffjax.conditions import cond_keys
 from diffjax.likelihoods.ode import log_likelihood
 from diffjax.posterior import Posterior
 from diffjax.printing import short
@@ -57,6 +59,14 @@ class Model:
     steps: int = static(default=20)
 
     def __post_init__(self):
+        if not isinstance(self.shape, tuple):
+            raise TypeError(f"shape must be a tuple, that of one example, such as (28, 28, 1); got {self.shape!r}")
+        if hasattr(self.network, "init") and not isinstance(self.params, Mapping | NoneType) and _given(self.params):
+            raise TypeError(
+                f"params must be the dict that `nn.init` returned, got {short(self.params)[:200]}: of a state it is "
+                "state.params, or the average state.ema[0]"
+            )
+        check_sampler(self.sampler)
         for side in self.shape:
             check_count("each entry of shape", side)
         check_count("steps", self.steps)
@@ -84,6 +94,10 @@ class Model:
                 f"expected a Flax linen module, such as dj.nn.presets.small(), got {short(network)}: of an NNX module "
                 "dj.nn.from_nnx makes a function and its parameters, and dj.Model(function, params, sde, prediction, "
                 "shape) is the model of any function"
+            )
+        if not isinstance(batch, dict | jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+            raise TypeError(
+                f"expected an example batch, an array or a dict, such as next(batches(0)), got {short(batch)[:200]}"
             )
         params = nn.init(network, key, batch, levels=2 if isinstance(fields.get("sampler"), Jump) else 1)
         image = batch["image"] if isinstance(batch, dict) else batch
@@ -119,7 +133,7 @@ class Model:
           cond: the condition of all n examples, such as {"label": [n]}.
           guidance_scale: of classifier-free guidance, for networks that were trained with dropped conditions.
           batch_size: how many at a time, for a large n; the result is then a NumPy array.
-          start: the state at T [n, *shape], as `invert` returns it, in place of noise.
+          start: the state at the first time [n, *shape], as `invert` returns it, in place of the noise at T.
 
         Raises:
           ValueError: as `dj.sample`; or guidance lacks a condition.
@@ -130,6 +144,8 @@ class Model:
         check_sampler(sampler)
         ts = self._grid(sampler, steps)
         denoise = self._guided(sampler, cond, guidance_scale)
+        if start is None:
+            self._check_prior(ts)
         shape = (n, *self.shape)
         if start is not None and np.shape(start) != shape:
             raise ValueError(f"start must have the shape {shape}, got {np.shape(start)}")
@@ -192,15 +208,33 @@ class Model:
     def _guided(self, sampler: Sampler, cond: Cond, scale: Any) -> Any:
         if scale is None:
             return self.denoise
-        if cond is None:
+        if not jax.tree.leaves(cond):
             raise ValueError('guidance_scale needs a condition, such as cond={"label": labels}')
+        if self.null is None and cond_keys(apply_of(self.network)) is None:
+            raise ValueError(
+                "guidance_scale needs the null condition under which your network was trained: "
+                'model.replace(null={"label": 10})'
+            )
         guide = flow_maps.guided if isinstance(sampler, Jump) else guidance.cfg
         return guide(self.denoise, scale, self.null)
 
+    def _check_prior(self, ts: Array) -> None:
+        """Raise a ValueError where noise of time T is not distributed as the state at the grid's first time."""
+        if not (known(ts) and known(jax.tree.leaves(self.sde))):
+            return
+        levels = [np.asarray(curve(t)) for curve in (self.sde.alpha, self.sde.sigma) for t in (ts[0], self.sde.T)]
+        alpha, alpha_T, sigma, sigma_T = levels
+        if abs(sigma - sigma_T) > 0.05 * sigma_T or alpha * sigma_T > max(0.2 * sigma_T, 2 * alpha_T) * sigma:
+            raise ValueError(
+                f"the grid starts at t = {ts[0]:g}, where the state is not pure noise as at T = {self.sde.T:g}: give "
+                "that state as start=..., or start the grid at T"
+            )
+
     def _checked(self, x: Array) -> Array:
         x = jnp.asarray(x)
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"the model's examples have the shape {self.shape}, got x of shape {x.shape}")
+        if x.shape[1:] != self.shape or not x.ndim:
+            what = f"x must be of shape [B, {', '.join(map(str, self.shape))}], examples with a batch axis"
+            raise ValueError(f"{what}; got {x.dtype}{list(x.shape)}")
         if len(self.shape) == 3:
             check_pictures(x, "x")
         return x
@@ -224,6 +258,11 @@ class Trained:
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self.network.apply(self.params, *inputs, **options)
+
+
+def _given(params: Any) -> bool:
+    """Whether parameters are no placeholder of JAX, which passes."""
+    return type(params) is not object
 
 
 def apply_of(network: Any) -> Callable:

@@ -65,12 +65,9 @@ def save(path: str | Path, model: Any, about: Mapping[str, Any] | None = None, d
     if beside.exists() and '"diffjax"' not in beside.read_text(errors="replace")[:100]:
         raise FileExistsError(f"the card would replace {beside}, which is none: choose another name")
     card = {"format": "diffjax", "version": cards.VERSION, "made_with": _version()}
-    try:
-        card |= {"object": cards.to_json(model, type(model).__name__)}
-    except TypeError as error:
-        card |= {"object": None, "why": str(error)}
-        warnings.warn(f"{error}: dj.load(path, like=model) reads the file", stacklevel=2)
-    card |= {"about": about}
+    card |= {"object": cards.describe(model), "about": about}
+    for why in cards.own_parts(card["object"]).values():
+        warnings.warn(f"{why}: dj.load(path, like=model) reads the file", stacklevel=2)
     save_params(path, model.params, {"card": json.dumps(card)}, dtype)
     with replacing(beside) as part:
         part.write_text(json.dumps(card, indent=2) + "\n")
@@ -83,7 +80,10 @@ def load(path: str | Path, like: Any = None) -> Any:
     Args:
       path: a safetensors file, with or without its ending, the folder of a run, or the name of a model in the package,
         `dj.load("fashion-vp")`, where no such file is here.
-      like: a model that the parameters belong to, for a file without a card, or for a network of your own.
+      like: a model that the parameters belong to, for a file without a card, or for a network of your own. What the
+        card describes must be as there.
+
+    Parameters of half precision become float32; `formats.load_params` reads them as they are stored.
 
     Raises:
       FileNotFoundError: there is no such file; the message lists the models of the package.
@@ -91,11 +91,14 @@ def load(path: str | Path, like: Any = None) -> Any:
     """
     file = find(path)
     if like is not None:
+        if not isinstance(like, Model | Trained):
+            raise TypeError(f"like must be a dj.Model or a dj.Trained, got {short(like)[:200]}")
         _check_like(file, like)
         return dataclasses.replace(like, params=load_params(file, like.params))
     card = _card(file)
-    if card.get("object") is None and "why" in card:
-        raise ValueError(f"the card of {file} does not describe its model ({card['why']}): dj.load(path, like=model)")
+    if own := cards.own_parts(card.get("object")):
+        why = "; ".join(own.values())
+        raise ValueError(f"the card of {file} does not describe its model whole ({why}): dj.load(path, like=model)")
     model = cards.from_json(card.get("object"), load_params(file))
     if not isinstance(model, Model | Trained):
         raise ValueError(f"the card of {file} describes no model but a {type(model).__name__}")
@@ -137,15 +140,11 @@ def _check_like(file: Path, like: Any) -> None:
     """Raise a ValueError where the file has a card that describes another object than `like`."""
     if "card" not in read_metadata(file):
         return
-    try:
-        own = cards.to_json(like, type(like).__name__)
-    except TypeError:  # a network of the caller's own has no card
-        return
-    kept = _card(file)["object"]
-    if own != kept:
-        kept = kept or {}
-        fields = kept.get("fields", {}), own.get("fields", {})
-        differ = sorted(name for name in {**fields[0], **fields[1]} if fields[0].get(name) != fields[1].get(name))
+    own, kept = cards.describe(like), _card(file).get("object") or {}
+    ours, theirs = own["fields"], kept.get("fields", {})
+    hidden = cards.own_parts(own) | cards.own_parts(kept)
+    differ = [n for n in sorted({**ours, **theirs}) if n not in hidden and ours.get(n) != theirs.get(n)]
+    if own["class"] != kept.get("class") or differ:
         raise ValueError(f"the card of {file} describes another model than `like`: they differ in {', '.join(differ)}")
 
 

@@ -1,7 +1,7 @@
 """How objects are printed: in a line, with parameters as their number and arrays as their type and shape.
 
 >>> print(dj.load("fashion-vp").denoise)
-NetworkDenoiser(to_x0=_x0_of_edm(0.5), sde=VP(beta_min=0.1, ...), network=UNet(...).apply({742,401 numbers}), ...)
+NetworkDenoiser(to_x0=_x0_of_v, sde=VP(beta_min=0.1, ...), network=UNet(...).apply({721,028 numbers}), ...)
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def short(value: Any) -> str:
         return f"{{{sum(np.size(leaf) for leaf in jax.tree.leaves(value)):,} numbers}}"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{k!r}: {short(v)}' for k, v in value.items())}}}"
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        names = getattr(value, "_fields")  # noqa: B009
+        return f"{type(value).__name__}({', '.join(f'{n}={short(v)}' for n, v in zip(names, value, strict=True))})"
+    if isinstance(value, tuple):
         return f"({', '.join(map(short, value))}{',' * (len(value) == 1)})"
     if isinstance(value, functools.partial):
         inner = [*map(short, value.args), *(f"{k}={short(v)}" for k, v in value.keywords.items())]

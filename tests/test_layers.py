@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # diffjax/README.md draws them; a package imports from earlier lines, and never from its own
-    "checks files printing text",
+    "files printing text",
+    "checks",
     "typing",
     "arrays cards conditions parameters data",
     "formats nn operators plots sde",

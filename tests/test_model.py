@@ -197,8 +197,8 @@ def test_files_that_are_refused(model, tmp_path):
         (lambda m, k: m.sample(k, 2, guidance_scale=2.0), ValueError, "needs a condition"),
         (lambda m, k: m.sample(k, 2, cond={"label": jnp.zeros(3, int)}), ValueError, "2 examples"),
         (lambda m, k: m.sample(k, 2, start=jnp.zeros((3, *SHAPE))), ValueError, "start must have the shape"),
-        (lambda m, k: m.log_likelihood(k, jnp.zeros((2, 4))), ValueError, "examples have the shape"),
-        (lambda m, k: m.invert(jnp.zeros((2, 4))), ValueError, "examples have the shape"),
+        (lambda m, k: m.log_likelihood(k, jnp.zeros((2, 4))), ValueError, r"must be of shape \[B, 6\]"),
+        (lambda m, k: m.invert(jnp.zeros((2, 4))), ValueError, r"must be of shape \[B, 6\]"),
         (lambda m, k: m.invert(jnp.zeros((2, *SHAPE)), dj.DDIM(1.0)), ValueError, "noise|stochastic|deterministic"),
         (lambda m, k: Model(m.network, m.params, dj.VP, m.prediction, SHAPE), TypeError, r"VP\(\)"),
         (lambda m, k: Model(m.network, m.params, m.sde, "v", SHAPE), TypeError, "prediction"),
@@ -210,6 +210,18 @@ def test_files_that_are_refused(model, tmp_path):
         (lambda m, k: dj.save("mine", m, "my pictures"), TypeError, "about must be a dict"),
         (lambda m, k: dj.save("mine", m, {"fd": float("nan")}), TypeError, "finite numbers"),
         (lambda m, k: dj.load(None), TypeError, "a path or a name"),
+        (lambda m, k: dj.load("fashion-vp", like=3), TypeError, "like must be a dj.Model"),
+        (
+            lambda m, k: m.sample(k, 2, steps=jnp.array([0.5, 0.1])),
+            ValueError,
+            "starts at t = 0.5, where the",
+        ),
+        (lambda m, k: m.sample(k, 2, cond={"label": None}, guidance_scale=2.0), ValueError, "needs a condition"),
+        (lambda m, k: m.replace(params=(m.params,)), TypeError, r"state\.ema\[0\]"),
+        (lambda m, k: m.replace(sampler="ddim"), TypeError, "a sampler"),
+        (lambda m, k: Model(m.network, m.params, m.sde, m.prediction, 6), TypeError, "shape must be a tuple"),
+        (lambda m, k: Model.init(k, m.network, m.sde, m.prediction, (jnp.zeros((2, 6)),)), TypeError, "example batch"),
+        (lambda m, k: m.log_likelihood(k, jnp.zeros(6)), ValueError, r"of shape \[B, 6\], examples with a batch axis"),
         (lambda m, k: Model.init(k, m.network.apply, m.sde, m.prediction, jnp.zeros((2, 6))), TypeError, "from_nnx"),
     ],
 )
@@ -226,11 +238,13 @@ def test_the_networks_of_others_need_a_model_to_be_read(model, key, tmp_path):
     assert foreign.sample(key, 2, dj.DDIM(), steps=2).shape == (2, *SHAPE)
     with pytest.warns(UserWarning, match=r"Model\.network.*like=model"):
         path = dj.save(tmp_path / "foreign", foreign, {"loss": np.float32(0.5), "grid": jnp.arange(2)})
+    with pytest.raises(ValueError, match="they differ in sde"):  # the rest is in the card
+        dj.load(path, like=foreign.replace(sde=dj.VE()))
     with pytest.raises(ValueError, match=r"does not describe its model.*like=model"):
         dj.load(path)
     assert dj.load(path, like=foreign).params["w"] == 1 and dj.read_card(path)["about"] == {"loss": 0.5, "grid": [0, 1]}
-    with pytest.raises(ValueError, match="another model than `like`"):
-        dj.load(path, like=model)
+    with pytest.raises(ValueError, match="guidance_scale needs the null condition under which your network"):
+        foreign.sample(key, 2, cond={"label": jnp.zeros(2, int)}, guidance_scale=2.0)
 
 
 FOLDERS = (SHIPPED, SHIPPED.parents[1] / "experiments" / "weights")

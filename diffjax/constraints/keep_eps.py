@@ -6,12 +6,14 @@
 `ddnm(m)` is the range-null space method (Wang et al. 2023). The network is not differentiated.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from jax import Array
 
-from diffjax.checks import check_has, check_number
+from diffjax.checks import check_has, check_number, known
 from diffjax.constraints.arguments import check_denoises, check_measurement
 from diffjax.constraints.remember import moved, remember
 from diffjax.corrections import Project
@@ -52,10 +54,17 @@ class KeepEps:
 def ddnm(measurement: Measurement, eta: Any = 0.85) -> KeepEps:
     """DDNM (Wang et al. 2023, Algorithm 1): for measurements without noise. With noise `DDRM`, which is DDNM+.
 
+    A UserWarning says where there is noise, of which it makes no use.
+
     Raises:
       TypeError: the operator has no decomposition.
       ValueError: eta does not lie in [0, 1].
     """
     check_measurement(measurement, "DDNM")
     check_number("eta", eta, 0, 1)
+    if known(measurement.noise_std) and np.any(np.asarray(measurement.noise_std) > 0):
+        message = (
+            f"DDNM makes no use of noise_std = {measurement.noise_std:g} and fits the noise: DDRM, or DDNM+, does not"
+        )
+        warnings.warn(message, stacklevel=2)
     return KeepEps(Renoise(eta), Project(measurement))

@@ -77,6 +77,7 @@ def inpaint(sampler: Sampler, image: Array, mask: Array) -> Known:
       TypeError: the image is not of floats.
       ValueError: a known pixel is not finite, or beyond 20; the mask has other values than 0 and 1, or another shape.
     """
+    check_sampler(sampler)
     operator, shape = Mask(mask), np.shape(image)
     sizes = np.shape(mask)
     full = (1,) * (len(shape) - len(sizes)) + sizes

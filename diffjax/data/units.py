@@ -85,8 +85,11 @@ def check_images(images: np.ndarray, as_is: bool = False) -> None:
             f"images of shape {images.shape} seem to be [N, C, H, W], but must be [N, H, W, C]: "
             f"write images.transpose(0, 2, 3, 1); or {AS_IS}"
         )
+    if not real and channels <= 4 and images.size > 64 and images.max() == 1:
+        raise ValueError(f"images of levels 0 and 1 would be all black: write 255 * images; or {AS_IS}")
     if real and channels <= 4 and height * width > 1 and images.min() >= 0 < images.max():
-        units = "[0, 1]: write 2 * images - 1" if images.max() <= 1 else "0..255: write images.astype(np.uint8)"
+        whole = "0..255: write images.astype(np.uint8)" if images.max() > 20 else "other units: scale them to [-1, 1]"
+        units = "[0, 1]: write 2 * images - 1" if images.max() <= 1 else whole
         raise ValueError(f"floating images must be in [-1, 1], but these are{between(images)}, as in {units}; {AS_IS}")
 
 

@@ -96,8 +96,17 @@ def _at(scale: Any, x: Array, t: Time) -> Array:
 
 
 def _cfg(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) -> Array:
+    null = _spread(null, cond, len(x))
     _check(denoise, x, t, cond, null)
     return _lerp(denoise(x, t, null), denoise(x, t, cond), _at(scale, x, t), rescale)
+
+
+def _spread(null: Cond, cond: Cond, n: int) -> Cond:
+    """A null condition of one example, {"label": 10}, as one of n, where the condition has an entry of each."""
+    if jax.tree.structure(null) != jax.tree.structure(cond):
+        return null
+    one = lambda e, c: jnp.broadcast_to(e, (n, *jnp.shape(e))) if jnp.ndim(c) == jnp.ndim(e) + 1 else e  # noqa: E731
+    return jax.tree.map(lambda e, c: e if is_shared(e) else one(e, c), null, cond, is_leaf=is_shared)
 
 
 def _cfg_of_scale(denoise, null, x: Array, t: Time, cond: Cond = None) -> Array:

@@ -46,6 +46,8 @@ class DropCondition:
         classes = classes_of(self.loss)
         if classes and isinstance(self.null, dict) and known(null := self.null.get("label")):
             check_labels(null, 1, classes, null=True)
+            if null != classes:
+                raise ValueError(f"the null label of a network of {classes} classes is {classes}, got {null}")
         check_number("p", self.p, 0, 1, why="it is the probability that a condition is dropped")
 
     def __call__(

@@ -11,7 +11,7 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.arrays import flat_sum, normal, safe_sqrt
-from diffjax.checks import check_has, check_key, check_number
+from diffjax.checks import check_has, check_key, check_number, known
 from diffjax.operators.linear import images
 from diffjax.typing import Cond, Key, pytree, static
 
@@ -22,7 +22,7 @@ class Measurement:
 
     Raises:
       TypeError: `operator` is no function, or y holds integers (uint8 levels, say).
-      ValueError: noise_std is negative or NaN.
+      ValueError: y is not finite, or noise_std is negative or NaN.
     """
 
     operator: Any
@@ -35,6 +35,8 @@ class Measurement:
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
             got = type(self.y).__name__ if dtype is None else dtype
             raise TypeError(f"a measurement y is an array of floats, in the units of images in [-1, 1], got {got}")
+        if known(self.y) and not np.isfinite(np.asarray(self.y)).all():
+            raise ValueError("a measurement y must be finite: what was not measured belongs into the operator, a Mask")
         check_number("noise_std, the noise's standard deviation,", self.noise_std, 0)
 
     def residual(self, x0: Array) -> Array:

@@ -14,6 +14,7 @@ from jax.core import Tracer
 from diffjax.checks import check_has, check_pytree, known
 from diffjax.conditions import check_cond, check_values
 from diffjax.precondition import check_process
+from diffjax.sde import gaussian
 from diffjax.times.grids import check_times
 from diffjax.typing import SDE, Cond
 
@@ -67,6 +68,7 @@ def check_model(denoise: Any, sde: Any, cond: Cond, x: Array) -> None:
     if isinstance(denoise, type):
         raise TypeError(f"expected a denoiser, a function (x, t, cond) -> x_0, got the class {denoise.__name__}")
     check_pytree(sde, "the SDE")
+    gaussian.check_rises(sde)
     check_process(denoise, sde)
     check_cond(cond, x.shape[0])
     check_values(denoise, x, sde.T, cond)

@@ -32,6 +32,7 @@ from jax.tree_util import Partial
 
 from diffjax.arrays import as_time, bcast, example_keys, flat_sum, safe_log, safe_sqrt
 from diffjax.checks import check_count, check_has, check_key, check_pytree, known
+from diffjax.printing import short
 from diffjax.typing import SDE, Cond, Denoiser, Key, Time, as_partial
 
 ENDLESS = 2 * math.log(1e3)  # the |logsnr| that stands for an infinite one
@@ -116,6 +117,22 @@ def noise_to_signal(sde: SDE, t: Time) -> Array:
     """sigma(t)/alpha(t), shaped like t: the noise level that EDM and k-diffusion call sigma; infinite at alpha = 0."""
     alpha = sde.alpha(t)
     return jnp.where(alpha == 0, jnp.inf, sde.sigma(t) / jnp.where(alpha == 0, 1, alpha))
+
+
+def check_rises(sde: SDE) -> None:
+    """Raise a ValueError unless sigma/alpha grows from t_min to T; our own classes, and what is traced, pass.
+
+    The other order of time, data at T, is that of many papers on flow matching.
+    """
+    if type(sde).__module__.startswith("diffjax.") or not known(jax.tree.leaves(sde)):
+        return
+    with jax.ensure_compile_time_eval():
+        low, high = (noise_to_signal(sde, t) for t in (getattr(sde, "t_min", 0.0), sde.T))
+    if not np.all(np.asarray(high) > np.asarray(low)):
+        raise ValueError(
+            f"{short(sde)} has more noise at t_min than at T: here the data are at t = 0 and the noise at T, with "
+            "x_t = alpha x_0 + sigma eps; are alpha and sigma exchanged?"
+        )
 
 
 def logsnr(sde: SDE, t: Time) -> Array:

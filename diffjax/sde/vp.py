@@ -46,6 +46,11 @@ def check_betas(sde) -> None:
         start = np.asarray(sde.beta_min)
         slope = np.asarray(sde.beta_max) - np.asarray(sde.beta_min)
         end = start + slope * np.asarray(sde.T)
+        if np.any(-0.25 * np.square(sde.T) * slope - 0.5 * start * sde.T < -50):
+            raise ValueError(
+                f"alpha(T) of {sde} is 0: time runs from 0 to T = 1, whatever the number of steps; `BetaTable` has "
+                "integer times"
+            )
         if np.any(end < 0) or np.any((start == 0) & (end == 0)):
             raise ValueError(f"beta(t) must not be negative, nor 0 on all of [0, T], got {sde}: beta(T) = {end}")
 

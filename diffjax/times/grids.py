@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 
 from diffjax.checks import check_count, check_has, check_number, known
-from diffjax.sde.gaussian import check_pytree_sde, noise_to_signal, time_of_logsnr
+from diffjax.sde.gaussian import check_pytree_sde, check_rises, noise_to_signal, time_of_logsnr
 from diffjax.typing import SDE, Time
 
 NOISIEST, CLEANEST = 50.0, 0.01  # sigma/alpha that stand for infinity and 0
@@ -141,6 +141,8 @@ def tail(ts: Array, strength: float) -> Array:
     Raises:
       ValueError: the strength is not in [0, 1].
     """
+    if jnp.ndim(ts) != 1:
+        raise ValueError(f"tail takes a grid [n + 1] and the strength, got a grid of shape {list(jnp.shape(ts))}")
     check_number("the strength", strength, 0, 1)
     ts = jnp.asarray(ts)
     n = len(ts) - 1
@@ -221,6 +223,7 @@ def _ends(sde: SDE, n: int, t_max: Any, t_min: Any) -> tuple[Any, Any]:
     """t_max and t_min, by default the SDE's; the arguments that all grids share are checked."""
     check_has(sde, "an SDE, such as dj.VP(),", "alpha", "sigma", "T", *(["t_min"] if t_min is None else []))
     check_count("the number of steps n", n)
+    check_rises(sde)
     t_max = sde.T if t_max is None else t_max
     t_min = sde.t_min if t_min is None else t_min
     for name, end in (("t_max", t_max), ("t_min", t_min)):

@@ -23,6 +23,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, ClassVar
 
 import jax
@@ -30,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.checks import check_count
+from diffjax.printing import short
 from diffjax.train import lock
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.console import progress, stop_signals
@@ -118,8 +120,9 @@ def fit(
       ValueError: the data ended, or the workdir is at a later step than `config.steps`.
       SystemExit: after SIGTERM, when the state is saved.
     """
-    k = config.steps_per_call
+    _check_arguments(train_steps, state, workdir, config)
     _check_batches(batches)
+    k = config.steps_per_call
     with contextlib.ExitStack() as stack:
         stack.enter_context(_advice(workdir))
         saved = None if workdir is None else stack.enter_context(_folder(workdir, config))
@@ -252,6 +255,22 @@ def _start(saved: Checkpoints | None, state: AnyState, config: LoopConfig) -> tu
             f"step {state.step} is no multiple of steps_per_call = {config.steps_per_call}: choose a divisor"
         )
     return state, notes
+
+
+def _check_arguments(train_steps: Any, state: Any, workdir: Any, config: Any) -> None:
+    """Raise a TypeError where arguments are exchanged, or are something else."""
+    fits = {
+        "train_steps": (callable(train_steps), train_steps, "what `jit_train_steps` makes"),
+        "state": (hasattr(state, "step") and hasattr(state, "params"), state, "TrainState.create(key, params, tx)"),
+        "workdir": (isinstance(workdir, str | Path | NoneType), workdir, "a path or None"),
+        "config": (isinstance(config, LoopConfig), config, "LoopConfig(steps=2000)"),
+    }
+    for name, (fit, value, expected) in fits.items():
+        if not fit:
+            raise TypeError(
+                f"train.fit takes (train_steps, state, batches, workdir, config): {name} is {expected}, got "
+                f"{short(value)[:200]}"
+            )
 
 
 def _check_batches(batches: Any) -> None:

@@ -47,6 +47,19 @@ def test_classifier_free_guidance_is_linear_in_its_scale(x):
     np.testing.assert_allclose(ours, 2.5 * eps[1] - 1.5 * eps[0], atol=1e-5)
 
 
+def test_a_null_condition_of_one_example_is_that_of_each(x):
+    """As `losses.DropCondition` takes it: {"label": 2} is [B] for the network, like the condition."""
+
+    def denoise(x, t, cond):
+        assert cond["label"].shape == (len(x),) and cond["text"].shape == (len(x), 2)
+        return x + cond["label"].reshape(-1, *[1] * (x.ndim - 1)) + cond["text"].sum()
+
+    null, cond = {"label": 2, "text": jnp.zeros(2)}, {"label": jnp.arange(len(x)), "text": jnp.ones((len(x), 2))}
+    each = {"label": jnp.full(len(x), 2), "text": jnp.zeros((len(x), 2))}
+    guided = [guidance.cfg(denoise, 3.0, n)(x, 0.5, cond) for n in (null, each)]
+    np.testing.assert_array_equal(*guided)
+
+
 def test_a_scale_in_the_condition_is_each_examples_own(x):
     scale = jnp.array([0.0, 1.0, 2.5, 7.0])
     of_scale = guidance.cfg_of_scale(DENOISE)(x, 0.4, {**COND, "scale": scale})

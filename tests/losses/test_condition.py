@@ -188,6 +188,10 @@ def test_labels_that_begin_at_1_are_refused_before_a_step(key, with_classes, mak
         (lambda: dsm(CLASSES.apply, weight=1.0), "`weight` to be a function"),
         (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 3}, 2.0), "p must be"),
         (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 3}, -1.0), "p must be"),
+        (
+            lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 1}),
+            "the null label of a network",
+        ),
         (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": 4}), "labels go from 0 to 3"),
         (lambda: losses.DropCondition(dsm(CLASSES.apply), {"label": -1}), "labels go from 0 to 3"),
         (lambda: losses.DropCondition(dsm(CLASSES.apply), 0.1), "the probability is p=0.1"),

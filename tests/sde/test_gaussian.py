@@ -95,3 +95,27 @@ def test_prior(key):
     normal = -0.5 * (np.asarray(x, np.float64) / 50) ** 2 - np.log(50 * np.sqrt(2 * np.pi))
     np.testing.assert_allclose(dj.prior_logp(sde, x), normal.sum(-1), rtol=1e-5)
     assert jnp.array_equal(dj.prior_sample(key, sde, (5, 2)), x[:5])
+
+
+def test_processes_that_cannot_be_meant_are_refused(key):
+    """Steps for the time T, and an SDE of one's own whose data are at T, as in papers on flow matching."""
+
+    @dj.pytree
+    class Exchanged:
+        T: float = 1.0
+        t_min: float = 1e-3
+        alpha = staticmethod(lambda t: t)
+        sigma = staticmethod(lambda t: 1 - t)
+
+    sde = Exchanged()
+    calls = (
+        lambda: dj.times.uniform(sde, 5),
+        lambda: dj.sample(key, lambda x, t, c: x, sde, dj.DDIM(), jnp.linspace(1.0, 1e-3, 3), jnp.zeros((2, 2))),
+        jax.jit(lambda x: dj.sample(key, lambda x, t, c: x, sde, dj.DDIM(), jnp.linspace(1.0, 1e-3, 3), x)),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="are alpha and sigma exchanged"):
+            call(jnp.zeros((2, 2))) if call is calls[2] else call()
+    for make in (dj.VP, dj.SubVP):
+        with pytest.raises(ValueError, match="time runs from 0 to T = 1"):
+            make(T=1000)

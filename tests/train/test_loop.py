@@ -353,3 +353,21 @@ def test_two_runs_do_not_share_a_folder(run, line, tmp_path):
     fit(run.steps, run.start, second, tmp_path, settings(steps=5))
     assert [m["step"] for m in lines(tmp_path)] == [5]
     fit(run.steps, run.start, line.batches, tmp_path, settings(steps=10, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda a: [a[1], a[0], *a[2:]], "train_steps is what `jit_train_steps` makes"),
+        (lambda a: [a[0], a[1].params, *a[2:]], r"state is TrainState\.create"),
+        (lambda a: [*a[:3], LoopConfig(), "run"], "workdir is a path or None"),
+        (lambda a: [*a[:3], None, {"steps": 3}], "config is LoopConfig"),
+    ],
+)
+def test_exchanged_arguments_are_named(run, line, change, says):
+    with pytest.raises(TypeError, match=says):
+        fit(*change([run.steps, run.start, line.batches]))
+
+
+def test_a_state_is_printed_in_a_line(run):
+    assert "\n" not in str(run.start) and len(str(run.start)) < 500
