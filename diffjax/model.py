@@ -24,7 +24,6 @@ from jax.tree_util import Partial
 
 from diffjax import flow_maps, guidance, nn
 from diffjax.checks import check_count, check_has, check_key, check_pictures, known
-from diffjax.conditions import cond_keys
 from diffjax.likelihoods.ode import log_likelihood
 from diffjax.posterior import Posterior
 from diffjax.printing import short
@@ -210,11 +209,6 @@ class Model:
             return self.denoise
         if not jax.tree.leaves(cond):
             raise ValueError('guidance_scale needs a condition, such as cond={"label": labels}')
-        if self.null is None and cond_keys(apply_of(self.network)) is None:
-            raise ValueError(
-                "guidance_scale needs the null condition under which your network was trained: "
-                'model.replace(null={"label": 10})'
-            )
         guide = flow_maps.guided if isinstance(sampler, Jump) else guidance.cfg
         return guide(self.denoise, scale, self.null)
 

@@ -81,7 +81,7 @@ def load(path: str | Path, like: Any = None) -> Any:
       path: a safetensors file, with or without its ending, the folder of a run, or the name of a model in the package,
         `dj.load("fashion-vp")`, where no such file is here.
       like: a model that the parameters belong to, for a file without a card, or for a network of your own. What the
-        card describes must be as there.
+        card says of network, SDE, prediction and shape must be as there.
 
     Parameters of half precision become float32; `formats.load_params` reads them as they are stored.
 
@@ -142,7 +142,7 @@ def _check_like(file: Path, like: Any) -> None:
         return
     own, kept = cards.describe(like), _card(file).get("object") or {}
     ours, theirs = own["fields"], kept.get("fields", {})
-    hidden = cards.own_parts(own) | cards.own_parts(kept)
+    hidden = {"null", "sampler", "steps", *cards.own_parts(own), *cards.own_parts(kept)}  # of use, not of training
     differ = [n for n in sorted({**ours, **theirs}) if n not in hidden and ours.get(n) != theirs.get(n)]
     if own["class"] != kept.get("class") or differ:
         raise ValueError(f"the card of {file} describes another model than `like`: they differ in {', '.join(differ)}")

@@ -243,8 +243,10 @@ def test_the_networks_of_others_need_a_model_to_be_read(model, key, tmp_path):
     with pytest.raises(ValueError, match=r"does not describe its model.*like=model"):
         dj.load(path)
     assert dj.load(path, like=foreign).params["w"] == 1 and dj.read_card(path)["about"] == {"loss": 0.5, "grid": [0, 1]}
-    with pytest.raises(ValueError, match="guidance_scale needs the null condition under which your network"):
-        foreign.sample(key, 2, cond={"label": jnp.zeros(2, int)}, guidance_scale=2.0)
+    needs = foreign.replace(network=lambda params, x, c, cond, **_: x + cond["label"][:, None])
+    with pytest.raises(TypeError, match=r"cannot be evaluated without a condition.*replace\(null="):
+        needs.sample(key, 2, cond={"label": jnp.zeros(2, int)}, guidance_scale=2.0)
+    assert needs.replace(null={"label": 3}).sample(key, 2, cond={"label": jnp.zeros(2, int)}, guidance_scale=2.0).size
 
 
 FOLDERS = (SHIPPED, SHIPPED.parents[1] / "experiments" / "weights")

@@ -63,8 +63,6 @@ def ddnm(measurement: Measurement, eta: Any = 0.85) -> KeepEps:
     check_measurement(measurement, "DDNM")
     check_number("eta", eta, 0, 1)
     if known(measurement.noise_std) and np.any(np.asarray(measurement.noise_std) > 0):
-        message = (
-            f"DDNM makes no use of noise_std = {measurement.noise_std:g} and fits the noise: DDRM, or DDNM+, does not"
-        )
-        warnings.warn(message, stacklevel=2)
+        std = f"noise_std = {measurement.noise_std:g}"
+        warnings.warn(f"DDNM does not use {std} and fits the noise: take DDRM, which is DDNM+", stacklevel=2)
     return KeepEps(Renoise(eta), Project(measurement))

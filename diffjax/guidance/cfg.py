@@ -98,7 +98,19 @@ def _at(scale: Any, x: Array, t: Time) -> Array:
 def _cfg(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) -> Array:
     null = _spread(null, cond, len(x))
     _check(denoise, x, t, cond, null)
-    return _lerp(denoise(x, t, null), denoise(x, t, cond), _at(scale, x, t), rescale)
+    return _lerp(_under_null(denoise, x, t, null), denoise(x, t, cond), _at(scale, x, t), rescale)
+
+
+def _under_null(denoise: Denoiser, x: Array, t: Time, null: Cond) -> Array:
+    try:
+        return denoise(x, t, null)
+    except (AttributeError, KeyError, TypeError) as error:
+        if null is not None:
+            raise
+        raise TypeError(
+            f"the network cannot be evaluated without a condition ({error}): give the null condition that it was "
+            'trained with, guidance.cfg(denoise, scale, {"label": 10}) or model.replace(null={"label": 10})'
+        ) from error
 
 
 def _spread(null: Cond, cond: Cond, n: int) -> Cond:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
@@ -61,7 +61,7 @@ class Posterior:
             steps = self.steps if steps is None else steps
             check_count("steps", steps)
             ts = uniform(sde, steps)
-        method: Posterior = of_each(self, jnp.shape(x)[0])
+        method: Posterior = of_each(self, np.shape(x)[0])
         denoise, sampler, ts = method.apply(denoise, sde, ts)
         return sample(key, denoise, sde, sampler, ts, x, cond)
 

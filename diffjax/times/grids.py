@@ -141,8 +141,8 @@ def tail(ts: Array, strength: float) -> Array:
     Raises:
       ValueError: the strength is not in [0, 1].
     """
-    if jnp.ndim(ts) != 1:
-        raise ValueError(f"tail takes a grid [n + 1] and the strength, got a grid of shape {list(jnp.shape(ts))}")
+    if np.ndim(ts) != 1:
+        raise ValueError(f"tail takes a grid [n + 1] and the strength, got a grid of shape {list(np.shape(ts))}")
     check_number("the strength", strength, 0, 1)
     ts = jnp.asarray(ts)
     n = len(ts) - 1
