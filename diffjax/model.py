@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from types import NoneType
 from typing import Any
 
 import jax
@@ -60,7 +59,7 @@ class Model:
     def __post_init__(self):
         if not isinstance(self.shape, tuple):
             raise TypeError(f"shape must be a tuple, that of one example, such as (28, 28, 1); got {self.shape!r}")
-        if hasattr(self.network, "init") and not isinstance(self.params, Mapping | NoneType) and _given(self.params):
+        if hasattr(self.network, "init") and not isinstance(self.params, Mapping):
             raise TypeError(
                 f"params must be the dict that `nn.init` returned, got {short(self.params)[:200]}: of a state it is "
                 "state.params, or the average state.ema[0]"
@@ -216,7 +215,8 @@ class Model:
         """Raise a ValueError where noise of time T is not distributed as the state at the grid's first time."""
         if not (known(ts) and known(jax.tree.leaves(self.sde))):
             return
-        levels = [np.asarray(curve(t)) for curve in (self.sde.alpha, self.sde.sigma) for t in (ts[0], self.sde.T)]
+        with jax.ensure_compile_time_eval():
+            levels = [np.asarray(curve(t)) for curve in (self.sde.alpha, self.sde.sigma) for t in (ts[0], self.sde.T)]
         alpha, alpha_T, sigma, sigma_T = levels
         if abs(sigma - sigma_T) > 0.05 * sigma_T or alpha * sigma_T > max(0.2 * sigma_T, 2 * alpha_T) * sigma:
             raise ValueError(
@@ -252,11 +252,6 @@ class Trained:
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self.network.apply(self.params, *inputs, **options)
-
-
-def _given(params: Any) -> bool:
-    """Whether parameters are no placeholder of JAX, which passes."""
-    return type(params) is not object
 
 
 def apply_of(network: Any) -> Callable:

@@ -103,6 +103,8 @@ def test_it_crosses_jit_vmap_and_grad(model, key):
     x = draw(model, key)
     np.testing.assert_allclose(x, model.sample(key, 2, dj.DDIM(), steps=2), atol=1e-5)
     draw(model.replace(sde=dj.VP(beta_max=10.0)), key)
+    ts = dj.samplers.default_grid(dj.DDIM(), model.sde, 2)  # known values inside of a compiled function
+    np.testing.assert_allclose(jax.jit(lambda key: model.sample(key, 2, dj.DDIM(), steps=ts))(key), x, atol=1e-5)
     two = jax.tree.map(lambda p: np.stack([p, 0 * p]), jax.tree.map(np.asarray, model))
     many = jax.jit(jax.vmap(lambda m: m.sample(key, 2, dj.DDIM(), steps=2)))(two)
     np.testing.assert_allclose(many[0], x, atol=1e-5)
