@@ -148,6 +148,14 @@ def check_pictures(x: Any, what: str = "pictures", *, channels: tuple[int, ...] 
         _check_range(np.asarray(array, np.float32), what)
 
 
+def look_like_levels(x: Any) -> bool:
+    """Whether known floats [B, H, W, 1, 3 or 4] are the grey levels 0 ... 255, whole numbers that go beyond 20."""
+    if not known(x) or np.ndim(x) != 4 or np.shape(x)[-1] not in (1, 3, 4):
+        return False
+    x = np.asarray(x)
+    return bool(x.size and 20 < x.max() <= 255 and x.min() >= 0 and (x == np.rint(x)).all())
+
+
 def _check_range(x: np.ndarray, what: str) -> None:
     bad = int((~np.isfinite(x)).sum())
     if bad:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,20 @@ from pathlib import Path
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there replaces `path` at the end, whole or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
+    except OSError as error:
+        if str(error.filename) not in (str(part), str(path.parent)):
+            raise
+        if isinstance(error, FileExistsError | NotADirectoryError):  # of the folder
+            raise NotADirectoryError(errno.ENOTDIR, "a folder above is a file", str(path)) from error
+        raise type(error)(error.errno, error.strerror, str(path)) from error  # the name that the caller knows
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def read(path: str | Path) -> bytes:

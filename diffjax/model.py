@@ -22,6 +22,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from diffjax import flow_maps, guidance, nn
+from diffjax.arrays import split
 from diffjax.checks import check_count, check_has, check_key, check_pictures, known
 from diffjax.likelihoods.ode import log_likelihood
 from diffjax.posterior import Posterior
@@ -125,7 +126,7 @@ class Model:
         """n examples [n, *shape].
 
         Args:
-          key: one key; example i is the same for every n and batch size.
+          key: one key, of which example i is the same for every n and batch size; or one key for each example [n].
           sampler: the model's own by default.
           steps: their number, on the solver's own grid (`samplers.default_grid`), or the times themselves [N + 1].
           cond: the condition of all n examples, such as {"label": [n]}.
@@ -150,7 +151,7 @@ class Model:
         if batch_size is not None:
             begin = shape if start is None else jnp.asarray(start)
             return generate(key, denoise, self.sde, sampler, ts, begin, cond, batch_size)
-        k_prior, k_steps = jax.random.split(key)
+        k_prior, k_steps = split(key)
         x = prior_sample(k_prior, self.sde, shape) if start is None else start
         return sample(k_steps, denoise, self.sde, sampler, ts, x, cond)
 
@@ -170,7 +171,7 @@ class Model:
         check_key(key)
         check_count("n", n)
         check_has(method, "a posterior sampler, such as dj.posterior.ddrm(measurement),", "build", "sample")
-        k_prior, k_steps = jax.random.split(key)
+        k_prior, k_steps = split(key)
         x = prior_sample(k_prior, self.sde, (n, *self.shape))
         return method.sample(k_steps, self.denoise, self.sde, x, cond, steps=steps)
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
 import diffjax as dj
 from diffjax import guidance, nn, precondition
@@ -16,6 +17,12 @@ from diffjax.model import Model, Trained
 from diffjax.model_files import SHIPPED
 
 SHAPE = (6,)
+
+
+class Normed(linen.Module):
+    @linen.compact
+    def __call__(self, x, c_noise, cond=None, *, train=False):
+        return linen.BatchNorm(use_running_average=not train)(x)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +51,16 @@ def test_example_i_is_the_same_for_every_number_and_batch_size(model, key):
     np.testing.assert_allclose(x, model.sample(key, 5, dj.DDIM(1.0), steps=3, cond=cond, batch_size=2), atol=1e-5)
     two = model.sample(key, 2, dj.DDIM(1.0), steps=3, cond={"label": cond["label"][:2]})
     np.testing.assert_allclose(x[:2], two, atol=1e-5)
+
+
+def test_each_example_may_have_its_own_key(model, key):
+    keys = jax.random.split(key, 3)
+    x = model.sample(keys, 3, dj.DDIM(1.0), steps=2)
+    np.testing.assert_allclose(x[1:], model.sample(keys[1:], 2, dj.DDIM(1.0), steps=2), atol=1e-5)
+    np.testing.assert_allclose(x, model.sample(keys, 3, dj.DDIM(1.0), steps=2, batch_size=2), atol=1e-5)
+    for options in ({}, {"batch_size": 2}):
+        with pytest.raises(ValueError, match="expected one key or 2 keys"):
+            model.sample(keys, 2, **options)
 
 
 def test_inversion_is_the_way_back(model, key):
@@ -141,6 +158,10 @@ def test_files_that_are_refused(model, tmp_path):
         dj.load("fashion-vq")
     with pytest.raises(FileNotFoundError, match=r"holds no ema\.safetensors"):
         dj.load(tmp_path)
+    for folder in ("a file", "a file/below"):
+        (tmp_path / "a file").write_text("")
+        with pytest.raises(NotADirectoryError, match=r"a folder above is a file.*mine\.safetensors"):
+            dj.save(tmp_path / folder / "mine.safetensors", model)
     save_params(tmp_path / "bare.safetensors", model.params)
     with pytest.raises(ValueError, match=r"no model card.*like=model"):
         dj.load(tmp_path / "bare.safetensors")
@@ -224,6 +245,7 @@ def test_files_that_are_refused(model, tmp_path):
         (lambda m, k: Model(m.network, m.params, m.sde, m.prediction, 6), TypeError, "shape must be a tuple"),
         (lambda m, k: Model.init(k, m.network, m.sde, m.prediction, (jnp.zeros((2, 6)),)), TypeError, "example batch"),
         (lambda m, k: m.log_likelihood(k, jnp.zeros(6)), ValueError, r"of shape \[B, 6\], examples with a batch axis"),
+        (lambda m, k: Model.init(k, Normed(), m.sde, m.prediction, jnp.zeros((2, 6))), ValueError, "batch_stats"),
         (lambda m, k: Model.init(k, m.network.apply, m.sde, m.prediction, jnp.zeros((2, 6))), TypeError, "from_nnx"),
     ],
 )

@@ -77,7 +77,7 @@ def dataset(
       dequantise: add uniform noise of one grey level.
       shard: (index, count) of this process; it receives the index-th of `count` equal parts of every batch, so that
         the processes together see the batches that one process would see alone.
-      as_is: the images are no pictures but latents or features, in units of their own.
+      as_is: the images are no pictures but latents, features or points [N, ...], in units of their own.
 
     Raises:
       TypeError, ValueError: the data are empty, of a wrong shape or dtype, in other units, not finite, or differ in
@@ -118,6 +118,8 @@ def _plain(x: np.ndarray) -> np.ndarray:
 def read_fields(images: Any, labels: Any, as_is: bool) -> Batch:
     """The fields of all examples as NumPy arrays [N, ...], checked as `dataset` documents."""
     fields = dict(images) if isinstance(images, Mapping) else {"image": images}
+    if isinstance(labels, int | np.integer) and not isinstance(images, Mapping):
+        raise TypeError(f"the second argument is the labels, got {labels}: write batch_size={labels} by name")
     if labels is not None:
         if isinstance(images, Mapping) and (np.ndim(labels) == 0 or "label" in fields):
             raise TypeError(

@@ -65,13 +65,13 @@ def check_images(images: np.ndarray, as_is: bool = False) -> None:
 
     Floats of at most four channels and more than one pixel count as pictures. They are refused where they can hardly
     lie in [-1, 1]: none is negative (and not all are 0), so that they are in [0, 1] or in 0..255. With `as_is` only
-    the rank and the dtype are checked.
+    the dtype is checked, and that there is an axis besides the examples': they may be points [N, D].
 
     Raises:
       ValueError: the shape is not [N, H, W, C], there is no pixel, or the units are others.
       TypeError: the dtype is another.
     """
-    if images.ndim != 4 or 0 in images.shape:
+    if images.ndim < 2 or 0 in images.shape or (images.ndim != 4 and not as_is):
         axis = "; add the axis of channels by images[..., None]" if images.ndim == 3 else ""
         raise ValueError(f"images must be [N, H, W, C] and not empty, got the shape {images.shape}{axis}")
     real = jnp.issubdtype(images.dtype, jnp.floating)

@@ -73,7 +73,7 @@ def init(net: nn.Module, key: Key, batch: PyTree, *, levels: int = 1) -> PyTree:
       levels: 1, or 2 for the network of a flow map, whose c_noise is a pair (c_t, c_s).
 
     Raises:
-      ValueError: the batch has no "image", or `levels` is neither.
+      ValueError: the batch has no "image", `levels` is neither, or the network has other variables than parameters.
     """
     if levels not in (1, 2):
         raise ValueError(f"a network is conditioned on 1 level of noise, or a flow map's on 2, got levels = {levels}")
@@ -84,7 +84,14 @@ def init(net: nn.Module, key: Key, batch: PyTree, *, levels: int = 1) -> PyTree:
     level = jnp.zeros(1)
     args = (_one(fields["image"]), level if levels == 1 else (level, level), jax.tree.map(_one, cond))
     taken = [p for p in inspect.signature(type(net).__call__).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    return jax.jit(lambda key: net.init(key, *args[: len(taken) - 1]))(key)
+    variables = jax.jit(lambda key: net.init(key, *args[: len(taken) - 1]))(key)
+    others = sorted(set(variables) - {"params"})
+    if others:
+        raise ValueError(
+            f"{type(net).__name__} has the collections {others} beside its parameters, as BatchNorm makes them, but a "
+            "network is a pure function of its parameters: take GroupNorm or LayerNorm"
+        )
+    return variables
 
 
 def _one(value: Any) -> Any:

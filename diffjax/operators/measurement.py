@@ -1,6 +1,7 @@
 """A measurement y = A(x_0) + noise_std n: what every posterior sampler and guidance takes, as one object."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.arrays import flat_sum, normal, safe_sqrt
-from diffjax.checks import check_has, check_key, check_number, known
+from diffjax.checks import check_has, check_key, check_number, known, look_like_levels
 from diffjax.operators.linear import images
 from diffjax.typing import Cond, Key, pytree, static
 
@@ -19,6 +20,8 @@ from diffjax.typing import Cond, Key, pytree, static
 @pytree
 class Measurement:
     """`operator` is any callable x_0 -> y; `noise_std` the standard deviation of the noise in y, on [-1, 1].
+
+    A UserWarning says where y looks like levels 0 ... 255.
 
     Raises:
       TypeError: `operator` is no function, or y holds integers (uint8 levels, say).
@@ -37,6 +40,9 @@ class Measurement:
             raise TypeError(f"a measurement y is an array of floats, in the units of images in [-1, 1], got {got}")
         if known(self.y) and not np.isfinite(np.asarray(self.y)).all():
             raise ValueError("a measurement y must be finite: what was not measured belongs into the operator, a Mask")
+        if look_like_levels(self.y):
+            text = "y looks like levels 0 ... 255: images are in [-1, 1] here, as to_float makes them, and so is A(x)"
+            warnings.warn(text, stacklevel=2)
         check_number("noise_std, the noise's standard deviation,", self.noise_std, 0)
 
     def residual(self, x0: Array) -> Array:

@@ -158,12 +158,21 @@ def watched(config: ImageRun, recipe: Recipe, images: data.ImageData) -> Callabl
 
 def about(images: data.ImageData, figures: dict[str, Any], workdir: Path | None = None) -> dict[str, Any]:
     """What the card of a run's model says besides what the model is, and nothing that a resumed run would change."""
-    script = Path(sys.argv[0])
-    options = [option for option in sys.argv[1:] if option not in ("--resume", "--override")]
-    command = shlex.join(["python", f"{script.parent.name}/{script.name}", *options])
-    made = {"command": command, "date": record.begun(workdir), **experiment.versions()}
+    made = {"command": _command(sys.argv), "date": record.begun(workdir), **experiment.versions()}
     figures = {name: value for name, value in figures.items() if name not in TIMINGS}
     return {"data": images.name, "range": [-1, 1], "classes": list(images.class_names), **made, "figures": figures}
+
+
+def _command(argv: list[str]) -> str:
+    """The command of a run without the folders of this machine, and without what only says how it was resumed."""
+    script, kept, skip = Path(argv[0]), [], False
+    for option in argv[1:]:
+        name = option.partition("=")[0].replace("_", "-")
+        folder = name in ("--workdir", "--data-dir")
+        if not (skip or folder or name in ("--resume", "--override")):
+            kept.append(option)
+        skip = folder and "=" not in option
+    return shlex.join(["python", f"{script.parent.name}/{script.name}", *kept])
 
 
 def init(config: ImageRun, key: jax.Array, shape: tuple[int, ...]) -> PyTree:

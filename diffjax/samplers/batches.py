@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from diffjax.arrays import example_keys
+from diffjax.arrays import example_keys, split
 from diffjax.checks import check_count
 from diffjax.conditions import as_cond, check_cond, map_examples
 from diffjax.samplers.drive import sample
@@ -31,7 +31,7 @@ def generate(
     """Samples [n, ...] of the given shape from the prior, `batch_size` at a time.
 
     Args:
-      key: one key, or a pair of keys: for the noise at T, and for that of the steps. Each example has its own of both.
+      key: one key, or one for each example [n]; or a pair of such: for the noise at T, and for that of the steps.
       shape: (n, ...); or the states at ts[0] themselves, [n, ...], in place of noise.
       cond: the condition of all n examples, split with them; entries without a batch axis serve every batch.
 
@@ -75,15 +75,13 @@ def _draws(key, denoise, sde, sampler, ts, shape, cond, batch_size) -> Iterator[
     cond = as_cond(cond)
     check_cond(cond, n)
     batch_size = min(batch_size, max(n, 1))
-    whole = -(-n // batch_size) * batch_size  # one compiled shape serves all batches
-    k_prior, k_steps = (example_keys(k, whole) for k in (key if isinstance(key, tuple) else jax.random.split(key)))
+    k_prior, k_steps = (example_keys(k, n) for k in (key if isinstance(key, tuple) else split(key)))
     _check_split(denoise, sde, sampler, ts, cond, (n, *rest), batch_size)
     for i in range(0, n, batch_size):
-        part = slice(i, i + batch_size)
-        rows = np.minimum(np.arange(i, i + batch_size), n - 1)  # the last batch is filled up with the last example
+        rows = np.minimum(np.arange(i, i + batch_size), n - 1)  # one compiled shape: the last batch is filled up
         noise = start is None
-        x = gaussian.prior_sample(k_prior[part], sde, (batch_size, *rest)) if noise else start[rows]
-        yield x, sample(k_steps[part], denoise, sde, sampler, ts, x, _rows(cond, rows))
+        x = gaussian.prior_sample(k_prior[rows], sde, (batch_size, *rest)) if noise else start[rows]
+        yield x, sample(k_steps[rows], denoise, sde, sampler, ts, x, _rows(cond, rows))
 
 
 def _rows(cond: Cond, rows: np.ndarray) -> Cond:

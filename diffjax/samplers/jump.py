@@ -20,7 +20,8 @@ from diffjax.checks import check_number
 from diffjax.samplers.arguments import check_scalars, check_sizes
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
-from diffjax.typing import Time, pytree
+from diffjax.times.grids import uniform_angle
+from diffjax.typing import SDE, Time, pytree
 
 
 @pytree
@@ -42,6 +43,10 @@ class Jump:
     def __post_init__(self):
         check_number("gamma", self.gamma, 0, 1)
         check_number("end", self.end, 0)
+
+    def grid(self, sde: SDE, n: int) -> Array:
+        """Its grid by default: equal steps in the angle atan(sigma/alpha), which are equal ones in t on `Cosine`."""
+        return uniform_angle(sde, n)
 
     def init(self, x: Array) -> State:
         check_sizes(self, x, "gamma")

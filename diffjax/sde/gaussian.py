@@ -122,9 +122,17 @@ def noise_to_signal(sde: SDE, t: Time) -> Array:
 def check_rises(sde: SDE) -> None:
     """Raise a ValueError unless sigma/alpha grows from t_min to T; our own classes, and what is traced, pass.
 
-    The other order of time, data at T, is that of many papers on flow matching.
+    The other order of time, data at T, is that of many papers on flow matching. Raise a TypeError where the curves are
+    written with NumPy's functions.
     """
-    if type(sde).__module__.startswith("diffjax.") or not known(jax.tree.leaves(sde)):
+    if type(sde).__module__.startswith("diffjax."):
+        return
+    try:
+        jax.eval_shape(lambda t: (sde.alpha(t), sde.sigma(t)), jnp.zeros(()))
+    except jax.errors.TracerArrayConversionError:
+        text = f"alpha(t) and sigma(t) of {type(sde).__name__} must be written with jax.numpy: NumPy cannot be compiled"
+        raise TypeError(text) from None
+    if not known(jax.tree.leaves(sde)):
         return
     with jax.ensure_compile_time_eval():
         low, high = (noise_to_signal(sde, t) for t in (getattr(sde, "t_min", 0.0), sde.T))

@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-KINDS = (*FULL, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+KINDS = (*FULL, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST)
 
 
 class DiskError(OSError):
@@ -60,7 +60,7 @@ def _number(error: BaseException | None) -> int | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in KINDS:
             return error.errno
-        for number in FULL:  # TensorStore raises ValueError("... [OS error 28: ENOSPC No space left on device]")
+        for number in KINDS[:4]:  # TensorStore raises ValueError("... [OS error 28: ENOSPC No space left on device]")
             if os.strerror(number) in str(error):
                 return number
         error = error.__cause__ or error.__context__

@@ -30,12 +30,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.checks import check_count
+from diffjax.checks import check_count, look_like_levels
 from diffjax.printing import short
 from diffjax.train import lock
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.console import progress, stop_signals
-from diffjax.train.disk import DiskError, make_folder
+from diffjax.train.disk import FULL, DiskError, make_folder
 from diffjax.train.meter import Meter, Stopwatch
 from diffjax.train.parallel import TrainSteps
 from diffjax.train.state import AdversarialState, AnyState, TrainState
@@ -136,6 +136,8 @@ def fit(
         stream = iter(batches(start)) if start < config.steps else iter(())
         for n in range(start + k, config.steps + 1, k):
             batch = _stack(stream, k, n)
+            if n == start + k:
+                _check_units(batch)
             state, metrics = train_steps(state, batch)
             run.meter.add(n, metrics)
             run.count(math.prod(jax.tree.leaves(batch)[0].shape[:2]) * jax.process_count())
@@ -293,6 +295,16 @@ def _stack(stream: Iterator[PyTree], k: int, n: int) -> PyTree:
     return jax.tree.map(lambda *xs: np.stack(xs), *chunk)
 
 
+def _check_units(batch: PyTree) -> None:
+    """Raise a ValueError where the images of the first batch, [k, B, H, W, C], are levels 0 ... 255."""
+    image = batch.get("image") if isinstance(batch, dict) else batch
+    if isinstance(image, np.ndarray) and look_like_levels(image[0]):
+        raise ValueError(
+            "the batches' images are levels 0 ... 255, but networks take [-1, 1]: divide by 127.5 and take 1, or let "
+            "dj.data.batches do it, of uint8"
+        )
+
+
 def _due(n: int, every: int) -> bool:
     return every > 0 and n % every == 0
 
@@ -315,7 +327,8 @@ def _advice(workdir: str | Path | None) -> Iterator[None]:
         ) from None
     except DiskError as error:
         kept, again = _kept(workdir, "Whole is the checkpoint of")
-        raise DiskError(error.errno, f"{error.strerror}. {kept}. Make room, and run again{again}.") from error
+        remedy = "Make room" if error.errno in FULL else "Choose a folder that can be written to"
+        raise DiskError(error.errno, f"{error.strerror}. {kept}. {remedy}, and run again{again}.") from error
 
 
 def _kept(workdir: str | Path | None, what: str) -> tuple[str, str]:

@@ -105,7 +105,8 @@ WIDE = np.zeros((N, 3, 8, 8), np.uint8)
             ValueError,
             r"got int64 of shape \(23, 23\)",
         ),
-        ((IMAGES, 4, 0), {}, ValueError, "labels must be 23 integers"),  # batch_size where labels stand
+        ((IMAGES, 4, 0), {}, TypeError, "the second argument is the labels, got 4: write batch_size=4"),
+        ((LABELS[:, None] * 1.0, None, 4), {}, ValueError, "images must be"),
         ((IMAGES.astype(np.int64), LABELS, 2, 0), {}, TypeError, "uint8"),
         ((IMAGES.tolist(), LABELS, 2, 0), {}, TypeError, "uint8"),
         ((IMAGES > 100, LABELS, 2, 0), {}, TypeError, "uint8.*got bool"),

@@ -88,6 +88,8 @@ def test_nonlinear_operators(key):
 
 def test_errors():
     A = operators.average_pool((4, 4, 1), 2)
+    with pytest.warns(UserWarning, match="levels 0 ... 255"):
+        operators.Measurement(A, jnp.full((1, 2, 2, 1), 77.0))
     with pytest.raises(ValueError, match="noise_std, the noise's standard deviation, must be"):
         operators.Measurement(A, jnp.zeros((1, 2, 2, 1)), -0.1)
     with pytest.raises(ValueError, match=r"maps x \(2, 4, 4, 1\) to \(2, 2, 2, 1\), but the measurement has shape"):

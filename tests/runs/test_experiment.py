@@ -15,7 +15,7 @@ import pytest
 
 import diffjax as dj
 from diffjax import train
-from diffjax.runs import experiment, record
+from diffjax.runs import experiment, image_run, record
 from diffjax.train import lock
 
 
@@ -185,3 +185,13 @@ def test_a_stage_says_what_it_does_before_and_after(capsys):
     with experiment.stage("Drawing", 300.0):
         assert capsys.readouterr().out == "Drawing (about 5 min) ..."
     assert capsys.readouterr().out == " 0 s\n"
+
+
+def test_a_card_s_command_names_no_folder_of_the_machine_and_is_that_of_a_resumed_run():
+    told = ["experiments/score_sde.py", "--data", "digits", "--steps=5"]
+    again = [*told[:1], "--workdir", "/home/me/run", *told[1:], "--resume", "--data_dir=/data", "--data-dir", "/data"]
+    assert (
+        image_run._command(again)
+        == image_run._command(told)
+        == "python experiments/score_sde.py --data digits --steps=5"
+    )

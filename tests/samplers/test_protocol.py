@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 
 import diffjax as dj
 from diffjax.samplers import default_grid as grid
+from diffjax.typing import pytree
 
 SAMPLERS = {
     "EulerMaruyama": dj.EulerMaruyama(),
@@ -231,7 +232,9 @@ def test_bad_states_keys_and_denoisers(key):
     with pytest.raises(ValueError, match="float array"):
         dj.sample_ode(DENOISE, dj.VP(), jnp.ones((2, 3), int))
     with pytest.raises(FloatingPointError, match=r"examples \[1\] was not solved in 4096 steps: look for NaN"):
-        dj.sample_ode(DENOISE, dj.VP(), jnp.array([[1.0, 2.0], [jnp.nan, 1.0]]))
+        dj.sample_ode(
+            lambda x, t, cond: jnp.where(x < 0, jnp.nan, 0.5 * x), dj.VP(), jnp.array([[1.0, 2.0], [-1.0, 1.0]])
+        )
 
 
 def test_default_grids(key):
@@ -241,6 +244,9 @@ def test_default_grids(key):
             ts = grid(sampler, sde, 10)
             assert ts.shape == (11,) and ts[0] == sde.T and ts[-1] <= sde.t_min * 1.01 and (jnp.diff(ts) < 0).all()
     np.testing.assert_array_equal(grid(dj.Euler(), dj.Flow(), 4), dj.times.uniform(dj.Flow(), 4))
+    np.testing.assert_allclose(
+        grid(dj.samplers.Jump(), dj.Cosine(), 4), dj.times.uniform(dj.Cosine(), 4, 0.0), atol=1e-6
+    )
     np.testing.assert_array_equal(grid(dj.AnnealedLangevin(), dj.VE(), 4), dj.times.geometric(dj.VE(), 4))
     with pytest.raises(TypeError, match="n must be an integer"):
         grid(dj.DDIM(), dj.VP(), 2.5)
@@ -254,6 +260,17 @@ RUN = {
     "ts": [1.0, 0.5, 0.001],
     "x": [[0.1, 0.2], [0.3, 0.4]],
 }
+
+
+@pytree
+class InNumPy:
+    T: float = 1.0
+
+    def alpha(self, t):
+        return np.cos(t)
+
+    def sigma(self, t):
+        return np.sin(t)
 
 
 class Plain:
@@ -290,6 +307,8 @@ class Plain:
         ({"x": (4, 2)}, "prior_sample"),
         ({"x": {"x": 1.0}}, "got dict"),
         ({"x": np.ones((2, 2), complex)}, "float array"),
+        ({"x": [[1.0, np.nan], [np.inf, 0.0]]}, "must be finite, got 2"),
+        ({"sde": InNumPy()}, r"InNumPy must be written with jax\.numpy"),
     ],
 )
 def test_wrong_arguments(wrong, message):

@@ -333,7 +333,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_saved_anew(run, line, whole, tm
 def test_a_folder_that_cannot_be_a_run_s_is_refused(run, line, tmp_path):
     (tmp_path / "file").write_text("")
     for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(DiskError, match="could not write a run to"):
+        with pytest.raises(DiskError, match=r"could not write a run to.* Choose a folder that can be written to"):
             fit(run.steps, run.start, line.batches, workdir, settings())
 
 
@@ -353,6 +353,15 @@ def test_two_runs_do_not_share_a_folder(run, line, tmp_path):
     fit(run.steps, run.start, second, tmp_path, settings(steps=5))
     assert [m["step"] for m in lines(tmp_path)] == [5]
     fit(run.steps, run.start, line.batches, tmp_path, settings(steps=10, resume=True))
+
+
+def test_levels_are_refused(run, line):
+    def batches(start):
+        while True:
+            yield {"image": np.full((4, 2, 2, 1), 200.0, np.float32)}
+
+    with pytest.raises(ValueError, match=r"levels 0 \.\.\. 255, but networks take \[-1, 1\]"):
+        fit(run.steps, run.start, batches, None, settings())
 
 
 @pytest.mark.parametrize(
