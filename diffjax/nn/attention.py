@@ -1,27 +1,60 @@
-"""Attention over the pixels of an image, with its inner operation as an argument.
+"""Attention over the pixels of an image or the tokens of a text, with its inner operation as an argument.
 
 What happens between queries, keys and values is an `Attend` (diffjax.typing): `plain` unless the condition carries
-another in `cond["attend"]`. Attention control (such as Prompt-to-Prompt) is such an argument and never a hook.
+another in `cond["attend"]`. Attention control (such as Prompt-to-Prompt) is such an argument and never a hook. Masks
+are too: `causal` for a text that is read from the left, `Masked` for one with padding.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.nn.initializers import variance_scaling
 
 from diffjax.nn.conv import ZERO, Conv
 from diffjax.nn.norm import GroupNorm
-from diffjax.typing import Attend, Site
+from diffjax.typing import Attend, Site, pytree
+
+
+def attention(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+    """softmax(q k' / sqrt(d)) v for q, k, v [B, N, heads, d], the softmax in float32 at least (Vaswani et al. 2017).
+
+    `mask`, bool, broadcast to [B, heads, N, M], is true where a query sees a key.
+    """
+    if q.dtype != jnp.float64:
+        return jax.nn.dot_product_attention(q, k, v, mask=mask)
+    logits = jnp.einsum("bnhd,bmhd->bhnm", q, k) * q.shape[-1] ** -0.5  # JAX's own has a softmax in float32
+    if mask is not None:
+        logits = jnp.where(mask, logits, -jnp.inf)
+    return jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(logits), v)
 
 
 def plain(site: Site, q: Array, k: Array, v: Array) -> Array:
-    """softmax(q k' / sqrt(d)) v for q, k, v [B, N, heads, d], the softmax in float32 (Vaswani et al. 2017, eq. 1)."""
+    """`attention` of everything to everything."""
     del site
-    return jax.nn.dot_product_attention(q, k, v)
+    return attention(q, k, v)
+
+
+def causal(site: Site, q: Array, k: Array, v: Array) -> Array:
+    """`attention` of each token to those before it and itself."""
+    del site
+    return attention(q, k, v, jnp.tril(jnp.ones((q.shape[1], k.shape[1]), bool)))
+
+
+@pytree
+class Masked:
+    """`attention` to the keys for which `mask`, bool [B, M], is true."""
+
+    mask: Array
+
+    def __call__(self, site: Site, q: Array, k: Array, v: Array) -> Array:
+        del site
+        return attention(q, k, v, self.mask[:, None, None])
 
 
 def checked(attend: Attend, site: Site, q: Array, k: Array, v: Array) -> Array:
@@ -34,9 +67,6 @@ def checked(attend: Attend, site: Site, q: Array, k: Array, v: Array) -> Array:
 
 class SelfAttention(nn.Module):
     """x [B, H, W, C] -> skip_scale (x + attention(group_norm(x))), as in Ho et al. (2020).
-
-    The three projections are separate layers, so a cross-attention differs from this block only in what its keys and
-    values are projected from, and in `Site.is_cross`.
 
     Attributes:
       heads: number of heads; C must be a multiple of it.
@@ -53,8 +83,7 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array, attend: Attend = plain) -> Array:
         B, H, W, C = x.shape
-        if self.heads < 1 or C % self.heads:
-            raise ValueError(f"{C} channels cannot be split into {self.heads} heads")
+        check_heads(C, self.heads)
         types: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         h = GroupNorm(**types, name="norm")(x)
 
@@ -64,3 +93,46 @@ class SelfAttention(nn.Module):
         site = Site(path=self.path, height=H, width=W, is_cross=False)
         h = checked(attend, site, project("query"), project("key"), project("value")).reshape(B, H, W, C)
         return self.skip_scale * (x + Conv(C, 1, ZERO, name="out", **types)(h))
+
+
+class Attention(nn.Module):
+    """Multi-head attention of tokens x [B, N, C] to themselves, or to a context [B, M, D]: -> [B, N, C].
+
+    Attributes:
+      heads: number of heads; C must be a multiple of it.
+      bias: whether the query, key and value layers have one; the last layer does.
+    """
+
+    heads: int
+    bias: bool = True
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Array, context: Array | None = None, attend: Attend = plain, size: tuple[int, int] | None = None
+    ) -> Array:
+        """`size` is the height and width of the image whose pixels x are; of a text 1 and N."""
+        C = x.shape[-1]
+        check_heads(C, self.heads)
+        dense = partial(
+            nn.Dense,
+            kernel_init=variance_scaling(1.0, "fan_avg", "uniform"),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+
+        def project(name: str, y: Array) -> Array:
+            return dense(C, self.bias, name=name)(y).reshape(*y.shape[:2], self.heads, C // self.heads)
+
+        height, width = size or (1, x.shape[1])
+        site = Site(path=self.path, height=height, width=width, is_cross=context is not None)
+        source = x if context is None else context
+        h = checked(attend, site, project("query", x), project("key", source), project("value", source))
+        return dense(C, name="out")(h.reshape(x.shape))
+
+
+def check_heads(channels: int, heads: int) -> None:
+    """Raise a ValueError unless the channels can be split into so many heads."""
+    if heads < 1 or channels % heads:
+        raise ValueError(f"{channels} channels cannot be split into {heads} heads")

@@ -32,24 +32,35 @@ from diffjax.checks import check_count, check_number
 class Sinusoidal:
     """Sines and cosines of c_noise at `dim // 2` frequencies falling geometrically from 1 to 1 / max_period.
 
-    Meant for c_noise that counts steps, 0..999: frequencies exp(-ln(max_period) i / (dim // 2 - 1)) (Ho et al. 2020);
-    of one frequency, at dim = 2 or 3, it is 1. An odd dim ends with a feature that is 0, as in their code.
+    Meant for c_noise that counts steps, 0..999: frequencies exp(-ln(max_period) i / (dim // 2 - shift)) (Ho et al.
+    2020); of one frequency, at dim = 2 or 3, it is 1. An odd dim ends with a feature that is 0, as in their code. They
+    are computed in float32 at least, whatever the network's own type: in bfloat16 half of the steps would coincide.
+
+    Attributes:
+      shift: 1 in DDPM's code; 0 in Stable Diffusion, where the last frequency is a little above 1 / max_period.
+      cosines_first: the order [cos, sin], that of Stable Diffusion, in place of [sin, cos].
 
     Raises:
-      ValueError: dim is below 2, or max_period below 1.
+      ValueError: dim is below 2, max_period below 1, or shift neither 0 nor 1.
     """
 
     dim: int = 128
     max_period: float = 1e4
+    shift: int = 1
+    cosines_first: bool = False
 
     def __post_init__(self):
         check_count("dim", self.dim, 2, why="a sine and a cosine for each frequency")
         check_number("max_period", self.max_period, 1)
+        check_count("shift", self.shift, 0, 1)
 
     def __call__(self, c_noise: Array) -> Array:  # [B] -> [B, dim]
-        half = self.dim // 2
-        w = np.exp(-np.log(self.max_period) * np.arange(half) / max(half - 1, 1)).astype(np.float32)
-        return jnp.pad(sin_cos(c_noise[:, None] * w), ((0, 0), (0, self.dim % 2)))
+        half, dtype = self.dim // 2, jnp.promote_types(c_noise.dtype, jnp.float32)
+        w = np.exp(-np.log(self.max_period) * np.arange(half) / max(half - self.shift, 1)).astype(dtype)
+        waves = sin_cos(c_noise[:, None] * w)
+        if self.cosines_first:
+            waves = jnp.roll(waves, half, axis=-1)
+        return jnp.pad(waves, ((0, 0), (0, self.dim % 2)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,14 +152,15 @@ class Embedding(nn.Module):
 
 
 def per_example(c_noise: Array, batch: int) -> Array:
-    """c_noise [] or [B] -> [B], float32: in bfloat16 neighbouring levels would coincide.
+    """c_noise [] or [B] -> [B], float32 at least: in bfloat16 neighbouring levels would coincide.
 
     Raises:
       ValueError: it has another shape, or is a pair.
     """
     if isinstance(c_noise, tuple):
         raise ValueError("this network takes one noise level, but c_noise is a pair: it cannot be a flow map's")
-    c_noise = jnp.asarray(c_noise, jnp.float32)
+    c_noise = jnp.asarray(c_noise)
+    c_noise = c_noise.astype(jnp.promote_types(c_noise.dtype, jnp.float32))
     if c_noise.shape not in ((), (batch,)):
         raise ValueError(f"c_noise must be a scalar or have shape ({batch},), one per example; got {c_noise.shape}")
     return jnp.broadcast_to(c_noise, (batch,))

@@ -88,6 +88,15 @@ def bilinear(x: Array, shape: Sequence[int]) -> Array:
     return x
 
 
+def nearest(x: Array, shape: Sequence[int]) -> Array:
+    """[B, H, W, C] -> [B, *shape, C]: pixel i of M is pixel floor(i N / M) of N, PyTorch's rule."""
+    for axis in (1, 2):
+        N, M = x.shape[axis], shape[axis - 1]
+        if N != M:
+            x = jnp.take(x, np.arange(M) * N // M, axis=axis)
+    return x
+
+
 def space_to_depth(x: Array, p: int) -> Array:
     """[B, H, W, C] -> [B, H/p, W/p, p p C]."""
     B, H, W, C = x.shape
