@@ -111,6 +111,7 @@ def test_it_is_printed_in_a_line(model):
     )
 
 
+@pytest.mark.slow
 def test_it_crosses_jit_vmap_and_grad(model, key):
     @jax.jit
     @chex.assert_max_traces(1)

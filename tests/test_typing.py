@@ -33,6 +33,7 @@ def test_all_public_classes_have_different_tree_structures():
     assert all(a != b for i, a in enumerate(structures) for b in structures[:i])
 
 
+@pytest.mark.slow
 def test_100_types_through_one_jitted_function_never_mix():
     def make(i):
         return pytree(

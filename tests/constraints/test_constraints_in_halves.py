@@ -52,6 +52,7 @@ def named(names):
 
 
 @pytest.mark.parametrize("name", named(CONSTRAINTS))
+@pytest.mark.slow
 def test_two_halves_have_the_distribution_of_one_run(name):
     """With the same key in both halves: the driver folds the time into it."""
     sampler, x, key = CONSTRAINTS[name](), dj.prior_sample(jax.random.key(1), SDE, (N, 2)), jax.random.key(2)

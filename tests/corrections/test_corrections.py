@@ -117,6 +117,7 @@ def test_a_window_gives_way_to_another_correction(problem):
     np.testing.assert_allclose(mixed, x0 * np.array([-1, 0.5, 0.5, 0.5, -1])[:, None])
 
 
+@pytest.mark.slow
 def test_the_latent_form_samples_as_if_the_decoder_were_part_of_the_operator(problem, key):
     """z in 6 dimensions with x = D z, D linear: MPGD on A D z is the same sampler, and its images meet y better."""
     A, _, y, _ = problem

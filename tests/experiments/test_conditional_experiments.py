@@ -98,6 +98,7 @@ def test_an_autoencoder_is_trained_and_kept(load, garments, tmp_path):
     assert (tmp_path / "autoencoder.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_committed_autoencoder_reconstructs_garments(inverse):
     """The mean of each image would have 9 dB."""
     try:

@@ -53,6 +53,7 @@ def test_every_method_takes_a_step(few_step, parts, monkeypatch):
         few_step.main(few_step.Config(methods=("GAN",)))
 
 
+@pytest.mark.slow
 def test_students_begin_as_their_teacher(few_step, parts):
     x, t = jax.random.normal(jax.random.key(1), (3, 2)), jnp.array([0.2, 0.6, 1.0])
     for name in ("CD", "CTM"):

@@ -36,6 +36,7 @@ def test_ddpm_learns_its_variance_and_bounds_the_likelihood(load, tiny, tmp_path
     np.testing.assert_allclose(np.load(tmp_path / "elbo_steps.npy").sum() + prior + decoder, total, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_edm_with_churn(load, tiny, tmp_path):
     edm = load("edm")
     assert edm.main(tiny(edm.cpu(), tmp_path, s_churn=2.0))["steps"] == 2

@@ -24,6 +24,7 @@ def oracle(load):
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
 def test_samples_follow_the_recursion(oracle, name):
     """Mean and covariance of 5000 samples, within 4.5 standard errors of the largest of 14 entries (p < 1e-4).
 
@@ -40,6 +41,7 @@ def test_samples_follow_the_recursion(oracle, name):
     np.testing.assert_allclose(x - oracle.draw(method, centred, ts, config), np.tile(m, (len(x), 1)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_recursion_agrees_with_the_posterior(oracle):
     """With the exact covariance PiGDM tends to the posterior; DDNM, made for no noise, does not."""
     p = oracle.problem()

@@ -49,6 +49,7 @@ def data(n, d=4):
     return np.sqrt(S2) * jax.random.normal(jax.random.key(7), (n, d))
 
 
+@pytest.mark.slow
 def test_every_term_is_that_of_numpy(x64, key):
     x0 = jnp.asarray(LEVELS[np.random.default_rng(0).integers(0, 256, (5, 2, 3))])
     sde, keys, unit = bent(), example_keys(key, 5), 6 * np.log(2)

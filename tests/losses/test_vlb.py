@@ -113,6 +113,7 @@ def test_the_mean_of_the_loss_is_the_bound_without_its_prior_term(key):
     assert abs(gap.mean()) < 4 * gap.std() / np.sqrt(len(gap))
 
 
+@pytest.mark.slow
 def test_the_hybrid_trains_the_mean_by_l_simple_and_the_variance_by_l_vlb(x64, key):
     x0 = levels(jax.random.key(1), 40, 3)
     distribution, weight, table = times.Integers(20.0), 0.01, dj.BetaTable.from_betas(BETAS)

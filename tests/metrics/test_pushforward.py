@@ -11,6 +11,7 @@ MIXTURE = dj.GaussianMixture(*map(jnp.asarray, toys.eight_gaussians_parameters()
 Z = jax.random.normal(jax.random.key(0), (500, 2))
 
 
+@pytest.mark.slow
 def test_the_divergence_of_an_invertible_map():
     """z -> 1.5 z + 0.2 is N(0.2, 2.25 I), whose density is known."""
     x = np.asarray(1.5 * Z + 0.2, np.float64)

@@ -22,6 +22,7 @@ def test_contract(key):
         net.apply(params, jnp.zeros((2, 4, 4, 1)), 0.0)
 
 
+@pytest.mark.slow
 def test_a_network_of_two_levels_begins_as_its_teacher_of_one(key):
     net, x, t, s = MLP(width=16), jax.random.normal(key, (2, 2)), jnp.array([1.0, 50.0]), jnp.array([0.5, 2.0])
     rng, apply = np.random.default_rng(0), jax.jit(net.apply)

@@ -27,6 +27,7 @@ class Net(nnx.Module):
         return self.a_last(h)
 
 
+@pytest.mark.slow
 def test_an_nnx_module_trains_and_samples(key):
     module, vp, x = Net(nnx.Rngs(3)), dj.VP(), jax.random.normal(key, (5, 2))
     network, params = from_nnx(module)

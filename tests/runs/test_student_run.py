@@ -68,6 +68,7 @@ def test_adversarial_training_resumes_bit_for_bit(run, params, adversarial, tmp_
     assert whole["w"] != params["w"]
 
 
+@pytest.mark.slow
 def test_progressive_distillation_of_a_gaussian_ends_at_its_teachers_four_steps(run, params):
     """Data N(0, I) have v = 0, and a DDIM step of angle a is x -> cos(a) x: four of them are cos(pi/8)^4 x."""
     mixture = dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.eye(2)[None])

@@ -154,6 +154,7 @@ def test_number_of_network_evaluations(sampler):
         assert min(calls) > 0  # the denoiser is never evaluated at t = 0
 
 
+@pytest.mark.slow
 def test_adaptive_ode(x64, four_modes):
     sde = dj.EDM(T=5.0)
     solution = dj.sample_ode(four_modes.denoiser(sde), sde, STARTS)

@@ -80,6 +80,7 @@ def test_order(solver, problem, x64, key, one_of):
     assert np.all(np.abs(measured - np.array(ORDERS[solver])[:, None]) < 0.25), (measured, errors)
 
 
+@pytest.mark.slow
 def test_reference_errors_of_dpm_solver(x64, key, four_modes):
     """core.md row 17: the largest error on VP for 10, 20, 40 steps, uniform in logsnr; DDIM's are in `test_exact`."""
     rows = {

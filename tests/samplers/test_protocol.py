@@ -155,6 +155,7 @@ def test_one_trace_over_all_floats_and_none_for_the_second_call(key):
             dj.sample(key, Partial(denoise, beta_max), dj.VP(beta_max=beta_max), sampler, ts, x)
 
 
+@pytest.mark.slow
 def test_vmap_over_a_stacked_sde_equals_the_loop(key):
     x, betas = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32), [10.0, 15.0, 20.0]
     ts = dj.times.uniform(dj.VP(), 6)

@@ -64,6 +64,7 @@ def test_steps_on_the_official_tables_equal_a_float64_derivation(table, key):
             np.testing.assert_allclose(step(dj.Ancestral(large), i, i - 1), expected, atol=3e-6)
 
 
+@pytest.mark.slow
 def test_identities(x64, key):
     """They hold for any denoiser."""
     sde, denoise = dj.VP(), Partial(lambda x, t, cond=None: jnp.tanh(3 * x))

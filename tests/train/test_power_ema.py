@@ -125,6 +125,7 @@ def test_the_weights_are_the_nearest_profile_whose_sum_is_one():
         assert (((w + 0.05 * (move - move.mean())) @ p - q) ** 2).mean() > best
 
 
+@pytest.mark.slow
 def test_a_run_s_folder_gives_back_what_was_not_tracked(line, key, tmp_path):
     """Accumulation over 2 batches: profiles count updates. The third average is the truth, and is not read."""
     tx, gamma = adam(0.02, accumulate=2), gamma_of_sigma_rel(0.075)

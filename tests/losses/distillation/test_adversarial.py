@@ -63,6 +63,7 @@ def log_ratio(opponent, h, c, cond):
     return (-0.5 * ((h - M) / S) ** 2 - jnp.log(S) - log_q)[:, 0]
 
 
+@pytest.mark.slow
 def test_a_student_starts_where_its_own_sampler_would():
     """Backward simulation: x_t = (1 - t) f(x) + t n from node to node, and a gradient through the last f alone."""
     mu, tau, n, ts = 0.4, 0.6, 60_000, jnp.array([1.0, 0.6, 0.3])
@@ -345,6 +346,7 @@ def test_the_latent_is_each_examples_own():
         student(jnp.asarray(0.0), draw._replace(cond=(1,)))
 
 
+@pytest.mark.slow
 def test_an_example_has_its_own_loss():
     """Another first example, with another key, leaves the losses of the second and third."""
     noised = d.Discriminator(
