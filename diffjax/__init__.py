@@ -27,6 +27,7 @@ from diffjax import precondition as precondition
 from diffjax import samplers as samplers
 from diffjax import sde as sde
 from diffjax import times as times
+from diffjax.codec import Codec as Codec
 from diffjax.constraints import DDRM as DDRM
 from diffjax.constraints import DPS as DPS
 from diffjax.constraints import Churn as Churn

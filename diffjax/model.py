@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,7 +25,9 @@ from jax.tree_util import Partial
 from diffjax import flow_maps, guidance, nn
 from diffjax.arrays import split
 from diffjax.checks import check_count, check_has, check_key, check_pictures, known
+from diffjax.codec import Codec
 from diffjax.likelihoods.ode import log_likelihood
+from diffjax.operators.measurement import of_latents
 from diffjax.posterior import Posterior
 from diffjax.printing import short
 from diffjax.samplers import DPMpp2M, Jump, default_grid, generate, invert, sample
@@ -44,8 +47,11 @@ class Model:
       prediction: `(sde, network) -> Denoiser` or FlowMap: what F means and how the noise level reaches the network, as
         `precondition.from_v`, or `Partial(precondition.from_eps, c_noise=precondition.time_index)`.
       shape: of one example, (H, W, C) for pictures.
+        Of a latent model it is that of a latent, `codec.latent_shape`.
       null: the condition under which the network is unconditional, for `guidance_scale`; None for our own networks.
       sampler, steps: what `sample` uses where it is given nothing else.
+      codec: of a latent model, what turns its latents into pictures: `sample` returns pictures then, `log_likelihood`
+        and `invert` take them, and everything else, `denoise` above all, is of latents.
     """
 
     network: Any = static()
@@ -56,6 +62,7 @@ class Model:
     null: Cond = None
     sampler: Sampler = DPMpp2M()
     steps: int = static(default=20)
+    codec: Codec | None = None
 
     def __post_init__(self):
         if not isinstance(self.shape, tuple):
@@ -69,6 +76,8 @@ class Model:
         for side in self.shape:
             check_count("each entry of shape", side)
         check_count("steps", self.steps)
+        if self.codec is not None and not isinstance(self.codec, Codec):
+            raise TypeError(f"codec must be a dj.Codec, got {short(self.codec)[:200]}")
         check_has(self.sde, "an SDE, such as dj.VP(),", "alpha", "sigma", "T")
         if not callable(self.prediction):
             raise TypeError(f"prediction must be a function (sde, network) -> Denoiser, got {self.prediction!r}")
@@ -123,7 +132,7 @@ class Model:
         batch_size: int | None = None,
         start: Array | None = None,
     ) -> Array | np.ndarray:
-        """n examples [n, *shape].
+        """n examples [n, *shape]; of a latent model n pictures [n, *codec.shape], without its codec n latents.
 
         Args:
           key: one key, of which example i is the same for every n and batch size; or one key for each example [n].
@@ -150,15 +159,19 @@ class Model:
             raise ValueError(f"start must have the shape {shape}, got {np.shape(start)}")
         if batch_size is not None:
             begin = shape if start is None else jnp.asarray(start)
-            return generate(key, denoise, self.sde, sampler, ts, begin, cond, batch_size)
+            z = generate(key, denoise, self.sde, sampler, ts, begin, cond, batch_size)
+            return np.asarray(self._pictures(z, batch_size))
         k_prior, k_steps = split(key)
         x = prior_sample(k_prior, self.sde, shape) if start is None else start
-        return sample(k_steps, denoise, self.sde, sampler, ts, x, cond)
+        return self._pictures(sample(k_steps, denoise, self.sde, sampler, ts, x, cond))
 
     def sample_posterior(
         self, key: Key, n: int, method: Posterior, *, steps: int | None = None, cond: Cond = None
     ) -> Array:
         """n samples [n, *shape] of p(x_0 | y) by a paper's method: `dj.posterior.ddrm(measurement)` and others.
+
+        Of a latent model they are pictures, and the measurement is of pictures: the decoder becomes a part of its
+        operator (`operators.Decoded`), so that the method must not need a linear one.
 
         Args:
           key: one key.
@@ -173,10 +186,14 @@ class Model:
         check_has(method, "a posterior sampler, such as dj.posterior.ddrm(measurement),", "build", "sample")
         k_prior, k_steps = split(key)
         x = prior_sample(k_prior, self.sde, (n, *self.shape))
-        return method.sample(k_steps, self.denoise, self.sde, x, cond, steps=steps)
+        if self.codec is not None:
+            method = of_latents(method, Partial(type(self.codec).decode, self.codec))
+        return self._pictures(method.sample(k_steps, self.denoise, self.sde, x, cond, steps=steps))
 
     def log_likelihood(self, key: Key, x: Array, cond: Cond = None, **options: Any) -> Array:
         """log p(x) in nats of data x [B, *shape], [B]; the options are those of `likelihoods.estimate`.
+
+        Of a latent model it is the density of the pictures' latents, by the mode of the encoder: log p(z).
 
         Raises:
           ValueError, TypeError: as there; x has another shape, or as pictures lies far outside of [-1, 1]: in other
@@ -186,6 +203,8 @@ class Model:
 
     def invert(self, x: Array, sampler: Sampler | None = None, *, steps: int | Array = 100, cond: Cond = None) -> Array:
         """The state at T [B, *shape] whose deterministic sampling ends at x [B, *shape], up to the solver's error.
+
+        A latent model takes pictures x, or latents.
 
         `model.sample(key, len(x), sampler, steps=steps, start=model.invert(x, sampler, steps=steps))` is x again.
         """
@@ -225,14 +244,39 @@ class Model:
                 "that state as start=..., or start the grid at T"
             )
 
+    def _pictures(self, z: Any, batch_size: int | None = None) -> Any:
+        """z itself, or of a latent model the pictures that it stands for."""
+        return z if self.codec is None else _decode(self.codec, z, batch_size if len(z) else None)
+
     def _checked(self, x: Array) -> Array:
         x = jnp.asarray(x)
+        if self.codec is not None:
+            return self._latents(x, self.codec)
         if x.shape[1:] != self.shape or not x.ndim:
             what = f"x must be of shape [B, {', '.join(map(str, self.shape))}], examples with a batch axis"
             raise ValueError(f"{what}; got {x.dtype}{list(x.shape)}")
         if len(self.shape) == 3:
             check_pictures(x, "x")
         return x
+
+    def _latents(self, x: Array, codec: Codec) -> Array:
+        """The latents of pictures; latents as they are."""
+        if x.shape[1:] == codec.shape:
+            return _encode(codec, x)
+        if x.shape[1:] != self.shape:
+            raise ValueError(
+                f"x must be pictures [B, {', '.join(map(str, codec.shape))}] or latents "
+                f"[B, {', '.join(map(str, self.shape))}], got {x.dtype}{list(x.shape)}"
+            )
+        return x
+
+
+@partial(jax.jit, static_argnames="batch_size")
+def _decode(codec: Codec, z: Array, batch_size: int | None) -> Array:
+    return codec.decode(z, batch_size=batch_size)
+
+
+_encode = jax.jit(Codec.encode)
 
 
 @pytree

@@ -68,7 +68,7 @@ def save(path: str | Path, model: Any, about: Mapping[str, Any] | None = None, d
     card |= {"object": cards.describe(model), "about": about}
     for why in cards.own_parts(card["object"]).values():
         warnings.warn(f"{why}: dj.load(path, like=model) reads the file", stacklevel=2)
-    save_params(path, model.params, {"card": json.dumps(card)}, dtype)
+    save_params(path, _params(model), {"card": json.dumps(card)}, dtype)
     with replacing(beside) as part:
         part.write_text(json.dumps(card, indent=2) + "\n")
     return path
@@ -94,17 +94,18 @@ def load(path: str | Path, like: Any = None) -> Any:
         if not isinstance(like, Model | Trained):
             raise TypeError(f"like must be a dj.Model or a dj.Trained, got {short(like)[:200]}")
         _check_like(file, like)
-        return dataclasses.replace(like, params=load_params(file, like.params))
+        return _filled(like, load_params(file, _params(like)))
     card = _card(file)
     if own := cards.own_parts(card.get("object")):
         why = "; ".join(own.values())
         raise ValueError(f"the card of {file} does not describe its model whole ({why}): dj.load(path, like=model)")
-    model = cards.from_json(card.get("object"), load_params(file))
+    params = load_params(file)
+    model = cards.from_json(card.get("object"), params)
     if not isinstance(model, Model | Trained):
         raise ValueError(f"the card of {file} describes no model but a {type(model).__name__}")
     if hasattr(model.network, "init"):
-        compare(file, flatten(model.params), flatten(_shapes(model)))
-    return model
+        compare(file, flatten(params), flatten(_shapes(model)))
+    return _filled(model, params)
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -165,16 +166,37 @@ def _card(file: Path) -> dict[str, Any]:
     return card
 
 
+def _params(model: Model | Trained) -> PyTree:
+    """The parameters as they are in a file: of a latent model those of both networks."""
+    codec = getattr(model, "codec", None)
+    return model.params if codec is None else {"model": model.params, "codec": codec.params}
+
+
+def _filled(model: Any, params: PyTree) -> Any:
+    """The model with the parameters of a file."""
+    if getattr(model, "codec", None) is None:
+        return dataclasses.replace(model, params=params)
+    return model.replace(params=params["model"], codec=model.codec.replace(params=params["codec"]))
+
+
 def _shapes(model: Model | Trained) -> PyTree:
-    """The shapes of the network's parameters; of a student of guidance they have the scale's matrix (`nn.embed`)."""
+    """The shapes of the parameters in the file of a model; of a student of guidance they have the scale's matrix."""
+    own = jax.eval_shape(model.network.init, jax.random.key(0), *_example(model))
+    codec = getattr(model, "codec", None)
+    if codec is None:
+        return own
+    picture = jnp.zeros((1, *codec.shape))
+    return {"model": own, "codec": jax.eval_shape(codec.network.init, jax.random.key(0), picture)}
+
+
+def _example(model: Model | Trained) -> tuple[Any, ...]:
+    """What the network is initialised with."""
     if isinstance(model, Trained):
-        inputs: tuple[Any, ...] = tuple(jnp.zeros((1, *shape)) for shape in model.inputs)
-    else:
-        level = jnp.zeros(1)
-        guided = any("/guidance/" in name for name in flatten(model.params))
-        levels = (level, level) if isinstance(model.sampler, Jump) else level
-        inputs = jnp.zeros((1, *model.shape)), levels, {"scale": jnp.ones(1)} if guided else None
-    return jax.eval_shape(model.network.init, jax.random.key(0), *inputs)
+        return tuple(jnp.zeros((1, *shape)) for shape in model.inputs)
+    level = jnp.zeros(1)
+    guided = any("/guidance/" in name for name in flatten(model.params))
+    levels = (level, level) if isinstance(model.sampler, Jump) else level
+    return jnp.zeros((1, *model.shape)), levels, {"scale": jnp.ones(1)} if guided else None
 
 
 def _path(path: Any) -> Path:

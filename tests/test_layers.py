@@ -12,7 +12,7 @@ LAYERS = [  # diffjax/README.md draws them; a package imports from earlier lines
     "checks",
     "typing",
     "arrays cards conditions parameters data",
-    "formats nn operators plots sde",
+    "codec formats nn operators plots sde",
     "corrections oracle precondition pretrained times",
     "flow_maps guidance metrics",
     "samplers",

@@ -52,7 +52,7 @@ class GroupNorm(nn.Module):
 
         def per_group(x: Array) -> Array:  # [B, ..., C]: the mean over each group, repeated for its channels
             m = x.mean(over, keepdims=True)  # first per channel: on a CPU faster than a reduction of a reshaped array
-            return jnp.repeat(m.reshape(*m.shape[:-1], groups, -1).mean(-1), C // groups, axis=-1)
+            return jnp.repeat(m.reshape(*m.shape[:-1], groups, C // groups).mean(-1), C // groups, axis=-1)
 
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         x = x - per_group(x)

@@ -5,6 +5,7 @@ from diffjax.operators.channels import channels as channels
 from diffjax.operators.channels import grey as grey
 from diffjax.operators.circular_blur import CircularBlur as CircularBlur
 from diffjax.operators.circular_blur import circular_blur as circular_blur
+from diffjax.operators.decoded import Decoded as Decoded
 from diffjax.operators.linear import adjoint as adjoint
 from diffjax.operators.linear import pinv as pinv
 from diffjax.operators.mask import Mask as Mask

@@ -13,6 +13,7 @@ from jax.core import Tracer
 
 from diffjax.arrays import flat_sum, normal, safe_sqrt
 from diffjax.checks import check_has, check_key, check_number, known, look_like_levels
+from diffjax.operators.decoded import Decoded
 from diffjax.operators.linear import images
 from diffjax.typing import Cond, Key, pytree, static
 
@@ -71,6 +72,15 @@ def of_each(holder: Any, n: int) -> Any:
         return dataclasses.replace(m, y=jnp.broadcast_to(m.y, (n, *m.y.shape[1:])))
 
     return jax.tree.map(spread, holder, is_leaf=lambda m: isinstance(m, Measurement))
+
+
+def of_latents(holder: Any, decode: Callable) -> Any:
+    """An object in which every measurement of pictures is one of the latents that `decode` turns into them."""
+
+    def through(m: Any) -> Any:
+        return dataclasses.replace(m, operator=Decoded(m.operator, decode)) if isinstance(m, Measurement) else m
+
+    return jax.tree.map(through, holder, is_leaf=lambda m: isinstance(m, Measurement))
 
 
 def measure(key: Key, operator: Callable, x0: Array, noise_std: float = 0.0) -> Measurement:

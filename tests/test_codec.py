@@ -1,0 +1,116 @@
+"""The codec, and the latent model: pictures in and out, everything else on latents in the units of the schedule."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffjax as dj
+from diffjax import nn, precondition
+from diffjax.codec import tiled
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.uniform(-1, 1, (9, 8, 8, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def codec():
+    net = nn.Autoencoder(3, 2, 4)
+    return dj.Codec.measured(net, jax.jit(net.init)(jax.random.key(1), jnp.zeros((1, 8, 8, 3))), IMAGES, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def model(codec):
+    net = nn.UNet(nn.embed.Sinusoidal(8), 8, (1,), 1, ())
+    made = dj.Model.init(jax.random.key(2), net, dj.VP(), precondition.from_v, jnp.zeros((1, 2, 2, 2)), codec=codec)
+    noise = lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape)  # noqa: E731
+    return made.replace(params=jax.tree.map(noise, made.params))
+
+
+def test_latents_have_unit_variance_and_decode_to_the_network_s_pictures(codec):
+    z = codec.encode(IMAGES)
+    assert z.shape == (9, *codec.latent_shape) == (9, 2, 2, 2)
+    np.testing.assert_allclose(np.std(z), 1, rtol=1e-5)
+    raw = codec.network.apply(codec.params, IMAGES, method="encode")
+    np.testing.assert_allclose(z, codec.scale * raw, rtol=1e-6)
+    np.testing.assert_allclose(codec.decode(z), codec.network.apply(codec.params, IMAGES), atol=1e-6)
+    moved = codec.replace(shift=jnp.array([0.3, -0.1]), scale=jnp.array([2.0, 5.0]))
+    np.testing.assert_allclose(moved.decode(moved.encode(IMAGES)), codec.decode(z), atol=1e-6)
+    np.testing.assert_allclose(codec.encode(IMAGES, batch_size=2), z, atol=1e-6)
+    np.testing.assert_allclose(codec.decode(z, batch_size=4), codec.decode(z), atol=1e-6)
+
+
+def test_a_large_picture_goes_through_in_tiles(codec):
+    """A pointwise map is the same in tiles to rounding; a convolution where no tile's border is near."""
+    x = jnp.asarray(RNG.normal(size=(2, 40, 24, 3)).astype(np.float32))
+    for tile, overlap in ((16, 0.25), (16, 0.5), (17, 0.3), (24, 0.0), (64, 0.25)):
+        np.testing.assert_allclose(tiled(jnp.sin, x, tile, overlap), jnp.sin(x), atol=1e-6)
+    halved = lambda x: nn.resample.down(x, (1, 1))  # noqa: E731
+    doubled = lambda x: nn.resample.up(x, (1, 1))  # noqa: E731
+    for fn in (halved, doubled):
+        np.testing.assert_allclose(tiled(fn, x, 16), fn(x), atol=1e-6)
+    large = jnp.asarray(RNG.uniform(-1, 1, (1, 64, 32, 3)).astype(np.float32))
+    whole, parts = codec.encode(large), codec.encode(large, tile=32)
+    assert parts.shape == whole.shape == (1, 16, 8, 2)
+    np.testing.assert_allclose(parts[:, :4], whole[:, :4], atol=1e-5)
+    assert codec.decode(whole, tile=8).shape == large.shape
+    with pytest.raises(ValueError, match="do not divide into whole pixels"):
+        tiled(halved, x, 15)
+
+
+def test_a_latent_model_samples_pictures_through_its_codec(model, codec, key):
+    z = model.replace(codec=None).sample(key, 3, dj.DDIM(), steps=2)
+    np.testing.assert_allclose(model.sample(key, 3, dj.DDIM(), steps=2), codec.decode(z), atol=1e-5)
+    np.testing.assert_allclose(model.sample(key, 3, dj.DDIM(), steps=2, batch_size=2), codec.decode(z), atol=1e-5)
+    assert model.sample(key, 0).shape == (0, 8, 8, 3)
+
+
+def test_pictures_are_encoded_where_a_latent_model_takes_them(model, codec, key):
+    x, z = IMAGES[:2], codec.encode(IMAGES[:2])
+    np.testing.assert_allclose(model.invert(x, steps=3), model.invert(z, steps=3), atol=1e-5)
+    np.testing.assert_allclose(model.log_likelihood(key, x), model.log_likelihood(key, z), rtol=1e-3)
+    for wrong in (jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 8))):
+        with pytest.raises(ValueError, match=r"pictures \[B, 8, 8, 3\] or latents \[B, 2, 2, 2\]"):
+            model.invert(wrong)
+
+
+def test_posterior_samples_of_a_latent_model_fit_a_measurement_of_pictures(model, codec, key):
+    m = dj.measure(key, dj.operators.average_pool((8, 8, 3), 4), model.sample(jax.random.key(5), 2), noise_std=0.05)
+    x = model.sample_posterior(key, 2, dj.posterior.dps(m, 0.3), steps=4)
+    decoded = dj.Measurement(dj.operators.Decoded(m.operator, codec.decode), m.y, m.noise_std)
+    z = dj.prior_sample(jax.random.split(key)[0], model.sde, (2, 2, 2, 2))
+    z = dj.posterior.dps(decoded, 0.3).sample(jax.random.split(key)[1], model.denoise, model.sde, z, steps=4)
+    np.testing.assert_allclose(x, codec.decode(z), atol=1e-4)
+    with pytest.raises(AttributeError, match="a measurement of decoded latents is not linear"):
+        model.sample_posterior(key, 2, dj.posterior.ddrm(m), steps=4)
+
+
+def test_a_latent_model_s_file_holds_its_codec(model, key, tmp_path):
+    path = dj.save(tmp_path / "latent", model)
+    found = dj.load(path)
+    assert jax.tree.structure(found) == jax.tree.structure(model)
+    x = model.sample(key, 2, dj.DDIM(), steps=2)
+    np.testing.assert_allclose(found.sample(key, 2, dj.DDIM(), steps=2), x, atol=1e-6)
+    np.testing.assert_allclose(dj.load(path, like=model).sample(key, 2, dj.DDIM(), steps=2), x, atol=1e-6)
+    assert found.codec.scale == pytest.approx(model.codec.scale, rel=1e-12)
+    with pytest.raises(ValueError, match=r"another model than `like`|codec"):
+        dj.load(path, like=model.replace(codec=None))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda c: c.encode(jnp.zeros((1, 8, 8, 1))), ValueError, r"\[B, H, W, 3\]"),
+        (lambda c: c.encode(np.zeros((1, 8, 8, 3), np.uint8)), TypeError, "to_float"),
+        (lambda c: c.decode(jnp.zeros((2, 2, 2))), ValueError, r"latents are \[B, h, w, c\]"),
+        (lambda c: c.decode(jnp.zeros((1, 2, 2, 2)), tile=0), ValueError, "tile"),
+        (lambda c: c.encode(IMAGES, jax.random.key(0), batch_size=2), ValueError, "whole batch"),
+        (lambda c: c.replace(scale=0.0), ValueError, "must be positive"),
+        (lambda c: c.replace(shape=(8, 8)), TypeError, "shape"),
+        (lambda c: c.replace(network=nn.MLP()), TypeError, "`encode` and `decode`"),
+        (lambda c: dj.Codec.measured(c.network, jax.tree.map(jnp.zeros_like, c.params), IMAGES), ValueError, "trained"),
+    ],
+)
+def test_what_is_no_codec_s_is_refused(codec, call, error, says):
+    with pytest.raises(error, match=says):
+        call(codec)
