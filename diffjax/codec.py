@@ -4,8 +4,8 @@
 
 A diffusion model is trained on z, and `scale` = 1 / (standard deviation of E(x)) brings them to the variance that its
 noise schedule is meant for (Rombach et al. 2022, App. G). It is kept here, with the parameters, so that nobody has to
-remember it: `codec.encode` and `codec.decode` apply it. Where E returns a distribution, a key draws from it; without one
-its mode is taken.
+remember it: `codec.encode` and `codec.decode` apply it. Where E returns a distribution, a key draws from it, and its
+mode is taken without one.
 
 Large pictures: `tile` runs the network on overlapping tiles and blends them linearly, which is close to the whole
 picture's result and not equal to it (a norm's statistics are a tile's own). `batch_size` runs so many examples at a
