@@ -46,9 +46,14 @@ def info(builder: Builder, shape: tuple[int, int, int], names: tuple[str, ...], 
 def examples(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict]]:
     """uint8 images [N, H, W] or [N, H, W, 3] and integer labels [N], as TFDS takes them."""
     for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        png = io.BytesIO()
-        Image.fromarray(image).save(png, "PNG", compress_level=1)
-        yield i, {"image": png.getvalue(), "label": label}
+        yield i, {"image": to_png(image), "label": label}
+
+
+def to_png(image: np.ndarray) -> bytes:
+    """A uint8 image [H, W] or [H, W, 3] as a PNG file, quickly compressed."""
+    png = io.BytesIO()
+    Image.fromarray(image).save(png, "PNG", compress_level=1)
+    return png.getvalue()
 
 
 def prepare(make: Callable[..., Builder], data_dir: str | Path, source: str | Path | None = None) -> Builder:

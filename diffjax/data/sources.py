@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.checks import check_count
-from diffjax.data import cifar10, digits, emoji, faces, fashion_mnist, folder
+from diffjax.data import cifar10, digits, emoji, faces, fashion_mnist, folder, scenes
 from diffjax.data.image_data import ImageData
 
-NAMES = ("auto", "fashion_mnist", "digits", "cifar10", "emoji", "faces", "olivetti", "folder")
+NAMES = ("auto", "fashion_mnist", "digits", "cifar10", "emoji", "faces", "olivetti", "scenes", "folder")
 
 
 def load(
@@ -27,7 +27,7 @@ def load(
       name: "fashion_mnist" (60,000 + 10,000 of 28 x 28), "digits" (1,540 + 257 of 8 x 8), "cifar10" (50,000 + 10,000 of
         32 x 32 x 3), or "auto": Fashion-MNIST, and digits, with a printed notice, where it cannot be had. Of size
         S x S: "emoji" (9,789 + 1,155, RGB, captioned), "faces" (849 + 150, RGB), "olivetti" (320 + 80 of 40 people,
-        grey), and "folder" (one's own pictures, RGB, captioned).
+        grey), "scenes" (50,000 + 5,000, RGB, captioned), and "folder" (one's own pictures, RGB, captioned).
       data_dir: where sets are, or will be, kept; `default_data_dir()` if None.
       size: S; sets that have a size of their own ignore it.
       path: the folder of "folder".
@@ -56,6 +56,8 @@ def load(
             return faces.load(data_dir, size=size)
         case "olivetti":
             return faces.olivetti(data_dir, size=size)
+        case "scenes":
+            return scenes.load(data_dir, size=size)
         case "folder":
             return folder.load(path or "", size=size, captions=captions)
     try:

@@ -49,11 +49,11 @@ class ImageRun:
     likelihood_t_min: float = 1e-5
     """The time that stands for the data."""
     data: str = "auto"
-    """fashion_mnist, digits, cifar10, emoji, faces, olivetti, folder, or auto: Fashion-MNIST, else digits."""
+    """fashion_mnist, digits, cifar10, emoji, faces, olivetti, scenes, folder, or auto: Fashion-MNIST, else digits."""
     data_path: Annotated[Path | None, arg(aliases=["--data.path"])] = None
     """The folder of your own pictures, with --data folder."""
     data_size: Annotated[int, arg(aliases=["--data.size"])] = 32
-    """Height and width of emoji, faces, olivetti and of a folder's pictures."""
+    """Height and width of emoji, faces, olivetti, scenes and of a folder's pictures."""
     data_dir: Path | None = None
     """Where prepared data are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
     flip: bool = False
