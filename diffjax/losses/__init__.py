@@ -3,6 +3,8 @@
 from diffjax.losses import couplings as couplings
 from diffjax.losses import distillation as distillation
 from diffjax.losses import weightings as weightings
+from diffjax.losses.autoencoding import Autoencoded as Autoencoded
+from diffjax.losses.autoencoding import Autoencoding as Autoencoding
 from diffjax.losses.classification import CrossEntropy as CrossEntropy
 from diffjax.losses.condition import DrawScale as DrawScale
 from diffjax.losses.condition import DropCondition as DropCondition
@@ -12,6 +14,7 @@ from diffjax.losses.evaluate import evaluate as evaluate
 from diffjax.losses.reconstruction import Reconstruction as Reconstruction
 from diffjax.losses.score_matching import ScoreMatching as ScoreMatching
 from diffjax.losses.sums import Balanced as Balanced
+from diffjax.losses.sums import Delayed as Delayed
 from diffjax.losses.sums import LearnedWeight as LearnedWeight
 from diffjax.losses.sums import Sum as Sum
 from diffjax.losses.vdm import VDM as VDM

@@ -1,7 +1,8 @@
 """Losses made of losses: a weighted sum, a sum balanced by gradients, and a weight that is learnt.
 
     (1) sum_i w_i l_i
-    (2) l_1 + sum_i clip(|grad l_1| / (|grad l_i| + 1e-4)) l_i,  gradients of the last layer (Esser et al. 2021, Eq. 7)
+    (2) l_1 + sum_i w_i clip(|grad l_1| / (|grad l_i| + 1e-4)) l_i,  gradients of the last layer
+                                                                                          (Esser et al. 2021, Eq. 7)
     (3) exp(-u) l + u,   u(params, t) [B]: at its minimum u = log E[l | t]        (Kendall et al. 2018; Karras 2024)
 
 Parts have keys of their own: what they draw is independent.
@@ -56,15 +57,16 @@ class Balanced:
     """Eq. 2: every other loss weighed so that it moves the last layer as far as the first; aux "part0", "balance1", ...
 
     Weights are those of the whole batch, so an example's loss depends on its neighbours. `last(params)` picks the
-    layer's part of the parameters. VQGAN clips to [0, 1e4], CTM to [0.01, 10].
+    layer's part of the parameters. VQGAN clips to [0, 1e4], CTM to [0.01, 10]. `weights` are w_2, ..., by default 1.
 
     Raises:
-      ValueError: there are not two losses or more.
+      ValueError: there are not two losses or more, or not as many weights less one.
     """
 
     losses: tuple[Loss, ...]
     last: Callable = static()
     limits: tuple[Any, Any] = (0.0, 1e4)
+    weights: tuple[Any, ...] | None = None
 
     def __post_init__(self):
         if not isinstance(self.losses, tuple | list) or len(self.losses) < 2:
@@ -72,6 +74,8 @@ class Balanced:
             raise ValueError(f"losses are balanced against the first of them: give two or more, got {got}")
         for loss in self.losses:
             check_loss(loss)
+        if self.weights is not None and len(self.weights) != len(self.losses) - 1:
+            raise ValueError(f"{len(self.losses)} losses take {len(self.losses) - 1} weights, got {len(self.weights)}")
         check_functions(self, last="(params) -> the last layer's parameters")
 
     def __call__(
@@ -85,12 +89,38 @@ class Balanced:
             return optax.tree.norm(self.last(slope if context.axis is None else jax.lax.pmean(slope, context.axis)))
 
         total, lead = part(0, params), pull(0)
+        weights = (1.0,) * len(self.losses) if self.weights is None else (1.0, *self.weights)
         aux = {"part0": total}
         for i in range(1, len(self.losses)):
             aux[f"part{i}"] = part(i, params)
             balance = jax.lax.stop_gradient(jnp.clip(lead / (pull(i) + 1e-4), *self.limits))
-            total, aux[f"balance{i}"] = total + balance * aux[f"part{i}"], jnp.full_like(total, balance)
+            total = total + weights[i] * balance * aux[f"part{i}"]
+            aux[f"balance{i}"] = jnp.full_like(total, balance)
         return total, aux
+
+
+@pytree
+class Delayed:
+    """A loss that is 0 before step `start`; aux is the loss's own.
+
+    Raises:
+      ValueError: start is below 0; or training does not say which step it is at.
+    """
+
+    loss: Loss
+    start: Any
+
+    def __post_init__(self):
+        check_loss(self.loss)
+        check_number("start", self.start, 0)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        if context.step is None:
+            raise ValueError("a delayed loss needs the step of training: call it with context=Context(step=...)")
+        values, aux = evaluate(self.loss, params, key, batch, context)
+        return jnp.where(context.step >= self.start, values, 0.0), aux
 
 
 @pytree

@@ -1,4 +1,4 @@
-"""Small discriminators `(h, c_noise, cond) -> logits`: for points, and heads on a frozen network's feature maps.
+"""Small discriminators `(h, c_noise, cond) -> logits`: of points, of a frozen network's feature maps, of patches.
 
 Several heads on maps of several depths are those of projected GANs, which ADD uses (Sauer et al. 2023): each classifies
 every position of its map, the mean over positions is taken in the loss. Theirs are spectral convolutions over a vision
@@ -16,8 +16,10 @@ from jax import Array
 
 from diffjax.checks import check_count
 from diffjax.nn.condition import read_cond
+from diffjax.nn.conv import Conv
 from diffjax.nn.embed import Embedding, Sinusoidal
 from diffjax.nn.mlp import check_points
+from diffjax.nn.norm import GroupNorm
 from diffjax.typing import Cond, PyTree
 
 
@@ -83,3 +85,31 @@ class FeatureHeads(nn.Module):
             hidden = nn.silu(nn.Dense(self.width, name=f"head{i}", **types)(leaf.astype(self.dtype)))
             logits.append(nn.Dense(1, name=f"out{i}", **types)(hidden)[..., 0].astype(jnp.float32))
         return logits
+
+
+class PatchDiscriminator(nn.Module):
+    """Images h [B, H, W, C] -> logits [B, H', W'], float32: one for each patch (PatchGAN, Isola et al. 2017).
+
+    Convolutions of 4 x 4: `layers` with stride 2 and two with stride 1, leaky ReLU between, group norm where the paper
+    has batch norm, which would mix examples. c_noise and cond are not read.
+    """
+
+    width: int = 64
+    layers: int = 3
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_count("width", self.width)
+        check_count("layers", self.layers)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, h: Array, c_noise: Any = None, cond: Cond = None) -> Array:
+        types: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        pad = ((1, 1), (1, 1))
+        for i in range(self.layers + 1):
+            width, stride = self.width * min(2**i, 8), 2 if i < self.layers else 1
+            h = Conv(width, 4, stride=stride, padding=pad, name=f"conv{i}", **types)(h)
+            h = nn.leaky_relu(GroupNorm(name=f"norm{i}", **types)(h) if i else h, 0.2)
+        return Conv(1, 4, padding=pad, name="out", **types)(h)[..., 0].astype(jnp.float32)
