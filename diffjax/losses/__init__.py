@@ -5,6 +5,7 @@ from diffjax.losses import distillation as distillation
 from diffjax.losses import weightings as weightings
 from diffjax.losses.autoencoding import Autoencoded as Autoencoded
 from diffjax.losses.autoencoding import Autoencoding as Autoencoding
+from diffjax.losses.classification import BinaryCrossEntropy as BinaryCrossEntropy
 from diffjax.losses.classification import CrossEntropy as CrossEntropy
 from diffjax.losses.condition import DrawScale as DrawScale
 from diffjax.losses.condition import DropCondition as DropCondition

@@ -4,8 +4,8 @@
     (2) |x - D(z)| + w_p ...                          + |sg[E(x)] - e|^2 + beta |E(x) - sg[e]|^2   VQ, z = e
 
 The first term is a mean over the n entries of x, u_l are features of a frozen network scaled to length 1 at each pixel,
-their squared distance a mean over pixels (LPIPS without its weights, Zhang et al. 2018), and w_kl = 1e-6 is the paper's:
-both divide its loss by n. Adversarial training adds D's judgement of D(z), weighed by gradients and after some steps:
+their squared distance a mean over pixels (LPIPS without its weights, Zhang et al. 2018), and w_kl = 1e-6 is that of the
+paper, whose loss is n times this one. Adversarial training adds D's judgement of D(z), weighed by gradients and after some steps:
 
     critic = Discriminator(nn.PatchDiscriminator().apply)
     student = Autoencoded(net)

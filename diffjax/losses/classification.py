@@ -1,4 +1,7 @@
-"""Cross-entropy of noisy images: a classifier p_t(c | x_t) for guidance (Song et al. 2021, Section 5)."""
+"""Cross-entropy of noisy images: a classifier p_t(c | x_t) for guidance (Song et al. 2021, Section 5).
+
+`CrossEntropy` is for one label of an image, `BinaryCrossEntropy` for many that may hold together.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +46,35 @@ class CrossEntropy:
         label = check_labels(given, len(draw.x0), logits.shape[-1])
         values = optax.softmax_cross_entropy_with_integer_labels(logits, label)  # NaN for traced labels out of range
         return values, {"t": t, "hit": jnp.asarray(logits.argmax(-1) == label, logits.dtype)}
+
+
+@pytree
+class BinaryCrossEntropy:
+    """The mean over K of -log p(label_k | x_t, t) in nats, for labels that are there or not, independently.
+
+    A batch is {"image": [B, ...], "labels": [B, K]} with entries 0 and 1. The aux figure "hit" is the share of the K
+    that the sign of the logits tells rightly.
+    """
+
+    sde: SDE
+    time_distribution: Callable  # (key, n) -> t [n]; `times.Fixed(0.0)` trains an ordinary classifier
+    network: Callable = static()  # (params, x, c_noise, *, train, rngs) -> logits [B, K]
+    c_noise: Callable = static(default=scaled_time)
+    train: bool = static(default=True)
+
+    def __post_init__(self):
+        check_noisy(self)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        labels = jnp.asarray(entry(batch, "labels"))
+        _, t, logits = of_noisy(self, params, read(key, batch, (), context))
+        if logits.shape != labels.shape or labels.ndim != 2:
+            raise ValueError(f"labels and logits must be [B, K], got {labels.shape} and {logits.shape}")
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        values = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)).mean(-1)
+        return values, {"t": t, "hit": jnp.mean((logits > 0) == (labels > 0), axis=-1, dtype=logits.dtype)}
 
 
 def entry(batch: PyTree, name: str) -> Any:

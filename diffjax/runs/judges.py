@@ -1,4 +1,4 @@
-"""Judging an image model: distances beside their floors, bits per dimension, classes, captions, styles."""
+"""Judging an image model: distances beside their floors, bits per dimension, classes, captions, styles, scenes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jax import Array
 
 from diffjax import metrics, operators, pretrained
 from diffjax.data import ImageData, batches, packages, to_float
+from diffjax.data.scene_drawing import COLOURS, SHAPES
 from diffjax.likelihoods.ode import bits_per_dim, log_likelihood
 from diffjax.model import Trained
 from diffjax.pretrained import face
@@ -185,3 +186,41 @@ class ClassJudge:
 def normalised(y: np.ndarray) -> np.ndarray:
     """[N, D] -> [N, D], of length one."""
     return y / np.linalg.norm(y, axis=-1, keepdims=True)
+
+
+def pairs(colours: np.ndarray, shapes: np.ndarray) -> np.ndarray:
+    """Which of the 48 pairs of colour and shape are in each scene: bool [N, 48], pair 6 colour + shape.
+
+    `colours` and `shapes` are those of `data.scenes`, integers [N, 3], -1 where there is no object.
+    """
+    there = np.zeros((len(colours), len(COLOURS) * len(SHAPES)), bool)
+    rows, slots = np.nonzero(np.asarray(shapes) >= 0)
+    there[rows, len(SHAPES) * np.asarray(colours)[rows, slots] + np.asarray(shapes)[rows, slots]] = True
+    return there
+
+
+class SceneJudge:
+    """{"colour", "shape", "binding", "extra"} of pictures x [N, S, S, 3] that are to show scenes.
+
+    The classifier has a logit for each pair (`experiments/scene_judge.py`). The first three are shares of the scenes'
+    objects: whose colour it sees in the picture, with any shape; whose shape, in any colour; and whose pair of both.
+    "extra" is the number of pairs a picture that it sees beyond those.
+    """
+
+    def __init__(self, classifier: Trained, batch_size: int = 250):
+        self.apply, self.batch_size = jax.jit(classifier), batch_size
+
+    def __call__(self, x: np.ndarray, scenes: Any) -> dict[str, float]:
+        """`scenes` has the fields `colours` and `classes` of what the pictures are to show, [N, 3]."""
+        parts = [x[i : i + self.batch_size] for i in range(0, len(x), self.batch_size)]
+        logits = np.concatenate([np.asarray(self.apply(jnp.asarray(part), jnp.zeros(()))) for part in parts])
+        seen = logits > 0
+        grid = seen.reshape(len(x), len(COLOURS), len(SHAPES))
+        rows, slots = np.nonzero(scenes.classes >= 0)
+        colour, shape = scenes.colours[rows, slots], scenes.classes[rows, slots]
+        return {
+            "colour": float(grid[rows, colour].any(-1).mean()),
+            "shape": float(grid[rows, :, shape].any(-1).mean()),
+            "binding": float(grid[rows, colour, shape].mean()),
+            "extra": float((seen & ~pairs(scenes.colours, scenes.classes)).sum(-1).mean()),
+        }
