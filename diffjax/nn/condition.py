@@ -6,6 +6,13 @@ Each network has `cond_keys`, the entries of a condition that it takes (see `dif
     "scale"    [B] or [], a guidance scale, where it was initialised with one
     "attend"   what its attention layers do, an `Attend`
 
+and those of Stable Diffusion's U-Net, each read by `read_array`:
+
+    "context"  [B, N, D], the states of a text
+    "pooled"   [B, P], one vector for the text
+    "sizes"    [B, 6], height and width of the original, top and left of the crop, height and width wanted (SDXL)
+    "concat"   [B, H, W, C], channels that are joined to x
+
 Every other entry raises. A network with classes that is trained (`train=True`) without labels raises too: an
 unconditional network has num_classes = 0, and the null label is learnt by `losses.DropCondition`.
 """
@@ -51,7 +58,7 @@ def read_cond(net: Any, cond: Cond, n: int, train: bool = False) -> Condition:
         takes = sorted(net.cond_keys)
         raise ValueError(f"this {who} takes the condition entries {takes}, got {unknown} besides")
     if label is not None:
-        label = check_labels(label, n, classes, null=True)
+        label = check_labels(label, n, classes, null=getattr(net, "null_label", True))
     elif train and "label" in net.cond_keys and not net.is_initializing():
         raise ValueError(
             f'this {who} has {classes} classes but is trained without labels: give batches a field "label", or build '
@@ -60,6 +67,24 @@ def read_cond(net: Any, cond: Cond, n: int, train: bool = False) -> Condition:
     if attend is not None and not callable(attend):
         raise TypeError(f'cond["attend"] is an `Attend`, a function (site, q, k, v), got {type(attend).__name__}')
     return Condition(label, attend, scale)
+
+
+def read_array(net: Any, cond: Cond, key: str, shape: tuple[int | None, ...], required: bool = True) -> Array | None:
+    """The entry `key` of a condition, of this shape (None: any length); None where it is absent and not `required`.
+
+    Raises:
+      ValueError: it is absent, or has another shape.
+    """
+    value, who = (cond or {}).get(key), type(net).__name__
+    wanted = "[" + ", ".join("any" if n is None else str(n) for n in shape) + "]"
+    if value is None:
+        if required:
+            raise ValueError(f'this {who} is conditioned on "{key}" {wanted}, but cond has {sorted(cond or {})}')
+        return None
+    value = jnp.asarray(value)
+    if value.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, value.shape, strict=True)):
+        raise ValueError(f'cond["{key}"] of this {who} has the shape {wanted}, got {list(value.shape)}')
+    return value
 
 
 def init(net: nn.Module, key: Key, batch: PyTree, *, levels: int = 1) -> PyTree:

@@ -14,14 +14,31 @@ The counts are of trainable parameters on CIFAR-10; NCSN++ has 128 fixed Fourier
     ncsnv2              29,694,083   not conditioned on the noise level (Song & Ermon 2020); up to 64 x 64
     ncsnv2(128)         83,445,379   a level more, four times the width at the last two
     ncsnv2(256)         94,132,611   two levels more
+
+And those of Stable Diffusion: U-Nets (Rombach et al. 2022; SDXL: Podell et al. 2023), and the text towers they need:
+
+    sd1                859,520,964   a text of width 768: clip_l
+    sd2                865,910,724   of width 1024: openclip_h
+    sdxl             2,567,463,684   of width 2048, clip_l and openclip_bigg; their pooled text, six sizes
+    sdxl_refiner     2,259,526,660   of width 1280, openclip_bigg; four sizes and a score of the image's looks
+    sd_upscaler        473,398,020   of width 1024, openclip_h; the image to enlarge, by four, and its noise level
+    kl_autoencoder      83,653,863   8 x 8 pixels and 3 channels become 4 numbers
+    clip_l             123,060,480   12 blocks
+    openclip_h         340,387,840   23 of 24 blocks
+    openclip_bigg      694,659,840   32 blocks and the projection
+
+`pretrained.stable_diffusion` reads their weights.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from diffjax.nn.conditional_unet import ConditionalUNet
 from diffjax.nn.embed import Fourier, Sinusoidal
+from diffjax.nn.kl_autoencoder import KLAutoencoder
 from diffjax.nn.refinenet import RefineNet
+from diffjax.nn.text_encoder import TextEncoder
 from diffjax.nn.unet import UNet
 
 NCSNV2 = {  # largest side: multipliers, dilations
@@ -82,3 +99,54 @@ def ncsnv2(pixels: int = 32, **changes: Any) -> RefineNet:
 def ncsnv2_small(**changes: Any) -> RefineNet:
     """NCSNv2 of 1.86 M parameters for 28 x 28 x 1 on a CPU: 14 x 14 x 4 inside, three levels of 7 x 7."""
     return RefineNet(**{**dict(width=32, patch=2), **changes})
+
+
+def sd1(**changes: Any) -> ConditionalUNet:
+    """Stable Diffusion 1.x; in_channels=9 for inpainting, 8 for InstructPix2Pix."""
+    return ConditionalUNet(**changes)
+
+
+def sd2(**changes: Any) -> ConditionalUNet:
+    """Stable Diffusion 2.x; in_channels=9 for inpainting, 5 for depth."""
+    return ConditionalUNet(**{**dict(heads=(5, 10, 20, 20), context_width=1024, linear_projection=True), **changes})
+
+
+def sdxl(**changes: Any) -> ConditionalUNet:
+    """Stable Diffusion XL, base."""
+    fields = dict(channels=(320, 640, 1280), attention=(False, True, True), heads=(5, 10, 20), transformers=(1, 2, 10))
+    fields |= dict(context_width=2048, linear_projection=True, pooled_width=1280, size_count=6)
+    return ConditionalUNet(**{**fields, **changes})
+
+
+def sdxl_refiner(**changes: Any) -> ConditionalUNet:
+    """Stable Diffusion XL, refiner; its five "sizes" are height, width, top, left, and a score of the image's looks."""
+    fields = dict(channels=(384, 768, 1536, 1536), attention=(False, True, True, False), heads=(6, 12, 24, 24))
+    fields |= dict(transformers=4, context_width=1280, linear_projection=True, pooled_width=1280, size_count=5)
+    return ConditionalUNet(**{**fields, **changes})
+
+
+def sd_upscaler(**changes: Any) -> ConditionalUNet:
+    """The upscaler by four: cond["concat"] is the small image [B, H, W, 3], cond["label"] its noise level, 0..999."""
+    fields = dict(in_channels=7, channels=(256, 512, 512, 1024), attention=(False, True, True, True))
+    fields |= dict(context_width=1024, linear_projection=True, num_classes=1000, only_cross=(True, True, True, False))
+    return ConditionalUNet(**{**fields, **changes})
+
+
+def kl_autoencoder(xl: bool = False, **changes: Any) -> KLAutoencoder:
+    """The autoencoder of Stable Diffusion 1.x and 2.x, or of XL, which differs in the scale of its latents."""
+    return KLAutoencoder(**{**dict(scaling=0.13025 if xl else 0.18215), **changes})
+
+
+def clip_l(**changes: Any) -> TextEncoder:
+    """The text tower of CLIP ViT-L/14."""
+    return TextEncoder(**changes)
+
+
+def openclip_h(**changes: Any) -> TextEncoder:
+    """That of OpenCLIP ViT-H/14 without its last block, which Stable Diffusion 2 does not use."""
+    return TextEncoder(**{**dict(width=1024, layers=23, heads=16, activation="gelu"), **changes})
+
+
+def openclip_bigg(**changes: Any) -> TextEncoder:
+    """That of OpenCLIP ViT-bigG/14, with its projection."""
+    return TextEncoder(**{**dict(width=1280, layers=32, heads=20, activation="gelu", projection=1280), **changes})

@@ -66,6 +66,7 @@ class TransformerBlock(nn.Module):
     Attributes:
       heads: number of heads; C must be a multiple of it.
       cross: whether there is a second attention, to the context; without a context it is to x itself (as in LDM).
+      only_cross: whether the first attention is to the context as well (Stable Diffusion's x4 upscaler).
       bias: whether query, key and value layers have one.
       norm: where the normalization stands, see above.
     """
@@ -77,6 +78,7 @@ class TransformerBlock(nn.Module):
     width: int | None = None
     norm: Literal["before", "after"] = "before"
     epsilon: float = 1e-5
+    only_cross: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -88,7 +90,8 @@ class TransformerBlock(nn.Module):
             raise ValueError(f'norm is "before" or "after", got {self.norm!r}')
         types: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         feed = FeedForward(self.activation, self.width, name="feed", **types)
-        parts = [lambda h: Attention(self.heads, self.bias, name="self", **types)(h, None, attend, size)]
+        first = context if self.only_cross else None
+        parts = [lambda h: Attention(self.heads, self.bias, name="self", **types)(h, first, attend, size)]
         if self.cross:
             parts += [lambda h: Attention(self.heads, self.bias, name="cross", **types)(h, context, attend, size)]
         for i, part in enumerate([*parts, feed]):
