@@ -83,6 +83,24 @@ def check_cond(cond: Cond, n: int) -> None:
             )
 
 
+def spread(null: Cond, cond: Cond, n: int) -> Cond:
+    """A null condition of one example, {"label": 10}, as one of n, where the condition has an entry of each.
+
+    A number for an entry of several axes, {"context": 0.0}, fills an array like it.
+    """
+    if jax.tree.structure(null) != jax.tree.structure(cond):
+        return null
+
+    def one(e: Any, c: Any) -> Any:
+        if is_shared(e) or is_shared(c):
+            return e
+        if jnp.ndim(e) == 0 and jnp.ndim(c) > 1:
+            return jnp.full((n, *jnp.shape(c)[1:]), e, jnp.result_type(c))
+        return jnp.broadcast_to(e, (n, *jnp.shape(e))) if jnp.ndim(c) == jnp.ndim(e) + 1 else e
+
+    return jax.tree.map(one, null, cond, is_leaf=is_shared)
+
+
 def cond_keys(network: Any) -> Collection[str] | None:
     """The entries of a condition that a network declares by `cond_keys`, or None where it declares nothing.
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax import cards
+from diffjax.codec import Codec
 from diffjax.files import replacing
 from diffjax.formats import load_params, read_metadata, save_params
 from diffjax.model import Model, Trained
@@ -31,11 +32,12 @@ from diffjax.samplers import Jump
 from diffjax.typing import PyTree
 
 SHIPPED = Path(__file__).with_name("weights")
+SAVED = Model | Trained | Codec
 IN_A_RUN = "ema.safetensors"  # the averaged parameters in the folder of a run
 
 
 def save(path: str | Path, model: Any, about: Mapping[str, Any] | None = None, dtype: Any = None) -> Path:
-    """Write a `Model` (or a `Trained` network) as a safetensors file with its card, and the card beside it as JSON.
+    """Write a `Model` (a `Trained` network, a `Codec`) as a safetensors file with its card, and that beside it as JSON.
 
     A card cannot describe a network, an SDE or another part of your own (see `cards`): a UserWarning then names the
     part, and the file is read by `dj.load(path, like=model)`.
@@ -54,10 +56,10 @@ def save(path: str | Path, model: Any, about: Mapping[str, Any] | None = None, d
       FileExistsError: a file that is no card lies where the card would be.
     """
     path = _path(path)
-    if not isinstance(model, Model | Trained):
+    if not isinstance(model, SAVED):
         raise TypeError(
-            f"dj.save(path, model) writes a dj.Model or a dj.Trained, got {short(model)[:200]}: of parameters alone "
-            "dj.formats.save_params(path, params) makes a file"
+            f"dj.save(path, model) writes a dj.Model, a dj.Trained or a dj.Codec, got {short(model)[:200]}: of "
+            "parameters alone dj.formats.save_params(path, params) makes a file"
         )
     about = _json(about)
     path = path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
@@ -91,8 +93,8 @@ def load(path: str | Path, like: Any = None) -> Any:
     """
     file = find(path)
     if like is not None:
-        if not isinstance(like, Model | Trained):
-            raise TypeError(f"like must be a dj.Model or a dj.Trained, got {short(like)[:200]}")
+        if not isinstance(like, SAVED):
+            raise TypeError(f"like must be a dj.Model, a dj.Trained or a dj.Codec, got {short(like)[:200]}")
         _check_like(file, like)
         return _filled(like, load_params(file, _params(like)))
     card = _card(file)
@@ -101,7 +103,7 @@ def load(path: str | Path, like: Any = None) -> Any:
         raise ValueError(f"the card of {file} does not describe its model whole ({why}): dj.load(path, like=model)")
     params = load_params(file)
     model = cards.from_json(card.get("object"), params)
-    if not isinstance(model, Model | Trained):
+    if not isinstance(model, SAVED):
         raise ValueError(f"the card of {file} describes no model but a {type(model).__name__}")
     if hasattr(model.network, "init"):
         compare(file, flatten(params), flatten(_shapes(model)))
@@ -166,7 +168,7 @@ def _card(file: Path) -> dict[str, Any]:
     return card
 
 
-def _params(model: Model | Trained) -> PyTree:
+def _params(model: Model | Trained | Codec) -> PyTree:
     """The parameters as they are in a file: of a latent model those of both networks."""
     codec = getattr(model, "codec", None)
     return model.params if codec is None else {"model": model.params, "codec": codec.params}
@@ -179,7 +181,7 @@ def _filled(model: Any, params: PyTree) -> Any:
     return model.replace(params=params["model"], codec=model.codec.replace(params=params["codec"]))
 
 
-def _shapes(model: Model | Trained) -> PyTree:
+def _shapes(model: Model | Trained | Codec) -> PyTree:
     """The shapes of the parameters in the file of a model; of a student of guidance they have the scale's matrix."""
     own = jax.eval_shape(model.network.init, jax.random.key(0), *_example(model))
     codec = getattr(model, "codec", None)
@@ -189,14 +191,20 @@ def _shapes(model: Model | Trained) -> PyTree:
     return {"model": own, "codec": jax.eval_shape(codec.network.init, jax.random.key(0), picture)}
 
 
-def _example(model: Model | Trained) -> tuple[Any, ...]:
+def _example(model: Model | Trained | Codec) -> tuple[Any, ...]:
     """What the network is initialised with."""
+    if isinstance(model, Codec):
+        return (jnp.zeros((1, *model.shape)),)
     if isinstance(model, Trained):
         return tuple(jnp.zeros((1, *shape)) for shape in model.inputs)
     level = jnp.zeros(1)
-    guided = any("/guidance/" in name for name in flatten(model.params))
     levels = (level, level) if isinstance(model.sampler, Jump) else level
-    return jnp.zeros((1, *model.shape)), levels, {"scale": jnp.ones(1)} if guided else None
+    if hasattr(model.network, "example_cond"):
+        cond = model.network.example_cond(model.shape)
+    else:
+        guided = any("/guidance/" in name for name in flatten(model.params))
+        cond = {"scale": jnp.ones(1)} if guided else None
+    return jnp.zeros((1, *model.shape)), levels, cond
 
 
 def _path(path: Any) -> Path:

@@ -6,6 +6,7 @@ from jax import Array
 
 from diffjax.arrays import bcast, like
 from diffjax.checks import check_number
+from diffjax.conditions import spread
 from diffjax.flow_maps.flow_map import FlowMap
 from diffjax.precondition import process_of
 from diffjax.typing import SDE, Cond, Denoiser, as_partial, pytree
@@ -24,10 +25,12 @@ class Guided(FlowMap):
         return self.flow_map.sde
 
     def jump(self, x, t, s, cond):
-        return self._lerp(x, self.flow_map(x, t, s, self.null), self.flow_map(x, t, s, cond))
+        return self._lerp(x, self.flow_map(x, t, s, spread(self.null, cond, len(x))), self.flow_map(x, t, s, cond))
 
     def velocity(self, x, t, cond=None):
-        return self._lerp(x, self.flow_map.velocity(x, t, self.null), self.flow_map.velocity(x, t, cond))
+        return self._lerp(
+            x, self.flow_map.velocity(x, t, spread(self.null, cond, len(x))), self.flow_map.velocity(x, t, cond)
+        )
 
     def _lerp(self, x: Array, base: Array, given: Array) -> Array:
         return like(x, base + bcast(self.scale, x) * (given - base))

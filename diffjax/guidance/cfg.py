@@ -23,7 +23,7 @@ from jax.tree_util import Partial
 
 from diffjax.arrays import bcast, safe_sqrt, scheduled
 from diffjax.checks import check_number, check_schedule
-from diffjax.conditions import check_cond, is_shared
+from diffjax.conditions import check_cond, is_shared, spread
 from diffjax.precondition import check_process, process_of
 from diffjax.typing import Cond, Denoiser, Time, as_child, as_partial
 
@@ -35,7 +35,8 @@ def cfg(denoise: Denoiser, scale: Any, null: Cond = None, *, rescale: Any = None
       denoise: trained with conditions and, where they were dropped, with the null condition (`losses.DropCondition`).
       scale: `guidance_scale`: 0 the null condition's, 1 the condition's, above 1 guided; a number, [B], or a function
         of t.
-      null: the null condition, or a negative one: the structure that the network takes; None for our U-Net.
+      null: the null condition, or a negative one: the structure that the network takes, of all examples or of one, or
+        numbers for whole entries, {"context": 0.0}; None for our U-Net.
       rescale: phi of Eq. 4, in [0, 1] (Lin et al. take 0.7); None for none.
       batched: evaluate both in one call of twice the batch; then cond and null need one structure of arrays [B, ...].
 
@@ -96,7 +97,7 @@ def _at(scale: Any, x: Array, t: Time) -> Array:
 
 
 def _cfg(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) -> Array:
-    null = _spread(null, cond, len(x))
+    null = spread(null, cond, len(x))
     _check(denoise, x, t, cond, null)
     return _lerp(_under_null(denoise, x, t, null), denoise(x, t, cond), _at(scale, x, t), rescale)
 
@@ -111,14 +112,6 @@ def _under_null(denoise: Denoiser, x: Array, t: Time, null: Cond) -> Array:
             f"the network cannot be evaluated without a condition ({error}): give the null condition that it was "
             'trained with, guidance.cfg(denoise, scale, {"label": 10}) or model.replace(null={"label": 10})'
         ) from error
-
-
-def _spread(null: Cond, cond: Cond, n: int) -> Cond:
-    """A null condition of one example, {"label": 10}, as one of n, where the condition has an entry of each."""
-    if jax.tree.structure(null) != jax.tree.structure(cond):
-        return null
-    one = lambda e, c: jnp.broadcast_to(e, (n, *jnp.shape(e))) if jnp.ndim(c) == jnp.ndim(e) + 1 else e  # noqa: E731
-    return jax.tree.map(lambda e, c: e if is_shared(e) else one(e, c), null, cond, is_leaf=is_shared)
 
 
 def _cfg_of_scale(denoise, null, x: Array, t: Time, cond: Cond = None) -> Array:

@@ -5,7 +5,8 @@
 
 The first term is a mean over the n entries of x, u_l are features of a frozen network scaled to length 1 at each pixel,
 their squared distance a mean over pixels (LPIPS without its weights, Zhang et al. 2018), and w_kl = 1e-6 is that of the
-paper, whose loss is n times this one. Adversarial training adds D's judgement of D(z), weighed by gradients and after some steps:
+paper, whose loss is n times this one. Adversarial training adds a discriminator of D(z), weighed by gradients, after
+some steps:
 
     critic = Discriminator(nn.PatchDiscriminator().apply)
     student = Autoencoded(net)

@@ -93,6 +93,16 @@ class ConditionalUNet(nn.Module):
         optional |= dict(scale=self.guidance_width)
         return frozenset({"context", "attend", "concat"} | {key for key, there in optional.items() if there})
 
+    def example_cond(self, shape: tuple[int, int, int]) -> dict[str, Array]:
+        """A condition of zeros for one x of `shape`, (H, W, C): with it the network makes its parameters."""
+        H, W, C = shape
+        cond = {"context": jnp.zeros((1, 1, self.context_width))}
+        cond |= {"pooled": jnp.zeros((1, self.pooled_width))} if self.pooled_width else {}
+        cond |= {"sizes": jnp.zeros((1, self.size_count))} if self.size_count else {}
+        cond |= {"label": jnp.zeros(1, jnp.int32)} if self.num_classes else {}
+        cond |= {"scale": jnp.ones(1)} if self.guidance_width else {}
+        return cond | ({"concat": jnp.zeros((1, H, W, self.in_channels - C))} if C < self.in_channels else {})
+
     def __post_init__(self):
         check_counts(self, "in_channels", "out_channels", "layers", "context_width", "size_width")
         for name in ("pooled_width", "size_count", "num_classes", "guidance_width"):
