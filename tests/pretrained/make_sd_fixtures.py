@@ -125,7 +125,7 @@ def cases():
                       cross_attention_dim=6, attention_head_dim=2)  # fmt: skip
     yield "sd2", unet((True, True), (4, 6), block_out_channels=(8, 16), layers_per_block=2, in_channels=9,
                       cross_attention_dim=10, attention_head_dim=(1, 4), use_linear_projection=True)  # fmt: skip
-    yield "sdxl", unet((False, True, True), (6, 4), pooled=10, guidance=8, block_out_channels=(8, 16, 16),
+    yield "sdxl", unet((False, True, True), (6, 4), pooled=6, guidance=8, block_out_channels=(8, 16, 16),
                        layers_per_block=1, cross_attention_dim=6, attention_head_dim=(1, 2, 4),
                        transformer_layers_per_block=(1, 1, 2), use_linear_projection=True)  # fmt: skip
     yield "pix2pix", unet((True, False), (4, 4), block_out_channels=(8, 12), layers_per_block=1, in_channels=8,

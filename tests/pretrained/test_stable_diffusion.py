@@ -11,7 +11,8 @@ import pytest
 
 from diffjax.formats.tensors import read_tensors, read_tensors_metadata
 from diffjax.nn import TinyAutoencoder
-from diffjax.pretrained.stable_diffusion import configs, layout
+from diffjax.pretrained import stable_diffusion as sd
+from diffjax.pretrained.stable_diffusion import layout
 
 FILE = Path(__file__).with_name("stable_diffusion.safetensors")
 UNETS, KLS, TEXTS = ("sd1", "sd2", "sdxl", "pix2pix", "upscaler"), ("kl", "kl_plain"), ("clip", "openclip")
@@ -33,8 +34,8 @@ def fixture(case):
 
 def network(case, config, **changes):
     if case in UNETS:
-        return configs.unet_from_config(config, pooled_width=10, **changes)
-    return (configs.text_from_config if case in TEXTS else configs.vae_from_config)(config, **changes)
+        return sd.unet_from_config(config, pooled_width=6, **changes)
+    return (sd.text_from_config if case in TEXTS else sd.vae_from_config)(config, **changes)
 
 
 def variables(case, dtype):

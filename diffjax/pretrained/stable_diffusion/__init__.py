@@ -1,1 +1,32 @@
-"""Weights of Stable Diffusion 1.x, 2.x and XL: read from and written to the hub's folders and single files."""
+"""Weights of Stable Diffusion 1.x, 2.x and XL: read from and written to the hub's folders and single files.
+
+    parts = read_hub(folder)             # or read_single_file(path)
+    net, params, notes = parts["unet"]   # `net.apply(params, x, t, cond)`
+
+    hub.py             a folder for each network: config.json and safetensors, whole or in shards
+    single_file.py     all networks in one file, under the names of their authors
+    names.py, single_names.py   the two rules for names
+    layout.py          shapes, the order of axes, strict conversion both ways
+    *_config.py        config.json and scheduler_config.json
+
+Reading is strict: a tensor that is missing, mis-shaped or without a place raises, with the names that are most similar.
+What is read is written again byte for byte.
+"""
+
+from diffjax.pretrained.stable_diffusion.hub import Part as Part
+from diffjax.pretrained.stable_diffusion.hub import from_hub as from_hub
+from diffjax.pretrained.stable_diffusion.hub import read_hub as read_hub
+from diffjax.pretrained.stable_diffusion.hub import read_part as read_part
+from diffjax.pretrained.stable_diffusion.hub import to_hub as to_hub
+from diffjax.pretrained.stable_diffusion.hub import write_hub as write_hub
+from diffjax.pretrained.stable_diffusion.scheduler_config import Schedule as Schedule
+from diffjax.pretrained.stable_diffusion.scheduler_config import read_schedule as read_schedule
+from diffjax.pretrained.stable_diffusion.scheduler_config import schedule_from_config as schedule_from_config
+from diffjax.pretrained.stable_diffusion.single_file import read_single_file as read_single_file
+from diffjax.pretrained.stable_diffusion.single_file import write_single_file as write_single_file
+from diffjax.pretrained.stable_diffusion.text_config import text_from_config as text_from_config
+from diffjax.pretrained.stable_diffusion.text_config import text_to_config as text_to_config
+from diffjax.pretrained.stable_diffusion.unet_config import unet_from_config as unet_from_config
+from diffjax.pretrained.stable_diffusion.unet_config import unet_to_config as unet_to_config
+from diffjax.pretrained.stable_diffusion.vae_config import vae_from_config as vae_from_config
+from diffjax.pretrained.stable_diffusion.vae_config import vae_to_config as vae_to_config

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.nn import ConditionalUNet, TextEncoder
+from diffjax.nn import ConditionalUNet, KLAutoencoder, TextEncoder, TinyAutoencoder
 from diffjax.parameters import flatten, unflatten
 from diffjax.pretrained.stable_diffusion.names import hub_name
 from diffjax.typing import PyTree
@@ -38,7 +39,11 @@ Layout = dict[str, Stored]
 
 
 def example(net: Any) -> tuple[Any, ...]:
-    """The shapes of arguments of `net.init`: one example, as small as it may be."""
+    """The shapes of arguments of `net.init`: one example, as small as it may be.
+
+    Raises:
+      TypeError: it is none of Stable Diffusion's networks.
+    """
 
     def floats(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((1, *shape), jnp.float32)
@@ -46,8 +51,10 @@ def example(net: Any) -> tuple[Any, ...]:
     ids = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     if isinstance(net, TextEncoder):
         return (ids,)
-    if not isinstance(net, ConditionalUNet):
+    if isinstance(net, KLAutoencoder | TinyAutoencoder):
         return (floats(net.factor, net.factor, net.image_channels),)
+    if not isinstance(net, ConditionalUNet):
+        raise TypeError(f"no names are known for the weights of {type(net).__name__}")
     cond = {"context": floats(2, net.context_width)}
     cond |= {"pooled": floats(net.pooled_width)} if net.pooled_width else {}
     cond |= {"sizes": floats(net.size_count)} if net.size_count else {}
@@ -56,16 +63,17 @@ def example(net: Any) -> tuple[Any, ...]:
     return floats(8, 8, net.in_channels), floats(), cond
 
 
+@lru_cache(64)
 def parameter_shapes(net: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    """The parameters of a network by path, without making them."""
+    """The parameters of a network by path, without making them; not to be changed."""
     return flatten(jax.eval_shape(net.init, jax.random.key(0), *example(net))["params"])
 
 
 def hub_layout(net: Any) -> Layout:
     """The tensors of a network in a hub's folder."""
+    shapes, table = parameter_shapes(net), {}
     convolutions = isinstance(net, ConditionalUNet) and not net.linear_projection
-    table = {}
-    for path, x in parameter_shapes(net).items():
+    for path, x in shapes.items():
         name, axes, shape = hub_name(net, path), None, x.shape
         if path.endswith("kernel"):
             axes = (3, 2, 0, 1) if x.ndim == 4 else (1, 0)
@@ -73,7 +81,7 @@ def hub_layout(net: Any) -> Layout:
         if convolutions and path.endswith("kernel") and name.split(".")[-2] in ("proj_in", "proj_out"):
             shape = (*shape, 1, 1)
         table[name] = Stored((path,), shape, axes)
-    if sum(len(entry.paths) for entry in table.values()) != len(parameter_shapes(net)):
+    if sum(len(entry.paths) for entry in table.values()) != len(shapes):
         raise AssertionError(f"two parameters of {net} have one name")
     return table
 

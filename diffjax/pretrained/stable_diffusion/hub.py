@@ -1,0 +1,201 @@
+"""Folders in the hub's layout: a folder of weights and a `config.json` for each part, and `model_index.json`.
+
+    parts = read_hub(folder)                     # {"unet": Part, "vae": Part, "text_encoder": Part, ...}
+    net, params, notes = parts["unet"]
+    F = net.apply(params, x, t, {"context": context})
+    write_hub(other_folder, parts)               # the same tensors, byte for byte
+
+Weights keep the type in which they are stored; `net.clone(dtype=...)` sets that of the computation.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffjax.files import replacing
+from diffjax.formats.tensors import read_tensors, refuse_pickle, write_tensors
+from diffjax.nn import ConditionalUNet, TextEncoder
+from diffjax.pretrained.stable_diffusion.layout import from_tensors, hub_layout, to_tensors
+from diffjax.pretrained.stable_diffusion.text_config import text_from_config, text_to_config
+from diffjax.pretrained.stable_diffusion.unet_config import unet_from_config, unet_to_config
+from diffjax.pretrained.stable_diffusion.vae_config import vae_from_config, vae_to_config
+from diffjax.typing import PyTree
+
+NAMES = ("unet", "vae", "text_encoder", "text_encoder_2")
+STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}  # others: "model"
+PT = {"format": "pt"}  # what PyTorch's writers put into the metadata, and older readers ask for
+OLD = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))  # an autoencoder's attention
+
+
+class Part(NamedTuple):
+    """A network with its weights.
+
+    Attributes:
+      net: the Flax module.
+      params: `net.apply(params, ...)`; NumPy arrays, views of the file.
+      notes: what was done on reading that the file does not say of itself, such as a reshaping.
+    """
+
+    net: Any
+    params: PyTree
+    notes: tuple[str, ...] = ()
+
+
+def read_hub(folder: str | Path, variant: str | None = None) -> dict[str, Part]:
+    """The networks of a folder: those of "unet", "vae", "text_encoder" and "text_encoder_2" that it has.
+
+    Args:
+      folder: of the model, with a folder for each part.
+      variant: "fp16" for files named so.
+
+    Raises:
+      FileNotFoundError: there is none of these folders, or one lacks its configuration or its weights.
+      ValueError: the weights are a pickle, damaged, or not those of the configuration (the difference is named), or the
+        configuration is of a network that is not known here.
+    """
+    folder = Path(folder)
+    there = [name for name in NAMES if (folder / name).is_dir()]
+    index = read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
+    there += [n for n in NAMES if n not in there and isinstance(index.get(n), list) and index[n][-1] is not None]
+    if not there:
+        raise FileNotFoundError(f"{folder} has none of the folders {', '.join(NAMES)}")
+    pooled = folder / "text_encoder_2" / "config.json"
+    width = read_json(pooled).get("projection_dim") if pooled.is_file() else None
+    return {name: _read_part(folder / name, name, variant, width) for name in there}
+
+
+def read_part(folder: str | Path, kind: str, variant: str | None = None, pooled_width: int | None = None) -> Part:
+    """The network of one folder; `kind` is "unet", "vae" or "text_encoder", the rest is as in `read_hub`."""
+    if kind not in NAMES:
+        raise ValueError(f"kind is one of {', '.join(NAMES)}, got {kind!r}")
+    return _read_part(Path(folder), kind, variant, pooled_width)
+
+
+def _read_part(folder: Path, name: str, variant: str | None, pooled_width: int | None) -> Part:
+    config = read_json(folder / "config.json")
+    try:
+        if name == "unet":
+            net: Any = unet_from_config(config, pooled_width)
+        else:
+            net = vae_from_config(config) if name == "vae" else text_from_config(config)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+    tensors = read_weights(folder, STEMS.get(name, "model"), variant)
+    return Part(net, *from_hub(net, tensors, folder))
+
+
+def from_hub(net: Any, tensors: Mapping[str, np.ndarray], where: Any = "the file") -> tuple[PyTree, tuple[str, ...]]:
+    """(params, notes) from tensors under the hub's names, those of older versions too; raises as `from_tensors`."""
+    tensors = dict(tensors)
+    if isinstance(net, TextEncoder):
+        if not any(name.startswith("text_model.") for name in tensors):  # transformers 5.6 and later
+            tensors = {n if n.startswith("text_projection.") else f"text_model.{n}": x for n, x in tensors.items()}
+    elif not isinstance(net, ConditionalUNet):
+        tensors = {_renewed(name): x for name, x in tensors.items()}
+    unused = {name for name in tensors if name.endswith(".position_ids")}
+    return from_tensors(hub_layout(net), tensors, where, unused)
+
+
+def to_hub(net: Any, params: PyTree) -> dict[str, np.ndarray]:
+    """The inverse of `from_hub`, under the names that the hub's files have."""
+    return to_tensors(hub_layout(net), params)
+
+
+def _renewed(name: str) -> str:
+    for old, new in OLD:
+        name = re.sub(rf"(mid_block\.attentions\.0\.){old}\.", rf"\g<1>{new}.", name)
+    return name
+
+
+def read_weights(folder: Path, stem: str, variant: str | None = None) -> dict[str, np.ndarray]:
+    """All tensors of a folder, from one file or from the shards that an index names.
+
+    Raises:
+      FileNotFoundError: there are no such weights; the message names those that are there.
+      ValueError: there are pickles only, or the shards are not those of the index.
+    """
+    of = f".{variant}" if variant else ""
+    whole = folder / f"{stem}{of}.safetensors"
+    if whole.is_file():
+        return read_tensors(whole)
+    for name in (f"{stem}.safetensors.index{of}.json", f"{stem}{of}.safetensors.index.json"):
+        if (folder / name).is_file():
+            return _read_shards(folder / name)
+    others = sorted(p for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".ckpt"))
+    if others and all(path.suffix != ".safetensors" for path in others):
+        refuse_pickle(others[0])
+    hint = f"; it has {', '.join(p.name for p in others)}: is it a `variant`?" if others else ""
+    raise FileNotFoundError(f"no weights at {whole}{hint}")
+
+
+def _read_shards(index: Path) -> dict[str, np.ndarray]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(f, str) and Path(f).name == f for f in places.values()):
+        raise ValueError(f'{index} has no "weight_map" of names of tensors to files beside it')
+    shards = {file: read_tensors(index.parent / file) for file in sorted(set(places.values()))}
+    for name, file in places.items():
+        if name not in shards[file]:
+            raise ValueError(f"{index} has {name!r} in {file}, which lacks it")
+    for file, tensors in shards.items():
+        for name in tensors:
+            if places.get(name) != file:
+                raise ValueError(f"{index} does not have {name!r} in {file}, which holds it")
+    return {name: shards[file][name] for name, file in places.items()}
+
+
+def write_hub(folder: str | Path, parts: Mapping[str, Part], variant: str | None = None) -> None:
+    """Write a folder for each part, and the `model_index.json`, in which tokenizers and scheduler are absent.
+
+    Raises:
+      ValueError: a part is none of "unet", "vae", "text_encoder", "text_encoder_2", or has no place on the hub.
+    """
+    if unknown := sorted(set(parts) - set(NAMES)):
+        raise ValueError(f"a folder has the parts {', '.join(NAMES)}, got {unknown}")
+    folder, of = Path(folder), f".{variant}" if variant else ""
+    index: dict[str, Any] = {"_class_name": "StableDiffusion" + ("XL" if _is_xl(parts) else "") + "Pipeline"}
+    for name, (net, params, *_) in parts.items():
+        if name == "unet":
+            config = unet_to_config(net)
+        else:
+            config = vae_to_config(net) if name == "vae" else text_to_config(net)
+        write_json(folder / name / "config.json", config)
+        file = folder / name / f"{STEMS.get(name, 'model')}{of}.safetensors"
+        write_tensors(file, to_hub(net, params), PT)
+        of_text = ["transformers", (config.get("architectures") or [None])[0]]
+        index[name] = of_text if isinstance(net, TextEncoder) else ["diffusers", config["_class_name"]]
+    absent = ["tokenizer", "scheduler", "safety_checker", "feature_extractor"]
+    write_json(folder / "model_index.json", index | {name: [None, None] for name in absent})
+
+
+def _is_xl(parts: Mapping[str, Part]) -> bool:
+    return "text_encoder_2" in parts or ("unet" in parts and bool(parts["unet"].net.pooled_width))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} holds no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

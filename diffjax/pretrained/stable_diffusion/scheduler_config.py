@@ -1,0 +1,119 @@
+"""`scheduler_config.json`: the noise that a published model was trained with, what it predicts, and its grid of times.
+
+The file belongs to a solver of diffusers; what is the model's is read here, and the solver is any of ours:
+
+    schedule = read_schedule(folder)
+    process = dj.sde.BetaTable.from_betas(schedule.betas)    # its time n is the network's index t = n - 1
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+
+from diffjax.checks import check_count
+from diffjax.pretrained.stable_diffusion.config_fields import Config
+from diffjax.pretrained.stable_diffusion.hub import read_json
+
+PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler")  # their default, the others' is linspace
+CLIPPED = ("DDIMScheduler", "DDPMScheduler")
+CLASSES = (
+    *LEADING, "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
+    "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DPMSolverSDEScheduler", "UniPCMultistepScheduler",
+    "DEISMultistepScheduler", "LMSDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
+)  # fmt: skip
+BETAS = {"LCMScheduler": (0.00085, 0.012, "scaled_linear"), "HeunDiscreteScheduler": (0.00085, 0.012, "linear")}
+
+
+class Schedule(NamedTuple):
+    """What a scheduler's file says of the model.
+
+    Attributes:
+      solver: the class in diffusers that the model was published with.
+      betas: [N], float64.
+      prediction: what the U-Net predicts.
+      spacing: of the times t: "leading" k (N // n) + offset, "trailing", "linspace" from N - 1 to 0.
+      offset: added to "leading" times.
+      karras: whether the sigmas are spaced by the rule of Karras et al. (2022).
+      final_one: whether the last step goes to abar = 1 and not to abar_0.
+      clip: whether x_0 is clipped to [-1, 1].
+    """
+
+    solver: str
+    betas: np.ndarray
+    prediction: Literal["eps", "v", "x0"]
+    spacing: Literal["leading", "trailing", "linspace"]
+    offset: int
+    karras: bool
+    final_one: bool
+    clip: bool
+
+
+def read_schedule(folder: str | Path) -> Schedule:
+    """That of a model's folder, from scheduler/scheduler_config.json; raises as `schedule_from_config`."""
+    path = Path(folder) / "scheduler" / "scheduler_config.json"
+    config = read_json(path)
+    try:
+        return schedule_from_config(config)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def schedule_from_config(config: Config) -> Schedule:
+    """The schedule of a parsed `scheduler_config.json`.
+
+    Raises:
+      ValueError: the class, or a value that changes numbers, is not known here; it is named.
+    """
+    solver = str(config.get("_class_name", "")).removeprefix("Flax")
+    if solver not in CLASSES:
+        raise ValueError(f"the scheduler is a {solver or 'nameless class'!r}; known are {', '.join(CLASSES)}")
+    for name in ("thresholding", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas"):
+        if config.get(name):
+            raise ValueError(f"the scheduler has {name!r} = {config[name]!r}, which is not known here")
+    prediction, spacing = config.get("prediction_type", "epsilon"), config.get("timestep_spacing")
+    spacing = spacing or ("leading" if solver in LEADING else "linspace")
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"prediction_type = {prediction!r}; known are {', '.join(PREDICTIONS)}")
+    if spacing not in ("leading", "trailing", "linspace"):
+        raise ValueError(f"timestep_spacing = {spacing!r}; known are leading, trailing and linspace")
+    return Schedule(
+        solver=solver,
+        betas=_betas(config, solver),
+        prediction=cast(Any, PREDICTIONS[prediction]),
+        spacing=spacing,
+        offset=config.get("steps_offset", 0),
+        karras=bool(config.get("use_karras_sigmas")),
+        final_one=config.get("set_alpha_to_one", True),
+        clip=config.get("clip_sample", solver in CLIPPED),
+    )
+
+
+def _betas(config: Config, solver: str) -> np.ndarray:
+    default = BETAS.get(solver, (1e-4, 0.02, "linear"))
+    first, last = config.get("beta_start", default[0]), config.get("beta_end", default[1])
+    kind, n = config.get("beta_schedule", default[2]), config.get("num_train_timesteps", 1000)
+    check_count("num_train_timesteps", n)
+    if config.get("trained_betas") is not None:
+        betas = np.asarray(config["trained_betas"], np.float64)
+    elif kind == "linear":
+        betas = np.linspace(first, last, n)
+    elif kind == "scaled_linear":
+        betas = np.linspace(first**0.5, last**0.5, n) ** 2
+    elif kind == "squaredcos_cap_v2":
+        abar = np.cos((np.arange(n + 1) / n + 0.008) / 1.008 * np.pi / 2) ** 2
+        betas = np.minimum(1 - abar[1:] / abar[:-1], 0.999)
+    else:
+        raise ValueError(f"beta_schedule = {kind!r}; known are linear, scaled_linear and squaredcos_cap_v2")
+    return _rescaled(betas) if config.get("rescale_betas_zero_snr") else betas
+
+
+def _rescaled(betas: np.ndarray) -> np.ndarray:
+    """sqrt(abar) shifted and scaled so that its last value is 0, and its first as before (Lin et al. 2024)."""
+    root = np.sqrt(np.cumprod(1 - betas))
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    abar = root**2
+    return 1 - np.concatenate([abar[:1], abar[1:] / abar[:-1]])
