@@ -32,6 +32,7 @@ from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
 from diffjax import data, losses, metrics, nn, plots, pretrained, train
+from diffjax.data import packages
 from diffjax.losses import distillation as adversarial
 from diffjax.model_files import IN_A_RUN
 from diffjax.runs import experiment, image_run
@@ -41,7 +42,9 @@ from diffjax.typing import Loss, PyTree
 
 OPTIM = train.OptimConfig(lr=2e-3, lr_end=2e-5, warmup=50, clip=1.0, ema=(0.99,))
 LOOP = train.LoopConfig(steps=4000, log_every=100, checkpoint_every=500, sample_every=0)
-LATENT = dict(channels=(24, 48, 48), layers=1, groups=8, attention=False)  # 0.52 M parameters: a small file
+LATENT: dict[str, Any] = dict(
+    channels=(24, 48, 48), layers=1, groups=8, attention=False
+)  # 0.52 M parameters: a small file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +87,8 @@ def main(config: Config) -> dict[str, Any]:
 
 def sized(net: linen.Module, shape: tuple[int, ...]) -> Any:
     """The network for images of this shape."""
-    return net.clone(**{"channels" if isinstance(net, nn.Autoencoder) else "image_channels": shape[-1]})
+    channels: Any = {"channels" if isinstance(net, nn.Autoencoder) else "image_channels": shape[-1]}
+    return net.clone(**channels)
 
 
 def mixed(config: Config, sets: list[data.ImageData], start: int) -> Iterator[PyTree]:
@@ -106,7 +110,7 @@ def fit(config: Config, net: Any, params: PyTree, batches: Callable) -> tuple[Py
         step = train.jit_train_steps(loss_of(config, net), tx, optim.ema)
         state, summary = experiment.fit(step, student, batches, config.workdir, config.loop)
         return state.ema[0], summary
-    critic = nn.PatchDiscriminator(32, 2)
+    critic: Any = nn.PatchDiscriminator(width=32, layers=2)
     shape = next(batches(0))["image"].shape
     opponent = jax.jit(critic.init)(jax.random.key(config.seed + 1), jnp.zeros((1, *shape[1:])))
     tx_d, judge = train.adam(1e-4), adversarial.Discriminator(critic.apply)
@@ -130,7 +134,7 @@ def loss_of(config: Config, net: Any) -> Loss:
         return losses.Reconstruction(net.apply)
     if not config.perceptual:
         return losses.Autoencoding(net)
-    network = pretrained.load_efficientnet_lite0(data.packages.find(*pretrained.EFFICIENTNET_LITE0))
+    network = pretrained.load_efficientnet_lite0(packages.find(*pretrained.EFFICIENTNET_LITE0))
     return losses.Autoencoding(net, Partial(shallow, network), config.perceptual)
 
 

@@ -158,9 +158,18 @@ def watched(config: ImageRun, recipe: Recipe, images: data.ImageData) -> Callabl
 
 def about(images: data.ImageData, figures: dict[str, Any], workdir: Path | None = None) -> dict[str, Any]:
     """What the card of a run's model says besides what the model is, and nothing that a resumed run would change."""
-    made = {"command": _command(sys.argv), "date": record.begun(workdir), **experiment.versions()}
-    figures = {name: value for name, value in figures.items() if name not in TIMINGS}
-    return {"data": images.name, "range": [-1, 1], "classes": list(images.class_names), **made, "figures": figures}
+    own = {"data": images.name, "range": [-1, 1], "classes": list(images.class_names)}
+    return {**own, **made_by(workdir), "figures": untimed(figures)}
+
+
+def made_by(workdir: Path | None = None) -> dict[str, str]:
+    """The command of a run, its date, and the versions and devices that it depends on."""
+    return {"command": _command(sys.argv), "date": record.begun(workdir), **experiment.versions()}
+
+
+def untimed(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures without those of the machine's speed."""
+    return {name: value for name, value in figures.items() if name not in TIMINGS}
 
 
 def _command(argv: list[str]) -> str:

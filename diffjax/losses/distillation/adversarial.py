@@ -23,7 +23,7 @@ losses find the other network's parameters in `Context.opponent`, which `train.a
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -32,13 +32,24 @@ from jax import Array
 from diffjax.arrays import flat_mean, flat_sum, fold, normal
 from diffjax.checks import check_number
 from diffjax.conditions import cond_keys
-from diffjax.losses.distillation.students import PairStudent, Student, check_single
+from diffjax.losses.distillation.students import check_single
 from diffjax.losses.draws import Draw, read, times
 from diffjax.losses.networks import bind, check_functions
 from diffjax.precondition import CNoise, scaled_time
 from diffjax.sde import gaussian
 from diffjax.times.distributions import check_distribution
 from diffjax.typing import NO_CONTEXT, SDE, Cond, Context, Key, PyTree, pytree, static
+
+
+class Generator(Protocol):
+    """What the discriminator's samples come from: `Student`, `PairStudent` or, of an autoencoder, `Autoencoded`."""
+
+    @property
+    def network(self) -> Any: ...
+
+    def __call__(self, params: PyTree, draw: Draw) -> Any: ...
+
+    def real(self, draw: Draw) -> Any: ...
 
 
 class AdversarialLoss(NamedTuple):
@@ -139,7 +150,7 @@ class DiscriminatorLoss:
         example.
     """
 
-    student: Student | PairStudent
+    student: Generator
     discriminator: Discriminator
     r1: Any = None  # the weight of Eq. 3; None: none
 
@@ -174,7 +185,7 @@ class GeneratorLoss:
         not as many weights as terms.
     """
 
-    student: Student | PairStudent
+    student: Generator
     terms: tuple[Callable, ...]  # (opponent, key, sample, cond, context) -> [B]
     weights: tuple[Any, ...]
 

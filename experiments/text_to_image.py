@@ -1,0 +1,209 @@
+"""Text to image in a latent space (Rombach et al. 2022), on captioned pictures, judged by networks that took no part.
+
+    make data                                                                   # MiniLM, and the emoji
+    python experiments/autoencoder.py --preset kl                               # or the committed codec
+    python experiments/text_to_image.py                                         # preset cpu-scenes
+    python experiments/text_to_image.py --preset cpu-emoji
+    python experiments/text_to_image.py --weights runs/text_to_image --prompt "a large red ring left of a blue star"
+
+The U-Net is Stable Diffusion's with other numbers, its latents 8 x 8 x 4, its text the states of MiniLM (frozen), which
+a tenth of the examples lose, for guidance. Captions are encoded once and kept. The run leaves the whole model, codec
+included, as `ema.safetensors`: `dj.load(folder).sample(key, n, cond={"context": states})` returns pictures.
+
+cpu-scenes: `scene_judge.py` reads which colours, shapes and pairs of both are in the pictures for captions of "test"
+and of "heldout", the split in which each caption has a pair that was never trained on. cpu-emoji: a CLIP tells which of
+ten captions a picture was drawn for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tyro.conf import OmitArgPrefixes, Suppress
+
+import diffjax as dj
+from diffjax import data, losses, nn, plots, precondition, pretrained, times, train
+from diffjax.data import packages, scenes
+from diffjax.losses import weightings
+from diffjax.model_files import IN_A_RUN
+from diffjax.runs import captions, experiment, image_run, judges
+
+WEIGHTS = Path(__file__).with_name("weights")
+SMALL = nn.ConditionalUNet(
+    channels=(48, 56), layers=1, attention=(True, True), heads=4, groups=8, context_width=384
+)  # 1.4 M parameters
+LARGE = nn.ConditionalUNet(channels=(192, 384), layers=2, attention=(True, True), heads=8, context_width=384)
+AFTERWARDS = 10**6  # indices of scenes that no training has seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data: Literal["scenes", "emoji"] = "scenes"
+    count: int = 20_000
+    """Scenes to train on."""
+    size: int = 32
+    data_dir: Path | None = None
+    """Where prepared data and encoded captions are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
+    codec: Path = WEIGHTS / "codec.safetensors"
+    """The autoencoder of `autoencoder.py --preset kl`."""
+    judge: Path = WEIGHTS / "scene-judge.safetensors"
+    """The judge of scenes, of `scene_judge.py`."""
+    net: Suppress[nn.ConditionalUNet] = SMALL
+    length: int = 32
+    """Tokens of a caption."""
+    drop: float = 0.1
+    """Share of the examples that lose their caption."""
+    optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
+        lr=1e-3, lr_end=1e-5, warmup=200, ema=(0.999,)
+    )
+    loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
+        steps=20_000, log_every=100, checkpoint_every=1000, sample_every=0
+    )
+    batch_size: int = 64
+    samples: int = 500
+    """Pictures for each set of captions and each scale."""
+    sampling_steps: int = 20
+    """Steps of DPM++ 2M."""
+    scales: tuple[float, ...] = (1.0, 3.0, 6.0)
+    """Guidance scales that are compared."""
+    weights: Path | None = None
+    """A model to sample from, and to judge, in place of training."""
+    prompt: tuple[str, ...] = ()
+    """Draw these, sixteen pictures each, and judge nothing."""
+    seed: int = 0
+    workdir: Path = Path("runs/text_to_image")
+
+
+def main(config: Config) -> dict[str, Any]:
+    workdir = config.workdir if config.weights is None else config.workdir / "measured"
+    config = dataclasses.replace(config, workdir=workdir)
+    experiment.start(workdir, config)
+    encode = captions.TextStates(config.length)
+    summary: dict[str, Any] = {}
+    if config.weights is None:
+        model, summary = fit(config, encode)
+    else:
+        model = dj.load(config.weights)
+    if config.prompt:
+        x = [draw(config, model, encode([prompt] * 16), config.scales[-1]) for prompt in config.prompt]
+        plots.image_rows(workdir / "prompts.png", dict(zip(config.prompt, x, strict=True)))
+    else:
+        summary |= (
+            measure_scenes(config, model, encode) if config.data == "scenes" else measure_emoji(config, model, encode)
+        )
+    if config.weights is None:
+        about = {
+            "data": config.data,
+            "range": [-1, 1],
+            **image_run.made_by(workdir),
+            "figures": image_run.untimed(summary),
+        }
+        image_run.keep(workdir / IN_A_RUN, model, about)
+    experiment.finish(workdir, summary)
+    return summary
+
+
+def training_set(config: Config) -> tuple[np.ndarray, list[str]]:
+    """Pictures uint8 [N, S, S, 3] and their captions."""
+    if config.data == "scenes":
+        drawn = scenes.read(config.count, "train", config.size, config.data_dir)
+        return drawn.images, list(map(str, drawn.captions))
+    images = data.load("emoji", config.data_dir, size=config.size)
+    return images.train_images, list(images.train_captions or ())
+
+
+def fit(config: Config, encode: captions.TextStates) -> tuple[dj.Model, dict[str, Any]]:
+    """The trained model and the summary of its training."""
+    images, texts = training_set(config)
+    codec: dj.Codec = dj.load(config.codec)
+    fields = {"image": captions.latents(codec, images), "context": encode.kept(texts, config.data_dir)}
+    key, sde, prediction = jax.random.key(config.seed), dj.VP(), precondition.from_v
+    model = dj.Model.init(
+        key, config.net, sde, prediction, {name: value[:1] for name, value in fields.items()},
+        null={"context": 0.0}, steps=config.sampling_steps, codec=codec,
+    )  # fmt: skip
+    loss = losses.DSM(sde, times.LowDiscrepancy(), config.net.apply, prediction, weightings.v)
+    loss = losses.DropCondition(loss, model.null, config.drop)
+    tx = config.optim.build(config.loop.steps)
+    state = train.TrainState.create(key, model.params, tx, config.optim.ema)
+
+    def batches(start: int):
+        return data.batches(fields, batch_size=config.batch_size, seed=config.seed, start_step=start, as_is=True)
+
+    steps = train.jit_train_steps(loss, tx, config.optim.ema)
+    state, summary = experiment.fit(steps, state, batches, config.workdir, config.loop)
+    return model.replace(params=state.ema[0]), summary | {"parameters": train.count(model.params)}
+
+
+def draw(config: Config, model: dj.Model, states: np.ndarray, scale: float) -> np.ndarray:
+    """A picture for each row of states, [N, S, S, 3] in [-1, 1]."""
+    cond = {"context": jnp.asarray(states, jnp.float32)}
+    key = jax.random.key(config.seed + 1)
+    x = model.sample(key, len(states), steps=config.sampling_steps, cond=cond, guidance_scale=scale, batch_size=125)
+    return np.clip(np.asarray(x), -1, 1)
+
+
+def measure_scenes(config: Config, model: dj.Model, encode: captions.TextStates) -> dict[str, float]:
+    """What the judge sees of captions of "test" and "heldout", at each scale, beside what it sees of true pictures."""
+    judge, figures = judges.SceneJudge(dj.load(config.judge)), {}
+    for split in ("test", "heldout"):
+        wanted = scenes.make(range(AFTERWARDS, AFTERWARDS + config.samples), config.size, split)
+        states, true = encode(list(wanted.captions)), data.to_float(wanted.images)
+        rows = {"wanted": true[:16]}
+        found = {"true pictures": judge(true, wanted)}
+        for scale in config.scales:
+            x = draw(config, model, states, scale)
+            found[f"scale {scale:g}"], rows[f"scale {scale:g}"] = judge(x, wanted), x[:16]
+        for of, values in found.items():
+            print(f"{split:<8} {of:<14}", *(f"{name} {value:.3f} " for name, value in values.items()))
+            figures |= {f"{split}, {of}, {name}": value for name, value in values.items()}
+        plots.image_rows(config.workdir / f"{split}.png", rows)
+    return figures
+
+
+def measure_emoji(config: Config, model: dj.Model, encode: captions.TextStates) -> dict[str, float]:
+    """How often the judge takes a picture's caption out of ten, and distances from the training images."""
+    images = data.load("emoji", config.data_dir, size=config.size)
+    rng = np.random.default_rng(config.seed)
+    texts = rng.choice(np.unique(np.asarray(images.test_captions)), 10, False).tolist()
+    which = np.arange(config.samples) % len(texts)
+    vectors = pretrained.sentence_vectors(packages.find(*pretrained.MINILM), texts)
+    clip = dj.load(WEIGHTS / "emoji-clip-judge.safetensors")
+    judge = judges.caption_judge(clip, images.shape, vectors, which)
+    many = rng.choice(np.asarray(images.train_captions), max(config.samples, 1000)).tolist()
+    figures, rows = {}, {}
+    for scale in config.scales:
+        x = draw(config, model, encode(texts)[which], scale)
+        rows[f"scale {scale:g}"] = x[: len(texts)]
+        found = judge(x) | judges.distances(images, draw(config, model, encode(many), scale))
+        print(f"scale {scale:g}", *(f"{name} {value:.3g} " for name, value in found.items() if value is not None))
+        figures |= {f"scale {scale:g}, {name}": value for name, value in found.items()}
+    plots.image_rows(config.workdir / "emoji.png", rows)
+    return figures
+
+
+def cpu_emoji() -> Config:
+    return Config(data="emoji", length=24, samples=500, workdir=Path("runs/text_to_image_emoji"))
+
+
+def emoji_64() -> Config:
+    """For accelerators: emoji of 64 x 64, a U-Net of 60 M parameters, its codec by `autoencoder.py --preset kl-64`."""
+    return dataclasses.replace(
+        cpu_emoji(),
+        size=64,
+        net=LARGE,
+        codec=Path("runs/autoencoder_64"),
+        optim=train.OptimConfig(lr=2e-4, lr_end=1e-5, warmup=2000, ema=(0.9999,)),
+        loop=train.LoopConfig(steps=200_000, log_every=200, checkpoint_every=5000, sample_every=0),
+        batch_size=256,
+        workdir=Path("runs/text_to_image_64"),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment.configure({"cpu-scenes": Config, "cpu-emoji": cpu_emoji, "emoji-64": emoji_64}, __doc__))
