@@ -1,5 +1,6 @@
 """Losses `(params, key, batch, context) -> (values [B], aux)`; the mean over the batch is taken in `train`."""
 
+from diffjax.losses import autoencoding as autoencoding
 from diffjax.losses import couplings as couplings
 from diffjax.losses import distillation as distillation
 from diffjax.losses import weightings as weightings

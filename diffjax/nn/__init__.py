@@ -8,6 +8,7 @@ from diffjax.nn.clip import CLIP as CLIP
 from diffjax.nn.condition import init as init
 from diffjax.nn.conditional_unet import ConditionalUNet as ConditionalUNet
 from diffjax.nn.discriminator import FeatureHeads as FeatureHeads
+from diffjax.nn.discriminator import PatchDiscriminator as PatchDiscriminator
 from diffjax.nn.discriminator import PointDiscriminator as PointDiscriminator
 from diffjax.nn.kl_autoencoder import KLAutoencoder as KLAutoencoder
 from diffjax.nn.kl_autoencoder import VQAutoencoder as VQAutoencoder

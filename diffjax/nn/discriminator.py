@@ -92,6 +92,9 @@ class PatchDiscriminator(nn.Module):
 
     Convolutions of 4 x 4: `layers` with stride 2 and two with stride 1, leaky ReLU between, group norm where the paper
     has batch norm, which would mix examples. c_noise and cond are not read.
+
+    Raises:
+      ValueError: an image is too small for so many layers.
     """
 
     width: int = 64
@@ -108,6 +111,11 @@ class PatchDiscriminator(nn.Module):
     def __call__(self, h: Array, c_noise: Any = None, cond: Cond = None) -> Array:
         types: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         pad = ((1, 1), (1, 1))
+        if min(h.shape[1:3]) // 2**self.layers < 3:
+            size = " x ".join(map(str, h.shape[1:3]))
+            raise ValueError(
+                f"there is no patch of {self.layers} layers in an image of {size} pixels: take fewer layers"
+            )
         for i in range(self.layers + 1):
             width, stride = self.width * min(2**i, 8), 2 if i < self.layers else 1
             h = Conv(width, 4, stride=stride, padding=pad, name=f"conv{i}", **types)(h)

@@ -44,7 +44,7 @@ class TextStates:
         """The same, kept in `data_dir` (`default_data_dir()`): encoding takes 16 ms a text on two CPU cores."""
         digest = hashlib.sha256("\n".join(map(str, texts)).encode()).hexdigest()[:16]
         path = Path(data_dir or default_data_dir()) / "captions" / f"minilm-{self.length}-{digest}.npz"
-        what = f"Encoding {len(texts):,} captions (once)"
+        what = f"Encoding {len(texts):,} captions"
         return cached(path, lambda: {"states": self(texts)}, what)["states"]
 
 
