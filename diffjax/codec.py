@@ -5,7 +5,7 @@
 A diffusion model is trained on z, and `scale` = 1 / (standard deviation of E(x)) brings them to the variance that its
 noise schedule is meant for (Rombach et al. 2022, App. G). It is kept here, with the parameters, so that nobody has to
 remember it: `codec.encode` and `codec.decode` apply it. Where E returns a distribution, a key draws from it, and its
-mode is taken without one.
+mode is taken without one. Where there is a codebook, D takes the vectors of it that are nearest.
 
 Large pictures: `tile` runs the network on overlapping tiles and blends them linearly, which is close to the whole
 picture's result and not equal to it (a norm's statistics are a tile's own). `batch_size` runs so many examples at a
@@ -98,6 +98,7 @@ class Codec:
             code = self.network.apply(self.params, x, method="encode")
             if hasattr(code, "mode"):
                 code = code.mode() if key is None else code.sample(key)
+            code = getattr(code, "z", code)  # the vectors of a codebook
             return self.scale * (code - self.shift)
 
         if key is not None and tile is None and batch_size is None:
@@ -118,7 +119,10 @@ class Codec:
         return _in_parts(self._decode, z, tile, batch_size)
 
     def _decode(self, z: Array) -> Array:
-        return self.network.apply(self.params, z / self.scale + self.shift, method="decode")
+        z = z / self.scale + self.shift
+        if hasattr(self.network, "quantise"):
+            z = self.network.apply(self.params, z, method="quantise").z
+        return self.network.apply(self.params, z, method="decode")
 
 
 def _in_parts(fn: Callable, x: Array, tile: int | None, batch_size: int | None) -> Array:

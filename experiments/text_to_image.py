@@ -92,6 +92,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.prompt:
         x = [draw(config, model, encode([prompt] * 16), config.scales[-1]) for prompt in config.prompt]
         plots.image_rows(workdir / "prompts.png", dict(zip(config.prompt, x, strict=True)))
+        summary["prompts"] = len(x)
     else:
         summary |= (
             measure_scenes(config, model, encode) if config.data == "scenes" else measure_emoji(config, model, encode)

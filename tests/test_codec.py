@@ -114,3 +114,14 @@ def test_a_latent_model_s_file_holds_its_codec(model, key, tmp_path):
 def test_what_is_no_codec_s_is_refused(codec, call, error, says):
     with pytest.raises(error, match=says):
         call(codec)
+
+
+def test_a_codebook_s_codec_decodes_the_nearest_vectors():
+    net = nn.VQAutoencoder(channels=(4, 4), layers=1, groups=2, latent=2, attention=False, codes=7)
+    codec = dj.Codec.measured(net, jax.jit(net.init)(jax.random.key(1), IMAGES), IMAGES)
+    z = codec.encode(IMAGES[:2])
+    table = codec.scale * codec.params["params"]["codebook"]
+    far = jnp.square(z[..., None, :] - table).sum(-1).min(-1)
+    np.testing.assert_allclose(far, np.zeros_like(far), atol=1e-10)  # every latent is one of them
+    gap = jnp.sqrt(jnp.square(table[:, None] - table + 9 * jnp.eye(7)[..., None]).sum(-1).min())
+    np.testing.assert_allclose(codec.decode(z + 0.2 * gap), codec.decode(z), atol=1e-5)

@@ -1,5 +1,7 @@
 """Judging a model, on digits and with denoisers that cost nothing."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,3 +101,18 @@ def test_comparing_with_the_originals():
     assert near["psnr"] == pytest.approx(20 * np.log10(2 / 0.01), abs=1e-2)
     assert near["ssim"] > 0.95 > 0.5 > far["ssim"] and near["features"] < 0.01 < far["features"]
     assert compare(x)["features"] == 0
+
+
+def test_the_judge_of_scenes_counts_what_it_sees():
+    """Two scenes, a picture of each: the first as it should be, in the second the colours are exchanged."""
+    wanted = SimpleNamespace(
+        colours=np.array([[0, 5, -1], [2, 3, -1]], np.int32), classes=np.array([[1, 4, -1], [0, 5, -1]], np.int32)
+    )
+    there = judges.pairs(wanted.colours, wanted.classes)
+    assert there.shape == (2, 48) and there.sum() == 4 and there[0, 0 * 6 + 1] and there[1, 3 * 6 + 5]
+    seen = there.copy()
+    seen[1] = judges.pairs(wanted.colours[1:, [1, 0, 2]], wanted.classes[1:])[0]
+    picture = np.where(seen, 1.0, -1.0).astype(np.float32)[:, None, None]
+    judge = judges.SceneJudge(lambda x, c_noise: x[:, 0, 0], batch_size=1)  # a network that reads the pairs off
+    assert judge(picture, wanted) == {"colour": 1.0, "shape": 1.0, "binding": 0.5, "extra": 1.0}
+    assert judge(-np.ones_like(picture), wanted) == {"colour": 0.0, "shape": 0.0, "binding": 0.0, "extra": 0.0}

@@ -1,0 +1,88 @@
+"""The experiments of latent models, at small sizes: what they train, keep and judge fits together."""
+
+import dataclasses
+import zlib
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffjax as dj
+from diffjax import data, nn, train
+from diffjax.data import scenes, sources
+from diffjax.runs import captions
+
+LOOP = train.LoopConfig(steps=2, log_every=1, checkpoint_every=0, sample_every=0)
+TINY = dict(channels=(8, 8, 8), layers=1, groups=4, attention=False)
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Few scenes, and a text encoder that needs no package: a random vector for each word."""
+    monkeypatch.setattr(sources.scenes, "load", partial(scenes.load, train=40, test=20))
+    monkeypatch.setenv("DIFFJAX_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(captions, "TextStates", Words)
+
+
+class Words:
+    def __init__(self, length):
+        self.length = length
+
+    def __call__(self, texts):
+        states = np.zeros((len(texts), self.length, 384), np.float16)
+        for row, text in zip(states, texts, strict=True):
+            for state, word in zip(row, text.split(), strict=False):
+                state[:] = np.random.default_rng(zlib.crc32(word.encode())).normal(size=384)
+        return states
+
+    def kept(self, texts, data_dir=None):
+        return self(texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["kl", "vq", "kl-gan"])
+def test_a_codec_is_trained_and_kept(load, small, tmp_path, preset):
+    experiment = load("autoencoder")
+    net = nn.VQAutoencoder(**TINY, codes=16) if preset == "vq" else nn.KLAutoencoder(**TINY)
+    config = dataclasses.replace(
+        experiment.kl_gan() if preset == "kl-gan" else experiment.kl(),
+        sets=("scenes",), net=net, perceptual=0.0, gan_start=0, loop=LOOP, batch_size=4, workdir=tmp_path / "run",
+    )  # fmt: skip
+    summary = experiment.main(config)
+    codec = dj.load(tmp_path / "run")
+    assert isinstance(codec, dj.Codec) and codec.shape == (32, 32, 3) and codec.latent_shape == (8, 8, 4)
+    assert codec.scale == pytest.approx(summary["scale"]) and np.isfinite(summary["psnr"])
+    x = data.to_float(scenes.make(range(20), split="test").images)
+    assert np.std(codec.encode(x)) == pytest.approx(1, rel=0.02)  # parameters are kept in half precision
+    assert (tmp_path / "run" / "autoencoder.png").is_file()
+
+
+@pytest.mark.slow
+def test_text_to_image_trains_draws_and_judges(load, small, tmp_path):
+    judging, drawing = load("scene_judge"), load("text_to_image")
+    figures = judging.main(
+        judging.Config(scenes=80, test_scenes=20, loop=LOOP, batch_size=8, workdir=tmp_path / "judge")
+    )
+    assert {"test: binding", "heldout: extra"} <= set(figures)
+    net = nn.KLAutoencoder(**TINY)
+    params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    images = data.to_float(scenes.make(range(8)).images)
+    codec = dj.save(tmp_path / "codec", dj.Codec.measured(net, params, images))
+    net = nn.ConditionalUNet(channels=(8,), layers=1, attention=(True,), heads=2, groups=4, context_width=384)
+    few = dict(count=24, length=8, samples=16, sampling_steps=2, scales=(1.0, 2.0), batch_size=8)
+    given = dict(codec=codec, judge=tmp_path / "judge", net=net, workdir=tmp_path / "run")
+    config = drawing.Config(loop=LOOP, **few, **given)
+    figures = drawing.main(config)
+    assert figures["test, true pictures, colour"] <= 1 and np.isfinite(figures["heldout, scale 2, binding"])
+    model = dj.load(tmp_path / "run")
+    states = Words(8)(["a red circle", "a blue star"]).astype(np.float32)
+    x = model.sample(jax.random.key(0), 2, cond={"context": states}, guidance_scale=2.0, steps=2)
+    assert x.shape == (2, 32, 32, 3) and np.isfinite(x).all()
+    again = dataclasses.replace(config, weights=tmp_path / "run", prompt=("a red circle",))
+    drawing.main(again)
+    assert (tmp_path / "run" / "measured" / "prompts.png").is_file()
+    nothing = model.sample(jax.random.key(0), 2, cond={"context": jnp.zeros((2, 8, 384))}, steps=2)
+    unguided = model.sample(jax.random.key(0), 2, cond={"context": states}, guidance_scale=0.0, steps=2)
+    np.testing.assert_allclose(nothing, unguided, atol=1e-4)  # a context of zeros is the null condition
