@@ -322,6 +322,11 @@ def test_damaged_files_and_pickles_are_refused(tmp_path):
         sd.read_hub(tmp_path)
     with pytest.raises(ValueError, match="is a pickle"):
         sd.read_single_file(tmp_path / "model.ckpt")
+    index = {"_class_name": "StableDiffusion3Pipeline", "vae": ["diffusers", "AutoencoderKL"], "scheduler": ["x", "y"]}
+    index |= {"transformer": ["diffusers", "SD3Transformer2DModel"], "controlnet": [None, None]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"its StableDiffusion3Pipeline has the parts \['transformer'\]"):
+        sd.read_hub(tmp_path)
     with pytest.raises(FileNotFoundError, match="none of the folders unet, vae"):
         sd.read_hub(tmp_path / "none")
     write_tensors(tmp_path / "a.safetensors", {"control_model.x": np.zeros(2)})
