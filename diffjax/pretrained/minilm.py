@@ -33,9 +33,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from diffjax.files import read
+from diffjax.nn.attention import Masked
+from diffjax.nn.norm import LayerNorm
+from diffjax.nn.transformer import TransformerBlock
 from diffjax.parameters import compare
 from diffjax.text.wordpiece import Tokens, tokenize
-from diffjax.typing import PyTree
+from diffjax.typing import PyTree, pytree, static
 
 MINILM = ("all_minilm_l6_v2", "model.zip")  # package, file
 EPSILON = 1e-12  # of layer normalization
@@ -62,7 +65,7 @@ def load_minilm(path: str | Path) -> tuple[Callable[..., Tokens], Partial]:
         tokenize, encode = load_minilm(path)
         states, mask, pooled = encode(tokenize(["a red car", ""], length=16))
 
-    `tokenize(texts, length=32)` runs in Python; `encode` is `Partial(encode, params)`, Tokens -> `Encoding`.
+    `tokenize(texts, length=32)` runs in Python; `encode` is `Partial(encode, encoder)`, Tokens -> `Encoding`.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -76,27 +79,34 @@ def load_minilm(path: str | Path) -> tuple[Callable[..., Tokens], Partial]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} holds another kind of network or tokenizer ({error!r})") from error
     compare(path, arrays, expected)
-    return partial(tokenize, vocab), Partial(encode, jax.device_put(arrange(arrays, heads)))
+    return partial(tokenize, vocab), Partial(encode, Encoder(jax.device_put(arrange(arrays)), heads))
 
 
-def encode(params: PyTree, tokens: Tokens) -> Encoding:
+@pytree
+class Encoder:
+    """The parameters, and the number of attention heads, which their shapes do not tell."""
+
+    params: PyTree
+    heads: int = static()
+
+
+def encode(encoder: Encoder, tokens: Tokens) -> Encoding:
     """Tokens [B, T] -> `Encoding`.
 
     Raises:
       ValueError: T is larger than the number of positions.
     """
-    ids, mask = jnp.asarray(tokens.ids), jnp.asarray(tokens.mask)
+    ids, mask, params = jnp.asarray(tokens.ids), jnp.asarray(tokens.mask), encoder.params
     T, longest = ids.shape[1], len(params["positions"])
     if T > longest:
         raise ValueError(f"the network has {longest} positions, got {T} tokens")
-    x = _norm(params["norm"], params["words"][ids] + params["positions"][:T])
+    types: dict[str, Any] = dict(epsilon=EPSILON, dtype=params["words"].dtype, param_dtype=params["words"].dtype)
+    norm: Any = LayerNorm(**types)
+    x = norm.apply({"params": params["norm"]}, params["words"][ids] + params["positions"][:T])
     for layer in params["layers"]:
-        q, k, v = (jnp.einsum("btc,chd->bthd", x, p["kernel"]) + p["bias"] for p in layer["qkv"])
-        h = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None])
-        h = jnp.einsum("bthd,hdc->btc", h, layer["out"]["kernel"]) + layer["out"]["bias"]
-        x = _norm(layer["norm1"], x + h)
-        h = jax.nn.gelu(_dense(layer["dense1"], x), approximate=False)
-        x = _norm(layer["norm2"], x + _dense(layer["dense2"], h))
+        width = layer["feed"]["wide"]["bias"].size
+        block: Any = TransformerBlock(encoder.heads, activation="gelu", width=width, norm="after", **types)
+        x = block.apply({"params": layer}, x, attend=Masked(mask))
     total = jnp.einsum("btc,bt->bc", x, mask.astype(x.dtype))  # its direction is that of the mean
     return Encoding(x, mask, total / jnp.linalg.norm(total, axis=-1, keepdims=True))
 
@@ -110,16 +120,6 @@ def sentence_vectors(path: str | Path, texts: Sequence[str], batch_size: int = 1
         filled = part + [""] * (batch_size - len(part))  # one shape, compiled once
         rows.append(np.asarray(encode(tokenize(filled, length)).pooled)[: len(part)])
     return np.concatenate(rows)
-
-
-def _dense(p: PyTree, x: Array) -> Array:
-    return x @ p["kernel"] + p["bias"]
-
-
-def _norm(p: PyTree, x: Array) -> Array:
-    """Layer normalization (Ba et al. 2016) over the last axis."""
-    x = x - x.mean(-1, keepdims=True)
-    return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + EPSILON) * p["scale"] + p["bias"]
 
 
 def layout(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
@@ -150,8 +150,8 @@ def layout(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
 
 
-def arrange(arrays: Mapping[str, np.ndarray], heads: int) -> PyTree:
-    """The package's arrays as the parameters of `encode`: projections [C, heads, d], one token type for all."""
+def arrange(arrays: Mapping[str, np.ndarray]) -> PyTree:
+    """The package's arrays as parameters: those of `nn.transformer.TransformerBlock`, and one token type for all."""
 
     def dense(name: str) -> PyTree:
         return {"kernel": arrays[f"{name}.weight"].T, "bias": arrays[f"{name}.bias"]}
@@ -159,24 +159,18 @@ def arrange(arrays: Mapping[str, np.ndarray], heads: int) -> PyTree:
     def norm(name: str) -> PyTree:
         return {"scale": arrays[f"{name}.weight"], "bias": arrays[f"{name}.bias"]}
 
-    def reshaped(p: PyTree, kernel: tuple[int, ...], bias: tuple[int, ...]) -> PyTree:
-        return {"kernel": p["kernel"].reshape(kernel), "bias": p["bias"].reshape(bias)}
-
     def layer(at: str) -> PyTree:
-        qkv = [dense(f"{at}attention.self.{name}") for name in ("query", "key", "value")]
+        own = {name: dense(f"{at}attention.self.{name}") for name in ("query", "key", "value")}
         return {
-            "qkv": [reshaped(p, (C, heads, C // heads), (heads, C // heads)) for p in qkv],
-            "out": reshaped(dense(at + "attention.output.dense"), (heads, C // heads, C), (C,)),
-            "norm1": norm(at + "attention.output.LayerNorm"),
-            "dense1": dense(at + "intermediate.dense"),
-            "dense2": dense(at + "output.dense"),
-            "norm2": norm(at + "output.LayerNorm"),
+            "self": own | {"out": dense(at + "attention.output.dense")},
+            "norm0": norm(at + "attention.output.LayerNorm"),
+            "feed": {"wide": dense(at + "intermediate.dense"), "out": dense(at + "output.dense")},
+            "norm1": norm(at + "output.LayerNorm"),
         }
 
     words, positions, types = (
         arrays[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
     )
-    C = words.shape[1]
     count = len({name.split(".")[2] for name in arrays if name.startswith("encoder.layer.")})
     return {
         "words": words,

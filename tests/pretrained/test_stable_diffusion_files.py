@@ -322,6 +322,11 @@ def test_damaged_files_and_pickles_are_refused(tmp_path):
         sd.read_hub(tmp_path)
     with pytest.raises(ValueError, match="is a pickle"):
         sd.read_single_file(tmp_path / "model.ckpt")
+    index = {"_class_name": "StableDiffusion3Pipeline", "vae": ["diffusers", "AutoencoderKL"], "scheduler": ["x", "y"]}
+    index |= {"transformer": ["diffusers", "SD3Transformer2DModel"], "controlnet": [None, None]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"its StableDiffusion3Pipeline has the parts \['transformer'\]"):
+        sd.read_hub(tmp_path)
     with pytest.raises(FileNotFoundError, match="none of the folders unet, vae"):
         sd.read_hub(tmp_path / "none")
     write_tensors(tmp_path / "a.safetensors", {"control_model.x": np.zeros(2)})
@@ -351,9 +356,33 @@ def test_u_nets_that_ours_cannot_be_are_refused(changes, message):
         sd.unet_from_config(changes)
 
 
-def test_configurations_of_the_published_models():
-    published = {"attention_head_dim": [5, 10, 20, 20], "cross_attention_dim": 1024, "use_linear_projection": True}
-    assert sd.unet_from_config(published | {"_diffusers_version": "0.8.0", "upcast_attention": True}) == presets.sd2()
+def test_configurations_as_they_were_published():
+    """The fields of the files of versions 1.5, 1.5 inpainting, InstructPix2Pix and 2.1 base."""
+    down, up = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
+    unet = dict(_class_name="UNet2DConditionModel", _diffusers_version="0.6.0", act_fn="silu", attention_head_dim=8)
+    unet |= dict(block_out_channels=[320, 640, 1280, 1280], center_input_sample=False, cross_attention_dim=768)
+    unet |= dict(down_block_types=down, downsample_padding=1, flip_sin_to_cos=True, freq_shift=0, in_channels=4)
+    unet |= dict(layers_per_block=2, mid_block_scale_factor=1, norm_eps=1e-05, norm_num_groups=32, out_channels=4)
+    unet |= dict(sample_size=32, up_block_types=up)
+    assert sd.unet_from_config(unet) == presets.sd1()
+    assert sd.unet_from_config(unet | dict(in_channels=9)) == presets.sd1(in_channels=9)
+    later = dict(class_embed_type=None, dual_cross_attention=False, mid_block_type="UNetMidBlock2DCrossAttn")
+    later |= dict(num_class_embeds=None, only_cross_attention=False, resnet_time_scale_shift="default")
+    later |= dict(upcast_attention=False, use_linear_projection=False, in_channels=8)
+    assert sd.unet_from_config(unet | later) == presets.sd1(in_channels=8)
+    second = dict(attention_head_dim=[5, 10, 20, 20], cross_attention_dim=1024, use_linear_projection=True)
+    assert sd.unet_from_config(unet | second) == presets.sd2()
+    vae = dict(_class_name="FlaxAutoencoderKL", act_fn="silu", block_out_channels=[128, 256, 512, 512], in_channels=3)
+    vae |= dict(down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, sample_size=256)
+    vae |= dict(latent_channels=4, layers_per_block=2, norm_num_groups=32, out_channels=3)
+    assert sd.vae_from_config(vae) == presets.kl_autoencoder()
+    text = dict(architectures=["CLIPTextModel"], bos_token_id=0, eos_token_id=2, hidden_act="gelu", hidden_size=1024)
+    text |= dict(intermediate_size=4096, layer_norm_eps=1e-05, max_position_embeddings=77, num_attention_heads=16)
+    text |= dict(model_type="clip_text_model", num_hidden_layers=23, projection_dim=512, vocab_size=49408, dropout=0.0)
+    assert sd.text_from_config(text) == presets.openclip_h(feed=4096)
+
+
+def test_configurations_return_and_others_are_refused():
     for net in (presets.sd1(guidance_width=256), presets.sdxl(), presets.sdxl_refiner(), presets.sd_upscaler()):
         assert sd.unet_from_config(sd.unet_to_config(net)) == net
     for net in (presets.kl_autoencoder(xl=True), TinyAutoencoder(), presets.kl_autoencoder(latent=16, shift=0.06)):

@@ -28,6 +28,10 @@ from diffjax.pretrained.stable_diffusion.vae_config import vae_from_config, vae_
 from diffjax.typing import PyTree
 
 NAMES = ("unet", "vae", "text_encoder", "text_encoder_2")
+ELSE = (  # parts of a pipeline that are read elsewhere, or not needed for its pictures
+    "tokenizer", "tokenizer_2", "scheduler", "low_res_scheduler", "safety_checker", "feature_extractor",
+    "image_encoder", "depth_estimator", "watermarker",
+)  # fmt: skip
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}  # others: "model"
 PT = {"format": "pt"}  # what PyTorch's writers put into the metadata, and older readers ask for
 OLD = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))  # an autoencoder's attention
@@ -57,12 +61,15 @@ def read_hub(folder: str | Path, variant: str | None = None) -> dict[str, Part]:
     Raises:
       FileNotFoundError: there is none of these folders, or one lacks its configuration or its weights.
       ValueError: the weights are a pickle, damaged, or not those of the configuration (the difference is named), or the
-        configuration is of a network that is not known here.
+        configuration is of a network that is not known here, or `model_index.json` has a part that is not.
     """
     folder = Path(folder)
     there = [name for name in NAMES if (folder / name).is_dir()]
     index = read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
     there += [n for n in NAMES if n not in there and isinstance(index.get(n), list) and index[n][-1] is not None]
+    others = [n for n, e in index.items() if isinstance(e, list) and n not in (*NAMES, *ELSE) and e[-1] is not None]
+    if others:
+        raise ValueError(f"{folder}: its {index.get('_class_name')} has the parts {others}, which are not known here")
     if not there:
         raise FileNotFoundError(f"{folder} has none of the folders {', '.join(NAMES)}")
     pooled = folder / "text_encoder_2" / "config.json"

@@ -5,7 +5,8 @@
 
 A full checkpoint of version 1 or 2 has the U-Net twice, as trained and as the moving average of that (EMA); the average
 is read unless `ema=False`, and `Part.notes` says which. What the networks do not need, and is known to stand in such
-files, is left out: schedules, counters, OpenCLIP's last block in version 2.
+files, is left out: schedules, counters, OpenCLIP's last block in version 2. The layer that embeds an LCM's guidance
+scale has a name of ours, time_embed.cond_proj: diffusers reads none there.
 """
 
 from __future__ import annotations
