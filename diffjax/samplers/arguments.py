@@ -92,7 +92,7 @@ def as_state(x: Any) -> Array:
         with jax.ensure_compile_time_eval():
             bad = int((~jnp.isfinite(x)).sum())
         if bad:
-            raise ValueError(f"x [B, ...] must be finite, got {bad} NaN or infinite values")
+            raise ValueError(f"x must be finite, got {bad} NaN or infinite values")
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

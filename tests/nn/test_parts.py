@@ -70,6 +70,18 @@ def test_attention_and_its_masks(x64, dtype):
         np.testing.assert_allclose(found, expected, atol=1e-12 if dtype == jnp.float64 else 2e-6)
 
 
+@pytest.mark.parametrize("n", [9, 12])
+def test_many_queries_are_taken_in_parts(monkeypatch, n):
+    q, k, v = (jnp.asarray(RNG.normal(size=(2, m, 3, 4)).astype(np.float32)) for m in (n, 5, 5))
+    mask = jnp.asarray(np.arange(5) < np.array([[3], [5]]))[:, None, None]
+    value = jax.value_and_grad(lambda q, k, v, mask: jnp.sin(attention.attention(q, k, v, mask)).sum(), (0, 1, 2))
+    for given in (None, mask):
+        whole = value(q, k, v, given)
+        monkeypatch.setattr(attention, "QUERIES", 4)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), value(q, k, v, given), whole)
+        monkeypatch.undo()
+
+
 def dense(p, x):
     return x @ p["kernel"] + p.get("bias", 0)
 
