@@ -78,7 +78,7 @@ def as_state(x: Any) -> Array:
     """x as a float array [B, ...], in the precision of the steps' arithmetic, never below float32.
 
     Raises:
-      ValueError: it is no array of floats, has no batch axis, or is not finite.
+      ValueError: it is no array of floats, or has no batch axis.
     """
     if isinstance(x, tuple) and all(isinstance(size, int) for size in x):
         raise ValueError(f"x must be a float array [B, ...], got {x}: dj.prior_sample(key, sde, shape) draws it")
@@ -88,11 +88,6 @@ def as_state(x: Any) -> Array:
     if x.ndim < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
         why = ": scale pictures of integers to [-1, 1]" if jnp.issubdtype(x.dtype, jnp.integer) and x.ndim > 2 else ""
         raise ValueError(f"x must be a float array [B, ...], got {x.dtype} of shape {x.shape}{why}")
-    if known(x):
-        with jax.ensure_compile_time_eval():
-            bad = int((~jnp.isfinite(x)).sum())
-        if bad:
-            raise ValueError(f"x must be finite, got {bad} NaN or infinite values")
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
