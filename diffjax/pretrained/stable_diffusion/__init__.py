@@ -1,7 +1,7 @@
 """Weights of Stable Diffusion 1.x, 2.x and XL: read from and written to the hub's folders and single files.
 
     parts = read_hub(folder)             # or read_single_file(path)
-    net, params, notes = parts["unet"]   # `net.apply(params, x, t, cond)`
+    net, params, *_ = parts["unet"]      # `net.apply(params, x, t, cond)`
 
     hub.py             a folder for each network: config.json and safetensors, whole or in shards
     single_file.py     all networks in one file, under the names of their authors
@@ -28,5 +28,6 @@ from diffjax.pretrained.stable_diffusion.text_config import text_from_config as 
 from diffjax.pretrained.stable_diffusion.text_config import text_to_config as text_to_config
 from diffjax.pretrained.stable_diffusion.unet_config import unet_from_config as unet_from_config
 from diffjax.pretrained.stable_diffusion.unet_config import unet_to_config as unet_to_config
+from diffjax.pretrained.stable_diffusion.vae_config import latent_scale as latent_scale
 from diffjax.pretrained.stable_diffusion.vae_config import vae_from_config as vae_from_config
 from diffjax.pretrained.stable_diffusion.vae_config import vae_to_config as vae_to_config
