@@ -1,0 +1,110 @@
+"""Pipelines of files: a folder in the hub's layout, with its tokenizers and its schedule.
+
+unet/  vae/  text_encoder/  text_encoder_2/      networks: config.json and safetensors
+tokenizer/  tokenizer_2/                         vocab.json and merges.txt, or tokenizer.json
+scheduler/scheduler_config.json                  the noise levels, what is predicted, and the grid of times
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from diffjax import precondition
+from diffjax.codec import Codec
+from diffjax.formats.tensors import refuse_pickle
+from diffjax.model import Model
+from diffjax.nn import ConditionalUNet
+from diffjax.pipelines.prompts import Tower
+from diffjax.pipelines.stable_diffusion import StableDiffusion
+from diffjax.pretrained.stable_diffusion import Part, Schedule, read_hub, read_schedule
+from diffjax.pretrained.stable_diffusion.hub import read_json
+from diffjax.sde import BetaTable
+from diffjax.text import load_tokenizer
+from diffjax.typing import PyTree
+
+PREDICTIONS = {"eps": precondition.from_eps, "v": precondition.from_v, "x0": precondition.from_x0}
+
+
+def load_stable_diffusion(path: str | Path, dtype: Any = jnp.float32, variant: str | None = None) -> StableDiffusion:
+    """The pipeline of a folder.
+
+    Args:
+      dtype: of the U-Net's and the text towers' parameters and computation, float32 or bfloat16; the autoencoder stays
+        in float32, its half precision can be seen in pictures.
+      variant: "fp16" for files named so.
+
+    Raises:
+      FileNotFoundError: there is no such folder, or it lacks a part, which is named.
+      ValueError: `path` is a pickle or a single file; or a part's files are damaged, or do not fit its configuration.
+    """
+    path = Path(path)
+    refuse_pickle(path)
+    if path.is_file():
+        raise ValueError(f"{path} is a single file, which has no tokenizer: give a folder in the hub's layout")
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}")
+    parts = read_hub(path, variant)
+    texts = [name for name in ("text_encoder", "text_encoder_2") if name in parts]
+    if missing := [name for name in ("unet", "vae") if name not in parts] + ([] if texts else ["text_encoder"]):
+        raise FileNotFoundError(f"{path} lacks the folder {' and the folder '.join(missing)}")
+    tokenizers = tuple(load_tokenizer(path / name.replace("text_encoder", "tokenizer")) for name in texts)
+    index = read_json(path / "model_index.json") if (path / "model_index.json").is_file() else {}
+    sample = read_json(path / "unet" / "config.json").get("sample_size") or 64
+    side = max(
+        sample if isinstance(sample, int) else max(sample), 64
+    )  # an old file of version 1.5 says 32, and is wrong
+    schedule = read_schedule(path)
+    return StableDiffusion(
+        latent_model(parts["unet"], parts["vae"], schedule, side, dtype),
+        tuple(Tower(_typed(parts[name], dtype), _on_device(parts[name].params, dtype)) for name in texts),
+        tokenizers,
+        schedule,
+        zero_null=bool(index.get("force_zeros_for_empty_prompt", True)) and bool(parts["unet"].net.pooled_width),
+        notes=tuple(note for part in parts.values() for note in part.notes),
+    )
+
+
+def latent_model(unet: Part, vae: Part, schedule: Schedule, side: int = 64, dtype: Any = jnp.float32) -> Model:
+    """The model of latents [side, side, C]: the U-Net with its process and prediction, and the codec.
+
+    Raises:
+      ValueError: the U-Net's output does not have the channels of the autoencoder's latents.
+    """
+    net: ConditionalUNet = unet.net
+    channels = vae.net.latent
+    if net.out_channels != channels:
+        raise ValueError(
+            f"the U-Net returns {net.out_channels} channels, but the autoencoder's latents have {channels}"
+        )
+    pixels = side * vae.net.factor
+    scale, shift = vae.latents
+    shape = (pixels, pixels, vae.net.image_channels)
+    codec = Codec(_typed(vae, jnp.float32), _on_device(vae.params, jnp.float32), shape, scale, shift)
+    # the table's time t is the network's index t - 1, which may be fractional
+    prediction = Partial(PREDICTIONS[schedule.prediction], c_noise=Partial(precondition.time_index))
+    params = _on_device(unet.params, dtype)
+    return Model(_typed(unet, dtype), params, process(schedule), prediction, (side, side, channels), codec=codec)
+
+
+def process(schedule: Schedule) -> BetaTable:
+    """The table of noise levels; where the last one has no signal at all, it gets abar = 2^-24, as in diffusers."""
+    betas = np.array(schedule.betas)
+    if betas[-1] >= 1:
+        betas[-1] = 1 - 2.0**-24 / np.prod(1 - betas[:-1])
+    return BetaTable.from_betas(betas)
+
+
+def _typed(part: Part, dtype: Any) -> Any:
+    return part.net.clone(dtype=dtype, param_dtype=dtype)
+
+
+def _on_device(params: PyTree, dtype: Any) -> Mapping[str, Any]:
+    return jax.tree.map(partial(jnp.asarray, dtype=dtype), params)
