@@ -11,10 +11,11 @@ that a run starts from. Grids are those of diffusers' schedulers (version 0.42),
     lcm                   n of the 50 times of its teacher's grid
     ..._karras            the rule of Karras et al. (2022), rho = 7, between the first and the last level, then 0
 
-Four things differ from diffusers. Between the levels log abar is linear, there sigma is (a difference at fractional
-times only). With "linspace", DDIM and PNDM step to the next time of the grid, there N // n below the last one. UniPC
-solves for all weights, there one is set to 1/2. LCM's denoiser is x_0 itself, there c_skip x + c_out x_0, which is the
-same to 1e-7 but at t < 20.
+Five things differ from diffusers. Between the levels log abar is linear, there sigma is (at fractional times only; 4e-6
+of a picture in five steps). The network gets the fractional index of a level by Karras' rule, with DPM++ there the
+nearest integer (1e-2). With "linspace", DDIM and PNDM step to the next time of the grid, there N // n below the last
+one. UniPC solves for all weights, there one is set to 1/2. LCM's denoiser is x_0 itself, there c_skip x + c_out x_0,
+which is the same to 1e-7 but at t < 20.
 """
 
 from __future__ import annotations

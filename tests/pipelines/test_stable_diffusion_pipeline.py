@@ -13,7 +13,7 @@ import pytest
 from diffjax import pipelines
 from diffjax.pipelines import Settings
 
-SMALL = Settings(steps=2, size=(16, 24), scale=5.0)
+SMALL = Settings("ddim", steps=2, size=(16, 24), scale=5.0)
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,15 @@ def test_a_picture_is_its_seed_s_whatever_the_batch(pipe, key):
     """Prompt and key decide a picture: not its place, nor its neighbours, nor how many are drawn at a time."""
     prompts = ["a fox", "a dog", "a red fox"]
     keys = jax.vmap(jax.random.key)(jnp.array([3, 1, 2]))
-    together = pipe.text_to_image(keys, prompts, settings=SMALL)
+    in_twos, by_one = (dataclasses.replace(SMALL, batch_size=n) for n in (2, 1))
+    together = pipe.text_to_image(keys, prompts, settings=in_twos)
     assert together.shape == (3, 16, 24, 3) and np.isfinite(together).all()
-    in_twos = pipe.text_to_image(keys, prompts, settings=dataclasses.replace(SMALL, batch_size=2))
-    close(together, in_twos)
+    close(together, pipe.text_to_image(keys, prompts, settings=by_one))
     close(together[1:2], pipe.text_to_image(keys[1:2], prompts[1:2], settings=SMALL))
     assert np.abs(together[0] - pipe.text_to_image(keys[1:2], prompts[:1], settings=SMALL)[0]).max() > 1e-3
-    close(pipe.text_to_image(key, prompts, settings=SMALL)[:1], pipe.text_to_image(key, prompts[:1], settings=SMALL))
+    close(
+        pipe.text_to_image(key, prompts[:2], settings=SMALL)[:1], pipe.text_to_image(key, prompts[:1], settings=SMALL)
+    )
 
 
 def test_prompt_negative_prompt_and_scale_count(pipe, key):
@@ -79,7 +81,7 @@ def test_the_condition(pipe):
 def test_a_changed_scale_number_of_steps_prompt_or_seed_compiles_nothing(pipe, key):
     settings = dataclasses.replace(SMALL, size=(16, 16), solver="dpmpp_2m_karras")
     pipe.text_to_image(key, ["a fox"], "blurry", settings)
-    compiled = []
+    compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
     try:
         for change in (dict(scale=3.0), dict(steps=3), dict(steps=60), dict(solver="dpmpp_2m", spacing="trailing")):
