@@ -58,7 +58,7 @@ def _encode(towers: tuple[Tower, ...], chunked: Any, skip: int) -> dict[str, Arr
     contexts, pooled = [], None
     for tower, (ids, weights) in zip(towers, chunked, strict=True):
         B, chunks, T = ids.shape
-        states = tower.net.apply(tower.params, ids.reshape(-1, T), skip=skip + xl, normalize=not xl)
+        states: Any = tower.net.apply(tower.params, ids.reshape(-1, T), skip=skip + xl, normalize=not xl)
         context = weigh(states.context.reshape(B, chunks, T, -1), weights)
         contexts.append(context.reshape(B, chunks * T, -1))
         pooled = None if states.projected is None else states.projected.reshape(B, chunks, -1)[:, 0]

@@ -13,61 +13,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from diffjax import constraints, guidance
-from diffjax.arrays import example_keys, normal, split
-from diffjax.checks import check_count, check_key, check_number
+from diffjax.arrays import example_keys
+from diffjax.checks import check_key, check_number, check_pictures
 from diffjax.codec import Codec
 from diffjax.model import Model
 from diffjax.pipelines import solvers
+from diffjax.pipelines.drawing import Settings, draw
 from diffjax.pipelines.prompts import Tower, encode_prompts
 from diffjax.pretrained.stable_diffusion import Schedule
-from diffjax.samplers import sample
 from diffjax.text.clip_bpe import Tokenizer, check_texts
-from diffjax.typing import Cond, Key, Sampler
-
-BOUND = 64  # steps of one compiled program; twice as many, and so on, where there are more
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How pictures are drawn. Prompts, seeds, and what is marked * change without a new compilation.
-
-    Attributes:
-      solver: a name of `pipelines.solvers.names()`; None: the model's own.
-      steps: * their number.
-      scale: * of classifier-free guidance; None for none, and half of the evaluations.
-      size: (height, width) of the pictures, multiples of 8; None: what the model was trained on.
-      rescale: phi of `guidance.cfg`; None for none.
-      clip_skip: blocks at the end of the text encoder that are left out (webui's "clip skip" less 1).
-      spacing: * of the times, "leading", "trailing" or "linspace"; None: see `solvers.plan`.
-      batch_size: pictures at a time; None for all at once.
-    """
-
-    solver: str | None = None
-    steps: int = 30
-    scale: float | None = 7.5
-    size: tuple[int, int] | None = None
-    rescale: float | None = None
-    clip_skip: int = 0
-    spacing: str | None = None
-    batch_size: int | None = None
-
-    def __post_init__(self):
-        check_count("steps", self.steps)
-        check_count("clip_skip", self.clip_skip, 0)
-        for name in ("scale", "rescale"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 0)
-        if self.batch_size is not None:
-            check_count("batch_size", self.batch_size)
+from diffjax.typing import Cond, Key
 
 
 class Encoded(NamedTuple):
@@ -153,16 +112,84 @@ class StableDiffusion:
         Raises:
           ValueError: as `encode` and `solvers.plan`; a side is no multiple of `factor`; the model needs a picture.
         """
+        self._check_channels(0)
+        keys = self._keys(key, prompts)
+        encoded = self.encode(prompts, negative, settings)
+        return draw(self.model, self._plan(settings), self._size(settings), settings, {"keys": keys}, encoded)
+
+    def image_to_image(
+        self,
+        key: Key,
+        prompts: Sequence[str],
+        image: Any,
+        strength: float,
+        negative: str | Sequence[str] | None = None,
+        settings: Settings = Settings(),
+    ) -> np.ndarray:
+        """SDEdit in latents: the image noised, and the last int(steps x strength) steps of the grid: [B, H, W, 3].
+
+        Args:
+          image: in [-1, 1], [H, W, 3] for all prompts, or [B, H, W, 3].
+          strength: 0 to 1; the larger, the less is left of the image.
+
+        Raises:
+          ValueError: as `text_to_image`; the strength leaves no step, the image has another shape than the settings'
+            size, or values beyond [-1, 1].
+        """
+        check_number("the strength", strength, 0, 1)
+        self._check_channels(0)
+        keys = self._keys(key, prompts)
+        start = {"keys": keys, "image": self._image(image, len(keys), settings)}
+        size = start["image"].shape[1:3]
+        settings = dataclasses.replace(settings, size=size)
+        encoded = self.encode(prompts, negative, settings)
+        return draw(self.model, _tail(self._plan(settings), strength), size, settings, start, encoded)
+
+    def inpaint(
+        self,
+        key: Key,
+        prompts: Sequence[str],
+        image: Any,
+        mask: Any,
+        negative: str | Sequence[str] | None = None,
+        settings: Settings = Settings(),
+        strength: float = 1.0,
+    ) -> np.ndarray:
+        """The image with what is under the mask painted anew: [B, H, W, 3].
+
+        A U-Net of 9 channels sees the mask and the rest of the image; with one of 4 the rest is put in at every step
+        (`constraints.Known`). What is kept goes through the autoencoder too, and comes back a little changed.
+
+        Args:
+          image: in [-1, 1], [H, W, 3] for all prompts, or [B, H, W, 3].
+          mask: 1 (white) is PAINTED ANEW, 0 (black) is KEPT: [H, W] or [B, H, W]; of each cell of 8 x 8 pixels the one
+            above and to the left decides.
+          strength: 1 begins with noise alone under the mask, less with the noised image (see `image_to_image`).
+
+        Raises:
+          ValueError: as `image_to_image`; the mask has another size, values beyond [0, 1], or no white pixel.
+        """
+        check_number("the strength", strength, 0, 1)
+        self._check_channels(0, self.model.shape[-1] + 1)
+        keys = self._keys(key, prompts)
+        start = {"keys": keys, "image": self._image(image, len(keys), settings)}
+        size = start["image"].shape[1:3]
+        start["mask"] = _mask(mask, len(keys), size)
+        start |= {"noisy": np.ones(len(keys))} if strength == 1 else {}
+        settings = dataclasses.replace(settings, size=size)
+        encoded = self.encode(prompts, negative, settings)
+        return draw(self.model, _tail(self._plan(settings), strength), size, settings, start, encoded)
+
+    def _check_channels(self, *allowed: int) -> None:
+        """Raise a ValueError unless the U-Net takes so many channels besides its latents."""
         net = self.model.network
-        if net.in_channels != self.model.shape[-1]:
-            raise ValueError(
-                f"this U-Net has in_channels = {net.in_channels}: besides the prompt it takes a picture and a mask "
-                "(`inpaint`), or another condition"
-            )
-        chosen = self._plan(settings)
-        keys = example_keys(check_key(key) or key, len(check_texts(prompts)))
-        start = {"keys": keys}
-        return self._draw(start, self.encode(prompts, negative, settings), chosen, settings)
+        if net.in_channels - self.model.shape[-1] not in allowed:
+            kind = "inpainting, with an image and a mask: `inpaint`" if net.in_channels == 9 else "another use"
+            raise ValueError(f"this U-Net has in_channels = {net.in_channels}, and was made for {kind}")
+
+    def _keys(self, key: Key, prompts: Sequence[str]) -> Key:
+        check_key(key)
+        return example_keys(key, len(check_texts(prompts)))
 
     def _plan(self, settings: Settings) -> solvers.Plan:
         name = settings.solver or solvers.own_solver(self.schedule)
@@ -174,47 +201,44 @@ class StableDiffusion:
             raise ValueError(f"height and width must be multiples of {f} pixels, got {' x '.join(map(str, size))}")
         return size[0], size[1]
 
-    def _draw(self, start: dict[str, Any], encoded: Encoded, chosen: solvers.Plan, settings: Settings) -> np.ndarray:
-        """Pictures from the conditions, a batch at a time; `start` has keys [B], and perhaps latents and a mask."""
-        f, n = self.factor, len(start["keys"])
-        H, W = self._size(settings)
-        steps = BOUND
-        while steps < len(chosen.ts) - 1:
-            steps *= 2
-        ts = constraints.pad_grid(chosen.ts.astype(np.float32), steps)
-        numbers = {"ts": ts, "noise": np.float32(chosen.noise)}
-        for name in ("scale", "rescale"):
-            value = getattr(settings, name)
-            numbers[name] = None if value is None else np.float32(value)
-        size = min(settings.batch_size or n, n)
-        parts = []
-        for i in range(0, n, size):
-            rows = np.minimum(np.arange(i, i + size), n - 1)  # one compiled shape: the last batch is filled up
-            batch, conds = jax.tree.map(lambda x, rows=rows: x[rows], (start, tuple(encoded)))
-            shape = (H // f, W // f, self.model.shape[-1])
-            parts.append(np.asarray(_pictures(self.model, chosen.sampler, shape, numbers, batch, conds)))
-        return np.concatenate(parts)[:n]
+    def _image(self, image: Any, n: int, settings: Settings) -> np.ndarray:
+        """The image of each of n examples [n, H, W, 3]."""
+        image = np.asarray(image)
+        batch = image[None] if image.ndim == 3 else image
+        check_pictures(batch, "the image", channels=self.codec.shape[-1:])
+        self._size(dataclasses.replace(settings, size=batch.shape[1:3]))
+        if settings.size is not None and batch.shape[1:3] != tuple(settings.size):
+            raise ValueError(f"the image is of {list(batch.shape[1:3])} pixels, and the settings' size {settings.size}")
+        if len(batch) not in (1, n):
+            raise ValueError(f"expected one image, or one for each of {n} prompts, got {len(batch)}")
+        return np.broadcast_to(batch.astype(np.float32), (n, *batch.shape[1:]))
 
 
-@partial(jax.jit, static_argnames="shape")
-def _pictures(model: Model, sampler: Sampler, shape: tuple[int, ...], numbers: Any, start: Any, conds: Any) -> Array:
-    """The whole program: noise, the reverse process, the decoder."""
-    cond, null = conds
-    k_noise, k_steps = split(start["keys"])
-    x = numbers["noise"] * normal(k_noise, jnp.zeros((len(k_noise), *shape)))
-    denoise = guided(model, numbers["scale"], numbers["rescale"], null)
-    if model.network.guidance_width:
-        cond = cond | {"scale": jnp.ones(len(x)) if numbers["scale"] is None else numbers["scale"]}
-    z = sample(k_steps, denoise, model.sde, constraints.Padded(sampler), numbers["ts"], x, cond)
-    assert model.codec is not None
-    return model.codec.decode(z)
+def _tail(plan: solvers.Plan, strength: float) -> solvers.Plan:
+    """The last int(n strength) of a run's n steps.
+
+    Raises:
+      ValueError: there is none.
+    """
+    n = len(plan.ts) - 1
+    kept = int(n * strength + 1e-6)
+    if kept == 0:
+        raise ValueError(f"a strength of {strength:g} leaves none of {n} steps: raise it, or take more steps")
+    return plan._replace(ts=plan.ts[n - kept :])
 
 
-def guided(model: Model, scale: Any, rescale: Any, null: Cond) -> Any:
-    """The denoiser under guidance; a U-Net with the scale as an input (LCM) takes it from the condition."""
-    if scale is None or model.network.guidance_width:
-        return model.denoise
-    return guidance.cfg(model.denoise, scale, null, rescale=rescale, batched=True)
+def _mask(mask: Any, n: int, size: tuple[int, int]) -> np.ndarray:
+    """The mask of each of n examples, 0 or 1, [n, H, W, 1]."""
+    mask = np.asarray(mask, np.float32)
+    batch = mask[None] if mask.ndim == 2 else mask
+    if batch.shape[1:] != tuple(size) or len(batch) not in (1, n):
+        raise ValueError(f"a mask of {list(size)} pixels is needed, one or one for each of {n}, got {list(mask.shape)}")
+    if not (batch.min() >= 0 and batch.max() <= 1):
+        raise ValueError(f"a mask has values from 0 (kept) to 1 (painted anew), got {batch.min()} to {batch.max()}")
+    white = batch >= 0.5
+    if not white.any((1, 2)).all():
+        raise ValueError("the mask is black everywhere: white, 1, is what is painted anew")
+    return np.broadcast_to(white[..., None].astype(np.float32), (n, *size, 1))
 
 
 def _halves(n: int) -> tuple[slice, slice]:
@@ -225,5 +249,5 @@ def _sizes(count: int, size: tuple[int, int]) -> tuple[list[float], list[float]]
     """XL's sizes of the original, the crop's corner and the target; the refiner's end with a score of the looks."""
     H, W = map(float, size)
     if count == 6:
-        return ([H, W, 0, 0, H, W],) * 2
+        return [H, W, 0, 0, H, W], [H, W, 0, 0, H, W]
     return [H, W, 0, 0, 6.0], [H, W, 0, 0, 2.5]
