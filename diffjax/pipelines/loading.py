@@ -7,6 +7,7 @@ scheduler/scheduler_config.json                  the noise levels, what is predi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from diffjax.model import Model
 from diffjax.nn import ConditionalUNet
 from diffjax.pipelines.prompts import Tower
 from diffjax.pipelines.stable_diffusion import StableDiffusion
-from diffjax.pretrained.stable_diffusion import Part, Schedule, read_hub, read_schedule
+from diffjax.pretrained.stable_diffusion import Part, Schedule, merge_lora, read_hub, read_schedule
 from diffjax.pretrained.stable_diffusion.hub import read_json
 from diffjax.sde import BetaTable
 from diffjax.text import load_tokenizer
@@ -70,6 +71,17 @@ def load_stable_diffusion(path: str | Path, dtype: Any = jnp.float32, variant: s
         zero_null=bool(index.get("force_zeros_for_empty_prompt", True)) and bool(parts["unet"].net.pooled_width),
         notes=tuple(note for part in parts.values() for note in part.notes),
     )
+
+
+def add_lora(pipe: StableDiffusion, path: str | Path, strength: float = 1.0) -> StableDiffusion:
+    """The pipeline with a LoRA merged into the U-Net and the text towers; raises as `pretrained.merge_lora`."""
+    names = ("text_encoder", "text_encoder_2") if len(pipe.towers) == 2 else ("text_encoder",)
+    towers = dict(zip(names, pipe.towers, strict=True))
+    parts = {"unet": Part(pipe.model.network, pipe.model.params)}
+    parts |= {name: Part(tower.net, tower.params) for name, tower in towers.items()}
+    merged = merge_lora(parts, path, strength)
+    changed = tuple(dataclasses.replace(tower, params=merged[name].params) for name, tower in towers.items())
+    return dataclasses.replace(pipe, model=pipe.model.replace(params=merged["unet"].params), towers=changed)
 
 
 def latent_model(unet: Part, vae: Part, schedule: Schedule, side: int = 64, dtype: Any = jnp.float32) -> Model:

@@ -7,6 +7,7 @@
     single_file.py     all networks in one file, under the names of their authors
     names.py, single_names.py   the two rules for names
     layout.py          shapes, the order of axes, strict conversion both ways
+    lora.py            LoRA files of all dialects, merged into parameters
     *_config.py        config.json and scheduler_config.json
 
 Reading is strict: a tensor that is missing, mis-shaped or without a place raises, with the names that are most similar.
@@ -19,6 +20,8 @@ from diffjax.pretrained.stable_diffusion.hub import read_hub as read_hub
 from diffjax.pretrained.stable_diffusion.hub import read_part as read_part
 from diffjax.pretrained.stable_diffusion.hub import to_hub as to_hub
 from diffjax.pretrained.stable_diffusion.hub import write_hub as write_hub
+from diffjax.pretrained.stable_diffusion.lora import merge_lora as merge_lora
+from diffjax.pretrained.stable_diffusion.lora import read_lora as read_lora
 from diffjax.pretrained.stable_diffusion.scheduler_config import Schedule as Schedule
 from diffjax.pretrained.stable_diffusion.scheduler_config import read_schedule as read_schedule
 from diffjax.pretrained.stable_diffusion.scheduler_config import schedule_from_config as schedule_from_config
