@@ -7,6 +7,7 @@ one solver, size and batch size.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,7 @@ class Settings:
       clip_skip: blocks at the end of the text encoder that are left out (webui's "clip skip" less 1).
       spacing: * of the times, "leading", "trailing" or "linspace"; None: see `solvers.plan`.
       batch_size: pictures at a time; None for all at once.
+      progress: called after each batch with the number of pictures that are drawn, and of all.
     """
 
     solver: str | None = None
@@ -50,6 +52,7 @@ class Settings:
     clip_skip: int = 0
     spacing: str | None = None
     batch_size: int | None = None
+    progress: Callable[[int, int], None] | None = None
 
     def __post_init__(self):
         check_count("steps", self.steps)
@@ -83,6 +86,8 @@ def draw(
         rows = np.minimum(np.arange(i, i + at_once), n - 1)  # one compiled shape: the last batch is filled up
         batch, both = jax.tree.map(lambda x, rows=rows: x[rows], (start, conds))
         parts.append(np.asarray(_pictures(model, plan.sampler, size, numbers, batch, both)))
+        if settings.progress is not None:
+            settings.progress(min(i + at_once, n), n)
     return np.concatenate(parts)[:n]
 
 
