@@ -16,6 +16,7 @@ VERSION_1 = dict(
     _class_name="PNDMScheduler", beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
     set_alpha_to_one=False, skip_prk_steps=True, clip_sample=False,
 )  # fmt: skip
+DDIM = VERSION_1 | dict(_class_name="DDIMScheduler")
 XL = dict(
     _class_name="EulerDiscreteScheduler", beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
     steps_offset=1, timestep_spacing="leading",
@@ -69,3 +70,11 @@ def write_tokenizer(path, pad=END):
     (path / "vocab.json").write_text(json.dumps(vocabulary))
     (path / "merges.txt").write_text("#version: 0.2\n")
     (path / "tokenizer_config.json").write_text(json.dumps(names))
+
+
+def write_all(folder):
+    """Those that tests/pipelines/make_pictures.py reads."""
+    folder.mkdir()
+    cases = {"one": {}, "ddim": dict(scheduler=DDIM), "nine": dict(in_channels=9, scheduler=DDIM), "xl": dict(xl=True)}
+    for name, options in cases.items():
+        write(folder / name, **options)

@@ -34,13 +34,16 @@ from diffjax.typing import PyTree
 PREDICTIONS = {"eps": precondition.from_eps, "v": precondition.from_v, "x0": precondition.from_x0}
 
 
-def load_stable_diffusion(path: str | Path, dtype: Any = jnp.float32, variant: str | None = None) -> StableDiffusion:
+def load_stable_diffusion(
+    path: str | Path, dtype: Any = jnp.float32, variant: str | None = None, *, split_padding: bool = False
+) -> StableDiffusion:
     """The pipeline of a folder.
 
     Args:
       dtype: of the U-Net's and the text towers' parameters and computation, float32 or bfloat16; the autoencoder stays
         in float32, its half precision can be seen in pictures.
       variant: "fp16" for files named so.
+      split_padding: read "!" as diffusers does with version 2 and XL, see `text.load_tokenizer`.
 
     Raises:
       FileNotFoundError: there is no such folder, or it lacks a part, which is named.
@@ -56,7 +59,8 @@ def load_stable_diffusion(path: str | Path, dtype: Any = jnp.float32, variant: s
     texts = [name for name in ("text_encoder", "text_encoder_2") if name in parts]
     if missing := [name for name in ("unet", "vae") if name not in parts] + ([] if texts else ["text_encoder"]):
         raise FileNotFoundError(f"{path} lacks the folder {' and the folder '.join(missing)}")
-    tokenizers = tuple(load_tokenizer(path / name.replace("text_encoder", "tokenizer")) for name in texts)
+    folders = [path / name.replace("text_encoder", "tokenizer") for name in texts]
+    tokenizers = tuple(load_tokenizer(folder, split_padding=split_padding) for folder in folders)
     index = read_json(path / "model_index.json") if (path / "model_index.json").is_file() else {}
     sample = read_json(path / "unet" / "config.json").get("sample_size") or 64
     side = max(
