@@ -46,11 +46,8 @@ CASES = {
     "heun": ("HeunDiscreteScheduler", dict(timestep_spacing="trailing"), 5),
     "dpmpp_2m": ("DPMSolverMultistepScheduler", {}, 5),
     "dpmpp_2m leading": ("DPMSolverMultistepScheduler", dict(timestep_spacing="leading", steps_offset=1), 5),
-    "dpmpp_2m trailing, v": (
-        "DPMSolverMultistepScheduler", dict(timestep_spacing="trailing", prediction_type="v_prediction"), 5),
     "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", dict(use_karras_sigmas=True), 5),
     "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", dict(algorithm_type="sde-dpmsolver++"), 5),
-    "unipc": ("UniPCMultistepScheduler", dict(solver_type="bh2"), 5),
     "lcm": ("LCMScheduler", dict(clip_sample=False), 4),
 }  # fmt: skip
 

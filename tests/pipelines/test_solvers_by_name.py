@@ -21,8 +21,8 @@ FILE = Path(__file__).with_name("loops.safetensors")
 NETWORK = Path(__file__).parents[1] / "pretrained" / "stable_diffusion.safetensors"
 CASES = {case: json.loads(text) for case, text in read_tensors_metadata(FILE).items()}
 # where times are fractional, diffusers interpolates sigma and we log abar: the network gets another time
-TOLERANCES = {"euler linspace": 1e-4, "euler_karras": 1e-4, "unipc": 3e-2}
-QUICK = ("ddim", "ddim trailing", "pndm", "pndm, 7 steps", "euler", "euler trailing", "dpmpp_2m", "dpmpp_2m leading")
+TOLERANCES = {"euler linspace": 1e-4, "euler_karras": 1e-4}
+QUICK = ("ddim", "ddim trailing", "euler", "euler trailing", "dpmpp_2m", "dpmpp_2m leading")  # two programs
 
 
 @cache
@@ -31,7 +31,9 @@ def network():
     net = sd.unet_from_config(json.loads(read_tensors_metadata(NETWORK)["sd1"]))
     weights = {n.removeprefix("sd1/weights/"): x for n, x in arrays.items() if n.startswith("sd1/weights/")}
     params, _ = layout.from_tensors(layout.hub_layout(net), weights, "the fixture")
-    return net.clone(dtype=jnp.float64), jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    net = net.clone(dtype=jnp.float64)
+    apply = jax.jit(lambda params, x, c_noise, cond: net.apply(params, x, c_noise, cond))  # traced once for all solvers
+    return Partial(apply, jax.tree.map(lambda x: np.asarray(x, np.float64), params))
 
 
 def rounded(sde, t):
@@ -48,11 +50,10 @@ def test_a_run_ends_where_diffusers_does(x64, monkeypatch, case):
     for module in ("ddim", "dpm_solver_pp", "renoise"):  # the noise of each step is 1, but for a last one of diffusers'
         monkeypatch.setattr(f"diffjax.samplers.{module}.normal", lambda key, x: jnp.ones_like(x))
     arrays = {n: jnp.asarray(x) for n, x in read_tensors(FILE).items()}
-    net, params = network()
     sde = loading.process(schedule)
     predict = {"eps": precondition.from_eps, "v": precondition.from_v}[schedule.prediction]
     c_noise = rounded if case == "dpmpp_2m_karras" else precondition.time_index  # as diffusers has it there
-    denoise = predict(sde, Partial(net.apply, params), c_noise)
+    denoise = predict(sde, network(), c_noise)
     denoise = guidance.cfg(denoise, 7.5, {"context": arrays["null"]}, batched=True)
     ts = constraints.pad_grid(plan.ts, 7)
     x = plan.noise * arrays["latents"]

@@ -34,7 +34,8 @@ def folders(tmp_path_factory):
     jax.clear_caches()
 
 
-@pytest.mark.parametrize("case", ["text", *(pytest.param(case, marks=pytest.mark.slow) for case in [*FOLDERS][1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", FOLDERS)
 def test_a_picture_is_that_of_diffusers(folders, monkeypatch, key, case):
     for module in NOISE:
         monkeypatch.setattr(f"diffjax.{module}.normal", lambda key, x: jnp.ones_like(x))
