@@ -38,7 +38,8 @@ class Settings:
       scale: * of classifier-free guidance; None for none, and half of the evaluations.
       size: (height, width) of the pictures, multiples of 8; None: what the model was trained on, or the picture's.
       rescale: * phi of `guidance.cfg`; None for none.
-      clip_skip: blocks at the end of the text encoder that are left out (webui's "clip skip" less 1).
+      clip_skip: blocks at the end of the text encoder that are left out (webui's "clip skip" less 1), for both prompts;
+        diffusers leaves them out for the positive one alone.
       spacing: * of the times, "leading", "trailing" or "linspace"; None: see `solvers.plan`.
       batch_size: pictures at a time; None for all at once.
       progress: called after each batch with the number of pictures that are drawn, and of all.

@@ -33,12 +33,16 @@ class Tower:
 
 
 def encode_prompts(
-    towers: Sequence[Tower], tokenizers: Sequence[Tokenizer], texts: Sequence[str], skip: int = 0
+    towers: Sequence[Tower], tokenizers: Sequence[Tokenizer], texts: Sequence[str], skip: int = 0, xl: bool = False
 ) -> dict[str, Array]:
-    """B texts -> {"context": [B, 77 chunks, D]}, and "pooled" [B, P] where the last tower has a projection.
+    """B texts -> {"context": [B, 77 chunks, D]}, and of XL "pooled" [B, P].
+
+    Args:
+      skip: blocks at the end that are left out.
+      xl: whether the states are those of XL.
 
     Raises:
-      ValueError: `skip` leaves no block, or a tokenizer has ids that its tower has not.
+      ValueError: `skip` leaves no block, a tokenizer has ids that its tower has not, or XL's has no projection.
     """
     for tower, tokenizer in zip(towers, tokenizers, strict=True):
         if len(tokenizer) > tower.net.vocabulary or tokenizer.length > tower.net.positions:
@@ -49,12 +53,13 @@ def encode_prompts(
     chunked = [chunk_prompts(tokenizer, texts) for tokenizer in tokenizers]
     count = max(prompt.ids.shape[1] for prompt in chunked)
     chunked = [chunk_prompts(tokenizer, texts, min_chunks=count) for tokenizer in tokenizers]
-    return _encode(tuple(towers), [tuple(prompt) for prompt in chunked], skip)
+    if xl and not towers[-1].net.projection:
+        raise ValueError("the U-Net takes a pooled text, but the last text encoder has no projection")
+    return _encode(tuple(towers), [tuple(prompt) for prompt in chunked], skip, xl)
 
 
-@partial(jax.jit, static_argnames="skip")
-def _encode(towers: tuple[Tower, ...], chunked: Any, skip: int) -> dict[str, Array]:
-    xl = any(tower.net.projection for tower in towers)
+@partial(jax.jit, static_argnames=("skip", "xl"))
+def _encode(towers: tuple[Tower, ...], chunked: Any, skip: int, xl: bool) -> dict[str, Array]:
     contexts, pooled = [], None
     for tower, (ids, weights) in zip(towers, chunked, strict=True):
         B, chunks, T = ids.shape
@@ -63,4 +68,4 @@ def _encode(towers: tuple[Tower, ...], chunked: Any, skip: int) -> dict[str, Arr
         contexts.append(context.reshape(B, chunks * T, -1))
         pooled = None if states.projected is None else states.projected.reshape(B, chunks, -1)[:, 0]
     found = {"context": jnp.concatenate(contexts, -1)}
-    return found if pooled is None else found | {"pooled": pooled}
+    return found | {"pooled": pooled} if xl and pooled is not None else found

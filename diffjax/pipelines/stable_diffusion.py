@@ -84,11 +84,10 @@ class StableDiffusion:
         others = [negative or ""] * len(texts) if negative is None or isinstance(negative, str) else list(negative)
         if len(others) != len(texts):
             raise ValueError(f"expected one negative prompt, or {len(texts)}, got {len(others)}")
-        both = encode_prompts(self.towers, self.tokenizers, [*others, *texts], settings.clip_skip)
-        null, cond = ({name: x[part] for name, x in both.items()} for part in _halves(len(texts)))
         net = self.model.network
-        null = {name: x for name, x in null.items() if name != "pooled" or net.pooled_width}
-        cond = {name: x for name, x in cond.items() if name in null}
+        xl = bool(net.pooled_width)
+        both = encode_prompts(self.towers, self.tokenizers, [*others, *texts], settings.clip_skip, xl)
+        null, cond = ({name: x[part] for name, x in both.items()} for part in _halves(len(texts)))
         if self.zero_null and negative is None:
             null = {name: np.zeros_like(x) for name, x in null.items()}
         if net.size_count:
