@@ -56,6 +56,7 @@ from diffjax.samplers import DDIM as DDIM
 from diffjax.samplers import DEIS as DEIS
 from diffjax.samplers import LMS as LMS
 from diffjax.samplers import PC as PC
+from diffjax.samplers import PLMS as PLMS
 from diffjax.samplers import PNDM as PNDM
 from diffjax.samplers import ULA as ULA
 from diffjax.samplers import Ancestral as Ancestral

@@ -20,6 +20,7 @@ LAYERS = [  # diffjax/README.md draws them; a package imports from earlier lines
     "losses posterior",
     "model train",
     "model_files",
+    "pipelines",
     "runs",
 ]
 LAYER = {package: i for i, line in enumerate(LAYERS) for package in line.split()}

@@ -12,7 +12,7 @@ KL: the latents of x are Gaussian, q(z | x) = N(mean, exp(logvar)), drawn toward
 KL(q || N(0, 1)). VQ: each pixel of the latents becomes the nearest vector of a codebook (van den Oord et al. 2017);
 gradients pass through that choice unchanged.
 
-A diffusion model does not see z but (z - shift) scaling, whose variance is about 1: `to_model` and `from_model`.
+A diffusion model does not see z but scale (z - shift), whose variance is about 1: `dj.Codec` holds both numbers.
 """
 
 from __future__ import annotations
@@ -119,8 +119,6 @@ class _Autoencoder(nn.Module):
     attention: bool = True
     quant_convs: bool = True
     groups: int | None = 32
-    scaling: float = 1.0
-    shift: float = 0.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -145,14 +143,6 @@ class _Autoencoder(nn.Module):
         if self.quant_convs:
             self.quant_conv = Conv(self.factors * self.latent, 1, **types)
             self.post_quant_conv = Conv(self.latent, 1, **types)
-
-    def to_model(self, z: Array) -> Array:
-        """Latents as a diffusion model sees them."""
-        return (z - self.shift) * self.scaling
-
-    def from_model(self, z: Array) -> Array:
-        """The inverse of `to_model`."""
-        return z / self.scaling + self.shift
 
     def decode(self, z: Array) -> Array:
         """z [B, h, w, latent] -> x [B, f h, f w, image_channels], float32 at least."""
@@ -185,13 +175,10 @@ class KLAutoencoder(_Autoencoder):
       attention: whether there is attention between the two blocks of the middle.
       quant_convs: whether a 1 x 1 convolution follows the encoder and another leads into the decoder.
       groups: of the norms; None: min(C / 4, 32).
-      scaling, shift: of `to_model`.
 
     Raises:
       ValueError: x or z have another shape.
     """
-
-    scaling: float = 0.18215
 
     factors = 2
 

@@ -132,9 +132,9 @@ def sd_upscaler(**changes: Any) -> ConditionalUNet:
     return ConditionalUNet(**{**fields, **changes})
 
 
-def kl_autoencoder(xl: bool = False, **changes: Any) -> KLAutoencoder:
-    """The autoencoder of Stable Diffusion 1.x and 2.x, or of XL, which differs in the scale of its latents."""
-    return KLAutoencoder(**{**dict(scaling=0.13025 if xl else 0.18215), **changes})
+def kl_autoencoder(**changes: Any) -> KLAutoencoder:
+    """The autoencoder of Stable Diffusion 1.x, 2.x and XL; the scale of its latents is 0.18215, XL's 0.13025."""
+    return KLAutoencoder(**changes)
 
 
 def clip_l(**changes: Any) -> TextEncoder:

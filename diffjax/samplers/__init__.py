@@ -25,6 +25,7 @@ from diffjax.samplers.langevin import Langevin as Langevin
 from diffjax.samplers.ode import ODESolution as ODESolution
 from diffjax.samplers.ode import sample_ode as sample_ode
 from diffjax.samplers.pc import PC as PC
+from diffjax.samplers.plms import PLMS as PLMS
 from diffjax.samplers.renoise import Renoise as Renoise
 from diffjax.samplers.reverse_diffusion import ReverseDiffusion as ReverseDiffusion
 from diffjax.samplers.ula import ULA as ULA

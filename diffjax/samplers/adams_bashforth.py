@@ -100,8 +100,8 @@ class DEIS:
 class PNDM:
     """Adams-Bashforth in equal steps of t, then DDIM's step with the mean eps; one evaluation a step, deterministic.
 
-    Second order for every `order` from 2 to 4, from any start. Elsewhere: iPNDM (diffusers' IPNDMScheduler), and PLMS
-    (PNDMScheduler with `skip_prk_steps`).
+    Second order for every `order` from 2 to 4, from any start. Elsewhere: iPNDM (diffusers' IPNDMScheduler). `PLMS` is
+    Stable Diffusion's variant.
 
     Raises:
       ValueError: there is no such order.

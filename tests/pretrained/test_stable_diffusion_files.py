@@ -133,7 +133,7 @@ def test_round_trip_through_a_hub_s_folder(tmp_path, version):
     found = sd.read_hub(tmp_path / "a")
     assert_same(parts, found)
     for name, one in parts.items():
-        assert found[name].net == one.net and found[name].notes == ()
+        assert found[name].net == one.net and found[name].notes == () and found[name].latents == one.latents
     sd.write_hub(tmp_path / "b", found)
     for file in (tmp_path / "a").glob("*/*.safetensors"):
         assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes()
@@ -245,7 +245,7 @@ def test_single_files_are_recognised(preset, changes, family):
     shapes |= {"first_stage_model.quant_conv.weight": (8, 8, 1, 1), "conditioner.embedders.1.model.x": ()}
     if preset == "sdxl":
         networks = single_file.recognise(shapes, "x")[1]
-        assert networks["vae"].scaling == 0.13025 and networks["text_encoder_2"] == presets.openclip_bigg()
+        assert networks["vae"] == presets.kl_autoencoder() and networks["text_encoder_2"] == presets.openclip_bigg()
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------
@@ -385,8 +385,11 @@ def test_configurations_as_they_were_published():
 def test_configurations_return_and_others_are_refused():
     for net in (presets.sd1(guidance_width=256), presets.sdxl(), presets.sdxl_refiner(), presets.sd_upscaler()):
         assert sd.unet_from_config(sd.unet_to_config(net)) == net
-    for net in (presets.kl_autoencoder(xl=True), TinyAutoencoder(), presets.kl_autoencoder(latent=16, shift=0.06)):
+    for net in (presets.kl_autoencoder(), TinyAutoencoder(), presets.kl_autoencoder(latent=16)):
         assert sd.vae_from_config(sd.vae_to_config(net)) == net
+        given = (1.0, 0.0) if isinstance(net, TinyAutoencoder) else (0.36, 0.06)
+        assert sd.latent_scale(sd.vae_to_config(net, *given)) == given
+    assert sd.latent_scale(dict(_class_name="AutoencoderKL")) == (0.18215, 0.0)
     for net in (presets.clip_l(), presets.openclip_bigg()):
         found = sd.text_from_config(json.loads(json.dumps(sd.text_to_config(net))) | {"eos_token_id": 2})
         assert found == net.clone(feed=4 * net.width)
@@ -435,6 +438,6 @@ def test_schedules_of_the_published_models(tmp_path):
 
 def test_networks_are_pure_and_their_parameters_may_be_of_any_type():
     """float16 from the file, computed in float32: what a user has without casting."""
-    net, params, _ = part("taesd")
+    net, params, *_ = part("taesd")
     x = jax.eval_shape(net.apply, params, jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32))
     assert x.dtype == jnp.float32 and x.shape == (1, 8, 8, 3)

@@ -38,6 +38,8 @@ ORDERS = {
     dj.DEIS(3): (3, 2),
     dj.DEIS(3, warm=True): (3, 3),
     dj.PNDM(4): (2, 2),
+    dj.PLMS(): (2, 2),
+    dj.Heun(levels=True): (2, 2),
 }
 STEPS = (320, 640)
 

@@ -35,9 +35,22 @@ SAMPLERS = {
     "LMS": dj.LMS(4),
     "DEIS": dj.DEIS(3),
     "PNDM": dj.PNDM(4),
+    "PLMS": dj.PLMS(),
     "Churn": dj.Churn(dj.Heun(), 2.0, 4),
 }
-DETERMINISTIC = {"Euler", "Heun", "DDIM", "DPMSolver", "DPMpp2M", "UniPC", "LMS", "DEIS", "PNDM", "Churn"}  # last steps
+DETERMINISTIC = {
+    "Euler",
+    "Heun",
+    "DDIM",
+    "DPMSolver",
+    "DPMpp2M",
+    "UniPC",
+    "LMS",
+    "DEIS",
+    "PNDM",
+    "PLMS",
+    "Churn",
+}  # last steps
 
 
 QUICK = {"EulerMaruyama", "Ancestral", "Heun", "DDIM(eta=1)", "PC", "DPMpp2M", "UniPC"}  # one of each kind of step

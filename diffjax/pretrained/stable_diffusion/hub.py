@@ -1,7 +1,7 @@
 """Folders in the hub's layout: a folder of weights and a `config.json` for each part, and `model_index.json`.
 
     parts = read_hub(folder)                     # {"unet": Part, "vae": Part, "text_encoder": Part, ...}
-    net, params, notes = parts["unet"]
+    net, params, *_ = parts["unet"]
     F = net.apply(params, x, t, {"context": context})
     write_hub(other_folder, parts)               # the same tensors, byte for byte
 
@@ -24,7 +24,7 @@ from diffjax.nn import ConditionalUNet, TextEncoder
 from diffjax.pretrained.stable_diffusion.layout import from_tensors, hub_layout, to_tensors
 from diffjax.pretrained.stable_diffusion.text_config import text_from_config, text_to_config
 from diffjax.pretrained.stable_diffusion.unet_config import unet_from_config, unet_to_config
-from diffjax.pretrained.stable_diffusion.vae_config import vae_from_config, vae_to_config
+from diffjax.pretrained.stable_diffusion.vae_config import latent_scale, vae_from_config, vae_to_config
 from diffjax.typing import PyTree
 
 NAMES = ("unet", "vae", "text_encoder", "text_encoder_2")
@@ -44,11 +44,13 @@ class Part(NamedTuple):
       net: the Flax module.
       params: `net.apply(params, ...)`; NumPy arrays, views of the file.
       notes: what was done on reading that the file does not say of itself, such as a reshaping.
+      latents: of an autoencoder the scale and the shift of its latents, see `dj.Codec`.
     """
 
     net: Any
     params: PyTree
     notes: tuple[str, ...] = ()
+    latents: tuple[float, float] = (1.0, 0.0)
 
 
 def read_hub(folder: str | Path, variant: str | None = None) -> dict[str, Part]:
@@ -94,7 +96,8 @@ def _read_part(folder: Path, name: str, variant: str | None, pooled_width: int |
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
     tensors = read_weights(folder, STEMS.get(name, "model"), variant)
-    return Part(net, *from_hub(net, tensors, folder))
+    params, notes = from_hub(net, tensors, folder)
+    return Part(net, params, notes, *([latent_scale(config)] if name == "vae" else []))
 
 
 def from_hub(net: Any, tensors: Mapping[str, np.ndarray], where: Any = "the file") -> tuple[PyTree, tuple[str, ...]]:
@@ -166,11 +169,11 @@ def write_hub(folder: str | Path, parts: Mapping[str, Part], variant: str | None
         raise ValueError(f"a folder has the parts {', '.join(NAMES)}, got {unknown}")
     folder, of = Path(folder), f".{variant}" if variant else ""
     index: dict[str, Any] = {"_class_name": "StableDiffusion" + ("XL" if _is_xl(parts) else "") + "Pipeline"}
-    for name, (net, params, *_) in parts.items():
+    for name, (net, params, _, latents) in parts.items():
         if name == "unet":
             config = unet_to_config(net)
         else:
-            config = vae_to_config(net) if name == "vae" else text_to_config(net)
+            config = vae_to_config(net, *latents) if name == "vae" else text_to_config(net)
         write_json(folder / name / "config.json", config)
         file = folder / name / f"{STEMS.get(name, 'model')}{of}.safetensors"
         write_tensors(file, to_hub(net, params), PT)

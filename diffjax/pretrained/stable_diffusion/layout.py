@@ -153,12 +153,12 @@ def check_names(expected: Collection[str], found: Collection[str], where: Any, u
     missing = sorted(set(expected) - set(found))
     extra = sorted(set(found) - set(expected) - set(unused))
     if missing:
-        raise ValueError(f"{where} lacks {_listed(missing, extra or found)}")
+        raise ValueError(f"{where} lacks {listed(missing, extra or found)}")
     if extra:
-        raise ValueError(f"{where} holds {_listed(extra, expected)}, for which the network has no place")
+        raise ValueError(f"{where} holds {listed(extra, expected)}, for which the network has no place")
 
 
-def _listed(names: list[str], others: Collection[str]) -> str:
+def listed(names: list[str], others: Collection[str]) -> str:
     """The first names, each with the most similar ones of `others`, and the count of the rest."""
     said = []
     for name in names[:3]:

@@ -26,6 +26,11 @@ from diffjax.pretrained.stable_diffusion.layout import Layout, from_tensors, to_
 from diffjax.pretrained.stable_diffusion.single_names import single_layout
 
 UNET, EMA = "model.diffusion_model.", "model_ema."
+SCALES = {
+    "Stable Diffusion XL": 0.13025,
+    "Stable Diffusion XL's refiner": 0.13025,
+    "Stable Diffusion's upscaler": 0.08333,
+}
 UNUSED = re.compile(
     r"(.*\.)?(position_ids|logit_scale|attn_mask)|betas|alphas_cumprod(_prev)?|(sqrt_|posterior_|log_one_minus_).*|"
     r"logvar|lvlb_weights|scale_factor|global_step|model_ema\.(decay|num_updates)|denoiser\.sigmas|"
@@ -86,7 +91,10 @@ def read_single_file(path: str | Path, networks: Mapping[str, Any] | None = None
     for note in reshaped:
         name = next((n for n, prefix in prefixes.items() if note.startswith(prefix)), "unet")
         notes[name] = (*notes[name], note)
-    return {n: Part(net, {"params": variables["params"][n]}, notes[n]) for n, net in networks.items()}
+    parts = {n: Part(net, {"params": variables["params"][n]}, notes[n]) for n, net in networks.items()}
+    if "vae" in parts:
+        parts["vae"] = parts["vae"]._replace(latents=(SCALES.get(family, 0.18215), 0.0))
+    return parts
 
 
 def write_single_file(path: str | Path, parts: Mapping[str, Part]) -> None:
@@ -165,7 +173,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], path: Any) -> tuple[str, di
         family, unet, text = "Stable Diffusion 2", presets.sd2(**changes), {"text_encoder": presets.openclip_h()}
     else:
         family, unet, text = "Stable Diffusion 1", presets.sd1(**changes), {"text_encoder": presets.clip_l()}
-    upscaler = dict(channels=(128, 256, 512), scaling=0.08333) if "upscaler" in family else {}
-    networks = {"unet": unet, "vae": presets.kl_autoencoder("XL" in family, **upscaler)} | text
+    upscaler = dict(channels=(128, 256, 512)) if "upscaler" in family else {}
+    networks = {"unet": unet, "vae": presets.kl_autoencoder(**upscaler)} | text
     prefixes = places(networks)
     return family, {name: net for name, net in networks.items() if has(prefixes[name][0])}

@@ -100,6 +100,7 @@ def unet_to_config(net: ConditionalUNet) -> dict[str, Any]:
     config = {name: values[0] for name, values in UNET_FIXED.items() if values[0] is not None}
     config |= {
         "_class_name": "UNet2DConditionModel",
+        "sample_size": 128 if net.pooled_width else 64,  # of latents; diffusers' pipelines need it
         "in_channels": net.in_channels,
         "out_channels": net.out_channels,
         "block_out_channels": list(net.channels),

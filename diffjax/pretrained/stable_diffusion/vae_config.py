@@ -1,4 +1,8 @@
-"""An autoencoder's `config.json` as our network, and back, for diffusers' AutoencoderKL and AutoencoderTiny."""
+"""An autoencoder's `config.json` as our network, and back, for diffusers' AutoencoderKL and AutoencoderTiny.
+
+The scale and shift of the latents, which that file has too, are no fields of the network: `latent_scale` reads them,
+and `dj.Codec` holds them.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +47,14 @@ def vae_from_config(config: Config, **changes: Any) -> KLAutoencoder | TinyAutoe
         attention=get("mid_block_add_attention", True),
         quant_convs=same_value(config, ("use_quant_conv", True), ("use_post_quant_conv", True)),
         groups=get("norm_num_groups", 32),
-        scaling=get("scaling_factor", 0.18215),
-        shift=get("shift_factor") or 0.0,
     )
     return KLAutoencoder(**{**fields, **changes})
+
+
+def latent_scale(config: Config) -> tuple[float, float]:
+    """(scale, shift) of a `config.json`: a diffusion model sees scale (z - shift), see `dj.Codec`."""
+    default = 1.0 if config.get("_class_name") == "AutoencoderTiny" else 0.18215
+    return float(config.get("scaling_factor", default)), float(config.get("shift_factor") or 0.0)
 
 
 def _tiny_from_config(config: Config, **changes: Any) -> TinyAutoencoder:
@@ -65,8 +73,8 @@ def _tiny_from_config(config: Config, **changes: Any) -> TinyAutoencoder:
     return TinyAutoencoder(**{**fields, **changes})
 
 
-def vae_to_config(net: KLAutoencoder | TinyAutoencoder) -> dict[str, Any]:
-    """The `config.json` of an autoencoder, for diffusers' AutoencoderKL or AutoencoderTiny."""
+def vae_to_config(net: KLAutoencoder | TinyAutoencoder, scale: float = 0.18215, shift: float = 0.0) -> dict[str, Any]:
+    """The `config.json` of an autoencoder, for diffusers' AutoencoderKL or AutoencoderTiny, whose scale is always 1."""
     both: dict[str, Any] = {"in_channels": net.image_channels, "out_channels": net.image_channels}
     both["latent_channels"] = net.latent
     if isinstance(net, TinyAutoencoder):
@@ -93,6 +101,6 @@ def vae_to_config(net: KLAutoencoder | TinyAutoencoder) -> dict[str, Any]:
         "use_quant_conv": net.quant_convs,
         "use_post_quant_conv": net.quant_convs,
         "norm_num_groups": net.groups,
-        "scaling_factor": net.scaling,
-        "shift_factor": net.shift or None,
+        "scaling_factor": scale,
+        "shift_factor": shift or None,
     }

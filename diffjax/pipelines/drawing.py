@@ -1,0 +1,131 @@
+"""The compiled program of a pipeline, and its settings: noise or a picture, the reverse process, the decoder.
+
+One program serves every prompt, seed, guidance scale, strength and number of steps (up to `BOUND`, 2 `BOUND`, ...) of
+one solver, size and batch size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffjax import constraints, guidance
+from diffjax.arrays import normal, split
+from diffjax.checks import check_count, check_number
+from diffjax.model import Model
+from diffjax.pipelines.solvers import Plan
+from diffjax.samplers import sample
+from diffjax.samplers.sdedit import sdedit
+from diffjax.typing import Cond, Sampler
+
+BOUND = 64  # steps of one compiled program; twice as many, and so on, where there are more
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How pictures are drawn. Prompts, seeds, and what is marked * change without a new compilation.
+
+    Attributes:
+      solver: a name of `pipelines.solvers.names()`; None: the model's own.
+      steps: * their number.
+      scale: * of classifier-free guidance; None for none, and half of the evaluations.
+      size: (height, width) of the pictures, multiples of 8; None: what the model was trained on, or the picture's.
+      rescale: * phi of `guidance.cfg`; None for none.
+      clip_skip: blocks at the end of the text encoder that are left out (webui's "clip skip" less 1), for both prompts;
+        diffusers leaves them out for the positive one alone.
+      spacing: * of the times, "leading", "trailing" or "linspace"; None: see `solvers.plan`.
+      batch_size: pictures at a time; None for all at once.
+      progress: called after each batch with the number of pictures that are drawn, and of all.
+    """
+
+    solver: str | None = None
+    steps: int = 30
+    scale: float | None = 7.5
+    size: tuple[int, int] | None = None
+    rescale: float | None = None
+    clip_skip: int = 0
+    spacing: str | None = None
+    batch_size: int | None = None
+    progress: Callable[[int, int], None] | None = None
+
+    def __post_init__(self):
+        check_count("steps", self.steps)
+        check_count("clip_skip", self.clip_skip, 0)
+        for name in ("scale", "rescale"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 0)
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
+
+
+def draw(
+    model: Model, plan: Plan, size: tuple[int, int], settings: Settings, start: dict[str, Any], conds: tuple[Cond, Cond]
+) -> np.ndarray:
+    """Pictures [B, *size, 3] of conditions and null conditions of B examples, a batch at a time.
+
+    Args:
+      plan: the run; its times may be the end of a grid.
+      start: "keys" [B]; and perhaps "image" [B, H, W, 3], with which a run begins in place of noise, "mask"
+        [B, H, W, 1], 1 where the image is painted anew, and "noisy" [B], if it begins with noise all the same.
+    """
+    steps = BOUND
+    while steps < len(plan.ts) - 1:
+        steps *= 2
+    numbers: dict[str, Any] = {"ts": constraints.pad_grid(plan.ts.astype(np.float32), steps)}
+    for name, value in (("noise", plan.noise), ("scale", settings.scale), ("rescale", settings.rescale)):
+        numbers[name] = None if value is None else np.float32(value)
+    n = len(start["keys"])
+    at_once, parts = min(settings.batch_size or n, n), []
+    for i in range(0, n, at_once):
+        rows = np.minimum(np.arange(i, i + at_once), n - 1)  # one compiled shape: the last batch is filled up
+        batch, both = jax.tree.map(lambda x, rows=rows: x[rows], (start, conds))
+        parts.append(np.asarray(_pictures(model, plan.sampler, size, numbers, batch, both)))
+        if settings.progress is not None:
+            settings.progress(min(i + at_once, n), n)
+    return np.concatenate(parts)[:n]
+
+
+@partial(jax.jit, static_argnames="size")
+def _pictures(model: Model, sampler: Sampler, size: tuple[int, int], numbers: Any, start: Any, conds: Any) -> Array:
+    codec: Any = model.codec
+    factor = codec.shape[0] // model.shape[0]
+    k_noise, k_steps, k_image, k_hidden = split(start["keys"], 4)
+    z0: Any = None
+    mask, n = None, len(k_noise)
+    if "image" in start:
+        z0 = codec.encode(start["image"], k_image)
+    if "mask" in start:
+        mask = start["mask"][:, ::factor, ::factor]  # the pixel above and to the left in each cell
+        if model.network.in_channels > model.shape[-1]:
+            hidden = codec.encode(start["image"] * (1 - start["mask"]), k_hidden)
+            conds = tuple(c | {"concat": jnp.concatenate([mask, hidden], -1)} for c in conds)
+            mask = None
+        else:
+            sampler = constraints.inpaint(sampler, z0, 1 - mask)
+    cond, null = conds
+    if model.network.guidance_width:  # an LCM: the scale is an input of the network
+        cond = cond | {"scale": jnp.broadcast_to(1.0 if numbers["scale"] is None else numbers["scale"], (n,))}
+        denoise = model.denoise
+    else:
+        denoise = guided(model, numbers["scale"], numbers["rescale"], null)
+    run = denoise, model.sde, constraints.Padded(sampler), numbers["ts"]
+    if z0 is None or "noisy" in start:
+        shape = (n, *(side // factor for side in size), model.shape[-1])
+        z = sample(k_steps, *run, numbers["noise"] * normal(k_noise, jnp.zeros(shape)), cond)
+    else:
+        z = sdedit(k_steps, *run, z0, cond)
+    if mask is not None and z0 is not None:  # a grid that ends above t = 0 leaves the noise of its end on what is known
+        z = jnp.where(mask > 0, z, z0)
+    return codec.decode(z)
+
+
+def guided(model: Model, scale: Any, rescale: Any, null: Cond) -> Any:
+    """The model's denoiser under classifier-free guidance, both halves in one call; without a scale as it is."""
+    return model.denoise if scale is None else guidance.cfg(model.denoise, scale, null, rescale=rescale, batched=True)

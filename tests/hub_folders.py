@@ -1,0 +1,80 @@
+"""Stable Diffusion in the hub's layout, at the smallest sizes, with random weights."""
+
+import json
+import math
+
+import numpy as np
+
+from diffjax import nn
+from diffjax.parameters import unflatten
+from diffjax.pretrained import stable_diffusion as sd
+from diffjax.pretrained.stable_diffusion.layout import parameter_shapes
+from diffjax.text.clip_bpe import END, LETTERS, START
+
+VOCABULARY = 2 * 256 + 2
+VERSION_1 = dict(
+    _class_name="PNDMScheduler", beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+    set_alpha_to_one=False, skip_prk_steps=True, clip_sample=False,
+)  # fmt: skip
+DDIM = VERSION_1 | dict(_class_name="DDIMScheduler")
+XL = dict(
+    _class_name="EulerDiscreteScheduler", beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+    steps_offset=1, timestep_spacing="leading",
+)  # fmt: skip
+
+
+def filled(net, seed=0):
+    """Random parameters; those that start at 0 too."""
+    rng, flat = np.random.default_rng(seed), {}
+    for path, x in parameter_shapes(net).items():
+        scale = 1.0 if path.endswith("scale") else 0.0
+        width = 0.1 if len(x.shape) < 2 else 1.0 if "embedding" in path else math.prod(x.shape[:-1]) ** -0.5
+        flat[path] = (scale + width * rng.normal(size=x.shape)).astype(np.float32)
+    return {"params": unflatten(flat)}
+
+
+def parts(xl=False, in_channels=4):
+    """The networks of version 1, or of XL; latents have an eighth of a picture's side."""
+    width = 8
+    text = nn.TextEncoder(VOCABULARY, 77, width, 2, 2, 16, end=VOCABULARY - 1)
+    more = dict(pooled_width=6, size_count=6, size_width=4, linear_projection=True) if xl else {}
+    unet = nn.ConditionalUNet(
+        in_channels, 4, (8, 8), 1, (False, True), 2, context_width=width * (1 + xl), groups=4, **more
+    )
+    vae = nn.KLAutoencoder(channels=(4, 4, 4, 4), layers=1, groups=2, attention=False)
+    nets = {"unet": unet, "vae": vae, "text_encoder": text}
+    if xl:
+        nets["text_encoder_2"] = text.clone(projection=6, activation="gelu")
+    found = {name: sd.Part(net, filled(net, i)) for i, (name, net) in enumerate(nets.items())}
+    return found | {"vae": found["vae"]._replace(latents=(0.13025 if xl else 0.18215, 0.0))}
+
+
+def write(folder, xl=False, in_channels=4, scheduler=None):
+    """A whole folder; returns its path."""
+    found = parts(xl, in_channels)
+    sd.write_hub(folder, found)
+    for name in found:
+        if name.startswith("text_encoder"):
+            write_tokenizer(folder / name.replace("text_encoder", "tokenizer"), "!" if name.endswith("2") else END)
+    (folder / "scheduler").mkdir()
+    chosen = scheduler or (XL if xl else VERSION_1)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(chosen))
+    return folder
+
+
+def write_tokenizer(path, pad=END):
+    """CLIP's, without merges: a token for each byte."""
+    path.mkdir()
+    vocabulary = {t: i for i, t in enumerate([*LETTERS, *(c + "</w>" for c in LETTERS), START, END])}
+    names = {"bos_token": START, "eos_token": END, "pad_token": pad, "model_max_length": 77}
+    (path / "vocab.json").write_text(json.dumps(vocabulary))
+    (path / "merges.txt").write_text("#version: 0.2\n")
+    (path / "tokenizer_config.json").write_text(json.dumps(names))
+
+
+def write_all(folder):
+    """Those that tests/pipelines/make_pictures.py reads."""
+    folder.mkdir()
+    cases = {"one": {}, "ddim": dict(scheduler=DDIM), "nine": dict(in_channels=9, scheduler=DDIM), "xl": dict(xl=True)}
+    for name, options in cases.items():
+        write(folder / name, **options)
