@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
 from diffjax import data, nn, times, train
@@ -37,6 +37,7 @@ class Config:
     """Scenes to train on, and a quarter as many of the held-out pairs."""
     test_scenes: int = 2000
     """Scenes of each split to measure the accuracy on."""
+    net: Suppress[nn.Classifier] = nn.Classifier(48, multipliers=(1, 2, 3))
     size: int = 32
     data_dir: Path | None = None
     """Where prepared data are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
@@ -82,7 +83,7 @@ def main(config: Config) -> dict[str, Any]:
     ]
     images = np.concatenate([s.images for s in drawn])
     labels = np.concatenate([judges.pairs(s.colours, s.classes) for s in drawn]).astype(np.float32)
-    key, net = jax.random.key(config.seed), nn.Classifier(labels.shape[1], multipliers=(1, 2, 3))
+    key, net = jax.random.key(config.seed), config.net
     loss = Augmented(BinaryCrossEntropy(dj.VP(), times.Fixed(0.0), net.apply))
     params = jax.jit(net.init)(key, jnp.zeros((1, *images.shape[1:])), jnp.zeros(1))
     tx = config.optim.build(config.loop.steps)
