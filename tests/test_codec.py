@@ -40,6 +40,7 @@ def test_latents_have_unit_variance_and_decode_to_the_network_s_pictures(codec):
     np.testing.assert_allclose(codec.decode(z, batch_size=4), codec.decode(z), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_large_picture_goes_through_in_tiles(codec):
     """A pointwise map is the same in tiles to rounding; a convolution where no tile's border is near."""
     x = jnp.asarray(RNG.normal(size=(2, 40, 24, 3)).astype(np.float32))
@@ -65,6 +66,7 @@ def test_a_latent_model_samples_pictures_through_its_codec(model, codec, key):
     assert model.sample(key, 0).shape == (0, 8, 8, 3)
 
 
+@pytest.mark.slow
 def test_pictures_are_encoded_where_a_latent_model_takes_them(model, codec, key):
     x, z = IMAGES[:2], codec.encode(IMAGES[:2])
     np.testing.assert_allclose(model.invert(x, steps=3), model.invert(z, steps=3), atol=1e-5)
@@ -74,6 +76,7 @@ def test_pictures_are_encoded_where_a_latent_model_takes_them(model, codec, key)
             model.invert(wrong)
 
 
+@pytest.mark.slow
 def test_posterior_samples_of_a_latent_model_fit_a_measurement_of_pictures(model, codec, key):
     m = dj.measure(key, dj.operators.average_pool((8, 8, 3), 4), model.sample(jax.random.key(5), 2), noise_std=0.05)
     x = model.sample_posterior(key, 2, dj.posterior.dps(m, 0.3), steps=4)
@@ -116,6 +119,7 @@ def test_what_is_no_codec_s_is_refused(codec, call, error, says):
         call(codec)
 
 
+@pytest.mark.slow
 def test_a_codebook_s_codec_decodes_the_nearest_vectors():
     net = nn.VQAutoencoder(channels=(4, 4), layers=1, groups=2, latent=2, attention=False, codes=7)
     codec = dj.Codec.measured(net, jax.jit(net.init)(jax.random.key(1), IMAGES), IMAGES)

@@ -18,6 +18,7 @@ def precision():
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.slow
 def test_case(name, capsys):
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(HERE / f"{name}.py"), run_name="__main__")

@@ -19,6 +19,7 @@ def images():
     return jax.random.uniform(jax.random.key(3), (4, 6, 6, 3), minval=-1.0)
 
 
+@pytest.mark.slow
 def test_known_pixels_are_kept_to_the_bit_and_unknown_ones_are_denoised(images, key):
     mask = jax.random.bernoulli(key, 0.5, (6, 6, 1)).astype(float)
     x, ts = dj.prior_sample(key, SDE, images.shape), times.uniform(SDE, 5)

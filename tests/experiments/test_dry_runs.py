@@ -33,6 +33,7 @@ class Pixel(nn.Module):
 
 
 @pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.slow
 def test_every_preset_has_a_dry_run(load, name, monkeypatch, capsys):
     def step_cost(step, state, *args, compile):
         assert jax.tree.structure(jax.eval_shape(step, state, *args)[0]) == jax.tree.structure(state)

@@ -111,6 +111,7 @@ def mixture():
     return dj.GaussianMixture(jnp.array([0.5, 0.3, 0.2]), means, jnp.tile(0.1 * jnp.eye(2), (3, 1, 1)))
 
 
+@pytest.mark.slow
 def test_an_exact_classifier_gives_the_exact_conditional_denoiser(x, x64):
     """log p_t(k | x) of a mixture's components: the guided denoiser is the component's own."""
     gm, x = mixture(), jnp.asarray(x[:, :2], float)

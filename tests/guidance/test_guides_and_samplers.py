@@ -145,6 +145,7 @@ def test_constraints_are_defined_for_every_sampler(name):
 
 
 @pytest.mark.parametrize("name", [n if n == "Known" else pytest.param(n, marks=pytest.mark.slow) for n in CONSTRAINTS])
+@pytest.mark.slow
 def test_constraints_with_kinds_of_samplers(name):
     for label in ("DDIM", "Heun", "PC", "DPMpp2M"):
         ts = times.repaint(TS, 2, 3) if "TimeTravel" in name else TS

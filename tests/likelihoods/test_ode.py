@@ -125,6 +125,7 @@ def test_every_float_type_under_x64(x64, dtype):
     assert found.logp.dtype == found.x_T.dtype == (jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
+@pytest.mark.slow
 def test_shared_entries_of_a_condition_have_no_batch_axis(key):
     """A `Shared` entry of any shape is the same for all examples, an array with axes is each one's own."""
     sde, x = dj.VP(), jnp.array([[0.3, 0.1], [0.2, -0.5], [1.0, 0.0]])

@@ -34,6 +34,7 @@ def unit(a):
     return a / np.sqrt((a**2).sum(-1, keepdims=True))
 
 
+@pytest.mark.slow
 def test_the_kl_loss_is_its_terms(params, key):
     run, keys = jax.jit(losses.Autoencoding(KL, Partial(features), 0.3, 0.01)), dj.arrays.example_keys(key, 3)
     value, aux = run(params[KL], keys, {"image": X})
@@ -51,6 +52,7 @@ def test_the_kl_loss_is_its_terms(params, key):
     np.testing.assert_allclose(run(params[KL], keys[1:2], {"image": X[1:2]})[0], value[1:2], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_vq_loss_moves_codebook_and_encoder_each_by_its_own_term(params, key):
     p, encode = params[VQ], lambda p: VQ.apply(p, X, method="encode")
     (value, aux), code = jax.jit(losses.Autoencoding(VQ, commitment=0.5))(p, key, X), jax.jit(encode)(p)

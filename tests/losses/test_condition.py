@@ -114,6 +114,7 @@ def dsm(network, **how):
     return losses.DSM(dj.VP(), times.Uniform(), network, dj.precondition.from_v, **how)
 
 
+@pytest.mark.slow
 def test_fields_of_a_batch_reach_the_networks_that_take_them(key, with_classes):
     """Labels move a network with classes; one without is not given them; a plain function has every field."""
     x, labels = jnp.ones((4, 2)), jnp.array([0, 1, 2, 0])

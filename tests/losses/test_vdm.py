@@ -111,6 +111,7 @@ def differences(f, sde, name, h=1e-5):
 
 
 @pytest.mark.parametrize("steps", [0, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_ends_and_network_descend_the_bound_and_the_interior_the_variance(x64, key, steps):
     """For one example the interior's gradient is 2 l dl, in continuous time; with T steps it is that of the bound."""
     loss, x0, sde = VDM(scale, exact, steps=steps), jnp.asarray(LEVELS[None, 40:44]), bent()

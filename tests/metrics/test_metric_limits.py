@@ -97,6 +97,7 @@ def test_sliced_wasserstein_of_equal_samples_of_levels_and_of_nan():
         metrics.sliced_wasserstein(KEY, x, x, 0)
 
 
+@pytest.mark.slow
 def test_straightness_where_a_time_is_repeated():
     ts, xs = jnp.array([1.0, 0.6, 0.6, 0.1]), jnp.array([0.0, 1.0, 1.0, 4.0]).reshape(4, 1, 1)
     keep = jnp.array([0, 1, 3])

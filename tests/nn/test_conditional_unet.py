@@ -109,6 +109,7 @@ def test_a_new_network_returns_almost_zero(key):
     assert F.shape == (2, 4, 4, 4) and 0 < jnp.abs(F).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_and_a_level_may_be_shared(small):
     params, x, t, cond = small
     F = jax.jit(SMALL.apply)(params, x, t, cond)
@@ -120,6 +121,7 @@ def test_bfloat16_is_close_and_a_level_may_be_shared(small):
     assert jnp.abs(alike[1] - F[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_x_and_concat_are_joined_and_every_input_matters(small):
     params, x, t, cond = small
     apply = jax.jit(SMALL.apply)

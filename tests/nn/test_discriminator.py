@@ -11,6 +11,7 @@ def noisy(params):
     return jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), params)
 
 
+@pytest.mark.slow
 def test_points_one_by_one_and_in_pairs(key):
     net, x = PointDiscriminator(width=16, num_classes=2), jax.random.normal(key, (3, 2))
     t, cond = jnp.array([1.0, 500.0, 1.0]), {"label": jnp.array([0, 1, 2])}

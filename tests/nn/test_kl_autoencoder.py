@@ -78,6 +78,7 @@ def vq():
     return net, params, jax.random.normal(jax.random.key(2), (2, 3, 5, 4))
 
 
+@pytest.mark.slow
 def test_codes_are_the_nearest_and_stay_themselves(vq):
     net, params, z = vq
     quantise = lambda z: net.apply(params, z, method="quantise")  # noqa: E731

@@ -16,6 +16,7 @@ def params():
     return NET.init(jax.random.key(0), IDS)
 
 
+@pytest.mark.slow
 def test_the_vector_of_a_text_is_at_its_first_end_or_largest_id(params):
     for pool, places in (("first_end", (2, 3)), ("largest", (2, 2))):
         out = NET.clone(pool=pool).apply(params, IDS)
@@ -43,6 +44,7 @@ def test_a_state_depends_on_the_tokens_before_it_only(params):
     assert (jnp.abs(a[:, 4] - b[:, 4]).max(-1) > 1e-4).all()
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_and_returns_float32(params):
     out, low = (net.apply(params, IDS) for net in (NET, NET.clone(dtype=jnp.bfloat16)))
     assert {x.dtype for x in jax.tree.leaves(low)} == {jnp.dtype("float32")}

@@ -64,6 +64,7 @@ def test_shapes_and_dtypes(built):
     assert low.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_a_new_network_returns_almost_zero_and_bf16_is_close():
     params = draw_params(SMALL, X, T)
     last = jax.jit(lambda key: SMALL.init(key, X, 0.0)["params"]["conv_out"])(jax.random.key(0))  # the rest is pruned
@@ -80,6 +81,7 @@ def test_each_example_is_independent(built):
     assert not np.allclose(run(X, T + 4.7), both, atol=1e-3)  # the noise level matters
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_and_a_scalar_noise_level():
     params = draw_params(SMALL, X, T)
     both = apply(SMALL, params, X, T)

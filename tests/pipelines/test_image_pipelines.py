@@ -59,6 +59,7 @@ def test_strength(pipe, key, image):
 
 
 @pytest.mark.parametrize("solver", ["ddim", "euler_a"])
+@pytest.mark.slow
 def test_a_u_net_of_4_channels_keeps_what_is_black(pipe, key, image, solver):
     mask = np.zeros((16, 16))
     mask[:8, :8] = 1

@@ -55,6 +55,7 @@ def test_a_picture_is_its_seed_s_whatever_the_batch(pipe, key):
     )
 
 
+@pytest.mark.slow
 def test_prompt_negative_prompt_and_scale_count(pipe, key):
     draw = lambda *args, **changes: pipe.text_to_image(  # noqa: E731
         key, *args, settings=dataclasses.replace(SMALL, **changes)
@@ -148,6 +149,7 @@ def test_a_single_file_of_version_2_does_not_say_what_it_predicts(tmp_path):
     assert pipe.schedule.prediction == "v" and pipe.model.shape == (96, 96, 4) and pipe.tokenizers[0].pad == 0
 
 
+@pytest.mark.slow
 def test_other_schedules(tmp_path, key):
     """v, half precision, and noise levels that end without signal."""
     zero = hub_folders.VERSION_1 | dict(

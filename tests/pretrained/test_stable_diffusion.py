@@ -82,6 +82,7 @@ def check(case, dtype, tolerance):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_a_network_is_the_original_s_in_float64(x64, case):
     check(case, jnp.float64, 1e-9)
 
@@ -89,5 +90,6 @@ def test_a_network_is_the_original_s_in_float64(x64, case):
 @pytest.mark.parametrize("case", [
     case if case in ("sdxl", "kl", "clip") else pytest.param(case, marks=pytest.mark.slow) for case in CASES
 ])  # fmt: skip
+@pytest.mark.slow
 def test_a_network_is_the_original_s_in_float32(case):
     check(case, jnp.float32, 1e-4)

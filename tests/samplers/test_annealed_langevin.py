@@ -91,6 +91,7 @@ def chain(key, mixture, sde, ts, x):
 
 
 @pytest.mark.parametrize("kind", range(4), ids=[type(sde).__name__ for sde in PROCESSES])
+@pytest.mark.slow
 def test_on_every_process_it_is_the_chain_of_x_over_alpha(x64, key, kind, four_modes, one_of):
     sde = one_of(kind, PROCESSES, PROCESSES[kind].T, PROCESSES[kind].t_min)
     ts = jax.jit(times.geometric, static_argnums=1)(sde, 6)

@@ -56,6 +56,7 @@ def test_values_of_each_example_are_refused_and_not_recycled(key, n, batch_size,
             draw(key, (n, 2, 2, 1), batch_size, **options)
 
 
+@pytest.mark.slow
 def test_arrays_that_happen_to_be_as_long_are_no_values_of_each_example(key, four_modes):
     """Four weights of a mixture, one image for all, and four or eight examples in batches of four."""
     assert draw(key, (8, 2), 4, denoise=four_modes.denoiser(SDE)).shape == (8, 2)

@@ -105,6 +105,7 @@ def test_orders_of_convergence_on_a_mixture(x64, sampler, order, problems, one_o
     assert np.all(np.abs(measured - order) < 0.12), errors
 
 
+@pytest.mark.slow
 def test_ddim_on_uniform_logsnr_has_the_known_errors(x64, four_modes):
     sde = dj.VP()
     known = [0.182, 0.0790, 0.0371, 0.0180, 8.85e-3, 4.39e-3, 2.19e-3]
@@ -297,6 +298,7 @@ PRIORS = (dj.VP(), dj.SubVP(), dj.VE())
         pytest.param(dj.PC(dj.ReverseDiffusion(), dj.Langevin(0.1, batch_mean=True)), id="PC", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_every_stochastic_sampler_has_the_mixture_s_distribution(kind, sampler, key, one_of, optimised):
     """Two modes of weight 0.2 and 0.8: 4000 samples give the weight to 0.0063, and 4 sigma of it.
 

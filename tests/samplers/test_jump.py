@@ -83,6 +83,7 @@ def test_one_trace_batch_independence_and_a_network(key):
     np.testing.assert_allclose(np.concatenate(alone), out[np.array([0, 3])], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_vmap_over_gamma_and_gradients_at_its_ends(key):
     sde, gammas = dj.VP(), np.array([0.0, 0.5, 1.0], np.float32)
 

@@ -375,6 +375,7 @@ def test_an_example_has_its_own_loss():
         np.testing.assert_array_equal(changed[1:], whole[1:])
 
 
+@pytest.mark.slow
 def test_errors():
     disc, term = d.Discriminator(linear), matching(0.5, d.kl)
     pairs = d.PairStudent(FLOW, jnp.array([1.0, 0.0]), affine, in_x0)

@@ -25,6 +25,7 @@ values = jax.jit(
 mean = lambda a: (np.asarray(a) ** 2).mean(1)  # noqa: E731  an example's mean square
 
 
+@pytest.mark.slow
 def test_progressive_target_on_the_circle():
     """Rotated by two half steps D from phi_t, N(0, 1) data: x = (cos^2 D sin phi_t - sin phi_s)/sin 2D z."""
     sde, one = dj.Cosine(), dj.GaussianMixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.eye(2)[None])
