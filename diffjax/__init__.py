@@ -4,7 +4,7 @@ A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network
 FlowMap), `samplers` (one solver a file and one driver), `operators` (measurements), `corrections` (x_0 -> x_0),
 `guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `posterior` (one call a paper), `losses`,
 `likelihoods` (Denoiser -> log p), `oracle` (exact denoisers), and, imported when they are first used, `train`, `data`,
-`metrics`, `plots`.
+`metrics`, `plots`, `pipelines` (published models, from prompts to pictures).
 """
 
 import importlib
@@ -95,7 +95,7 @@ from diffjax.sde import rescale as rescale
 from diffjax.typing import pytree as pytree
 from diffjax.typing import static as static
 
-LAZY = ("data", "metrics", "plots", "train")  # they take a second to import, and samplers do without them
+LAZY = ("data", "metrics", "pipelines", "plots", "train")  # they take a second to import, and samplers do without them
 
 
 def __getattr__(name: str):

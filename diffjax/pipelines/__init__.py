@@ -1,4 +1,8 @@
-"""Published models as one object, from prompts to pictures; imported by its name, `from diffjax import pipelines`."""
+"""Published models as one object, from prompts to pictures.
+
+pipe = dj.pipelines.load_stable_diffusion(folder)
+x = pipe.text_to_image(jax.random.key(0), ["a red fox"], settings=dj.pipelines.Settings(steps=20))
+"""
 
 from diffjax.pipelines.drawing import Settings as Settings
 from diffjax.pipelines.loading import add_lora as add_lora
