@@ -193,7 +193,10 @@ def cpu_emoji() -> Config:
 
 
 def emoji_64() -> Config:
-    """For accelerators: emoji of 64 x 64, a U-Net of 60 M parameters, its codec by `autoencoder.py --preset kl-64`."""
+    """For accelerators: emoji of 64 x 64 and a large U-Net; not run yet.
+
+    Its codec is of 64 x 64 pictures: `autoencoder.py --preset kl --data folder --data.path DIR --data.size 64`.
+    """
     return dataclasses.replace(
         cpu_emoji(),
         size=64,
