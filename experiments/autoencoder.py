@@ -36,6 +36,7 @@ import diffjax as dj
 from diffjax import data, losses, metrics, nn, plots, pretrained, train
 from diffjax.data import packages
 from diffjax.losses import distillation as adversarial
+from diffjax.formats import load_params
 from diffjax.model_files import IN_A_RUN
 from diffjax.runs import experiment, image_run
 from diffjax.runs.own_pictures import OwnPictures
@@ -63,6 +64,8 @@ class Config(OwnPictures):
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = OPTIM
     loop: Annotated[train.LoopConfig, OmitArgPrefixes] = LOOP
     batch_size: int = 64
+    begin: Path | None = None
+    """The weights of an autoencoder to begin from."""
     seed: int = 20
     workdir: Path = Path("runs/autoencoder")
 
@@ -75,6 +78,7 @@ def main(config: Config) -> dict[str, Any]:
     net = sized(config.net, sets[0].shape)
     key = jax.random.key(config.seed)
     params = jax.jit(net.init)(key, jnp.zeros((1, *sets[0].shape)))
+    params = params if config.begin is None else load_params(config.begin, params)
     params, summary = fit(config, net, params, partial(mixed, config, sets))
     trained: Any = dj.Trained(net, params, (sets[0].shape,))
     if not isinstance(net, nn.Autoencoder):
