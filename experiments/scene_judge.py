@@ -25,6 +25,7 @@ from tyro.conf import OmitArgPrefixes, Suppress
 import diffjax as dj
 from diffjax import data, nn, times, train
 from diffjax.data import scenes
+from diffjax.formats import load_params
 from diffjax.losses import BinaryCrossEntropy
 from diffjax.model_files import IN_A_RUN
 from diffjax.runs import experiment, image_run, judges
@@ -48,6 +49,8 @@ class Config:
         steps=3000, log_every=50, checkpoint_every=500, sample_every=0
     )
     batch_size: int = 64
+    begin: Path | None = None
+    """The weights of a judge to begin from."""
     seed: int = 30
     workdir: Path = Path("runs/scene_judge")
 
@@ -86,6 +89,7 @@ def main(config: Config) -> dict[str, Any]:
     key, net = jax.random.key(config.seed), config.net
     loss = Augmented(BinaryCrossEntropy(dj.VP(), times.Fixed(0.0), net.apply))
     params = jax.jit(net.init)(key, jnp.zeros((1, *images.shape[1:])), jnp.zeros(1))
+    params = params if config.begin is None else load_params(config.begin, params)
     tx = config.optim.build(config.loop.steps)
     state = train.TrainState.create(key, params, tx, config.optim.ema)
 
