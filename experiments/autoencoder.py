@@ -12,7 +12,8 @@ cores, jax 0.10.2, 2026-11-27.
 kl: LDM's layout, L1 and a perceptual distance in EfficientNet-Lite0 (`make data`), KL of weight 1e-6. The run leaves a
 `Codec`, the autoencoder with the scale that brings its latents to unit variance. One serves both sets:
 `weights/codec.safetensors`, 0.52 M parameters, 30.0 dB on held-out scenes and 26.2 dB on held-out emoji after 8,500
-steps and 2,100 more (`--begin FILE --lr 6e-4 --lr-end 1e-5`), 80 minutes on two shared CPU cores, 2026-11-30. vq and kl-gan have only been run in tests.
+steps and 2,100 more (`--begin FILE --lr 6e-4 --lr-end 1e-5`), 80 minutes on two shared CPU cores, 2026-11-30. vq and
+kl-gan have only been run in tests.
 
 The weights go to the run's folder as `ema.safetensors`.
 """
