@@ -24,10 +24,12 @@ from jax.tree_util import Partial
 
 from diffjax import flow_maps, guidance, nn
 from diffjax.arrays import split
-from diffjax.checks import check_count, check_has, check_key, check_pictures, known
+from diffjax.checks import check_count, check_has, check_key, check_number, check_pictures, known
 from diffjax.codec import Codec
+from diffjax.conditions import cond_keys
 from diffjax.likelihoods.ode import log_likelihood
 from diffjax.operators.measurement import of_latents
+from diffjax.parameters import takes_scale
 from diffjax.posterior import Posterior
 from diffjax.printing import short
 from diffjax.samplers import DPMpp2M, Jump, default_grid, generate, invert, sample
@@ -52,6 +54,7 @@ class Model:
       sampler, steps: what `sample` uses where it is given nothing else.
       codec: of a latent model, what turns its latents into pictures: `sample` returns pictures then, `log_likelihood`
         and `invert` take them, and everything else, `denoise` above all, is of latents.
+      scales: of a student of guidance, the least and the greatest guidance scale that it has learnt; None: any.
     """
 
     network: Any = static()
@@ -63,6 +66,7 @@ class Model:
     sampler: Sampler = DPMpp2M()
     steps: int = static(default=20)
     codec: Codec | None = None
+    scales: tuple[float, float] | None = static(default=None)
 
     def __post_init__(self):
         if not isinstance(self.shape, tuple):
@@ -139,19 +143,20 @@ class Model:
           sampler: the model's own by default.
           steps: their number, on the solver's own grid (`samplers.default_grid`), or the times themselves [N + 1].
           cond: the condition of all n examples, such as {"label": [n]}.
-          guidance_scale: of classifier-free guidance, for networks that were trained with dropped conditions.
+          guidance_scale: of classifier-free guidance, for networks that were trained with dropped conditions; a student
+            of guidance takes it as the entry "scale" of its condition, a number or [n].
           batch_size: how many at a time, for a large n; the result is then a NumPy array.
           start: the state at the first time [n, *shape], as `invert` returns it, in place of the noise at T.
 
         Raises:
-          ValueError: as `dj.sample`; or guidance lacks a condition.
+          ValueError: as `dj.sample`; or guidance lacks a condition, or a student of guidance has not learnt this scale.
         """
         check_key(key)
         check_count("n", n, 0)
         sampler = self.sampler if sampler is None else sampler
         check_sampler(sampler)
         ts = self._grid(sampler, steps)
-        denoise = self._guided(sampler, cond, guidance_scale)
+        denoise, cond = self._guided(sampler, cond, guidance_scale, n)
         if start is None:
             self._check_prior(ts)
         shape = (n, *self.shape)
@@ -223,13 +228,27 @@ class Model:
         check_count("steps", n)
         return default_grid(sampler, self.sde, n)
 
-    def _guided(self, sampler: Sampler, cond: Cond, scale: Any) -> Any:
+    def _guided(self, sampler: Sampler, cond: Cond, scale: Any, n: int) -> tuple[Any, Cond]:
         if scale is None:
-            return self.denoise
+            return self.denoise, cond
         if not jax.tree.leaves(cond):
             raise ValueError('guidance_scale needs a condition, such as cond={"label": labels}')
+        if "scale" in (cond_keys(self.network) or ("scale",)) and takes_scale(self.params):
+            return self.denoise, self._with_scale(cond, scale, n)
         guide = flow_maps.guided if isinstance(sampler, Jump) else guidance.cfg
-        return guide(self.denoise, scale, self.null)
+        return guide(self.denoise, scale, self.null), cond
+
+    def _with_scale(self, cond: Cond, scale: Any, n: int) -> Cond:
+        """The condition of a student of guidance."""
+        if not isinstance(cond, dict) or "scale" in cond:
+            raise ValueError('this student of guidance takes its scale once: guidance_scale, or cond={"scale": ...}')
+        if callable(scale):
+            raise TypeError("a student of guidance takes one scale for all times: a number, or one for each example")
+        check_number("guidance_scale", scale, *(self.scales or ()), why="the scales that this student has learnt")
+        scale = jnp.asarray(scale, float)
+        if scale.shape not in ((), (n,)):
+            raise ValueError(f"guidance_scale must be a number or one for each of {n} examples, got {scale.shape}")
+        return cond | {"scale": jnp.broadcast_to(scale, (n,))}
 
     def _check_prior(self, ts: Array) -> None:
         """Raise a ValueError where noise of time T is not distributed as the state at the grid's first time."""

@@ -26,7 +26,7 @@ from diffjax.codec import Codec
 from diffjax.files import replacing
 from diffjax.formats import load_params, read_metadata, save_params
 from diffjax.model import Model, Trained
-from diffjax.parameters import compare, flatten
+from diffjax.parameters import compare, flatten, takes_scale
 from diffjax.printing import short
 from diffjax.samplers import Jump
 from diffjax.typing import PyTree
@@ -202,8 +202,7 @@ def _example(model: Model | Trained | Codec) -> tuple[Any, ...]:
     if hasattr(model.network, "example_cond"):
         cond = model.network.example_cond(model.shape)
     else:
-        guided = any("/guidance/" in name for name in flatten(model.params))
-        cond = {"scale": jnp.ones(1)} if guided else None
+        cond = {"scale": jnp.ones(1)} if takes_scale(model.params) else None
     return jnp.zeros((1, *model.shape)), levels, cond
 
 

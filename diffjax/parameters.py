@@ -66,6 +66,12 @@ def compare(path: str | Path, found: Mapping[str, Any], expected: Mapping[str, A
             raise ValueError(f"{path}: {name!r} has the shape {shapes}")
 
 
+def takes_scale(params: PyTree) -> bool:
+    """Whether these are the parameters of a student of guidance: it has the matrix "guidance" (see `nn.embed`)."""
+    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    return any("/guidance/" in jax.tree_util.keystr(path, simple=True, separator="/") for path in paths)
+
+
 def graft(params: PyTree, teacher: PyTree) -> PyTree:
     """`params` with every array that the teacher has taken from it: a student that begins as its teacher.
 

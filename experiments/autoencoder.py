@@ -36,8 +36,8 @@ from tyro.conf import OmitArgPrefixes, Suppress
 import diffjax as dj
 from diffjax import data, losses, metrics, nn, plots, pretrained, train
 from diffjax.data import packages
-from diffjax.losses import distillation as adversarial
 from diffjax.formats import load_params
+from diffjax.losses import distillation as adversarial
 from diffjax.model_files import IN_A_RUN
 from diffjax.runs import experiment, image_run
 from diffjax.runs.own_pictures import OwnPictures

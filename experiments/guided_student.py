@@ -5,8 +5,8 @@
 The teacher is classifier-free guidance of the model of classes of Fashion-MNIST, with the scale as a part of the
 condition (`guidance.cfg_of_scale`), drawn for each example (`losses.DrawScale`). The student begins as the unguided
 model, is conditioned on the scale by a matrix that begins at zero, and learns by consistency distillation as in
-`few_step.py`. It also runs on your own pictures, with the models that `guidance.py` names: `--data folder --data.path
-DIR --data.size 32 --model MODEL --judge JUDGE`.
+`few_step.py` (see `runs/guided_students.py`). It also runs on your own pictures, with the models that `guidance.py`
+names: `--data folder --data.path DIR --data.size 32 --model MODEL --judge JUDGE`.
 
 `accuracy` and `diversity` are those of `guidance.py`; `apart` is the root mean square difference from the images of the
 teacher's 50 steps at the same scale and from the same noise, which more than one step of the student do not follow, as
@@ -34,23 +34,20 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import data, flow_maps, guidance, losses, plots, precondition, samplers, times, train
-from diffjax.losses import distillation as d
+from diffjax import data, guidance, plots, precondition, samplers, times, train
 from diffjax.metrics.features import FASHION_WEIGHTS
 from diffjax.model_files import IN_A_RUN
-from diffjax.parameters import graft
-from diffjax.runs import experiment, judges
+from diffjax.runs import experiment, guided_students, judges
+from diffjax.runs.guided_students import COSINE
 from diffjax.runs.own_pictures import OwnPictures
-from diffjax.runs.student_run import Method, StudentRun
+from diffjax.runs.student_run import StudentRun
 from diffjax.typing import Denoiser, PyTree
 
 MODEL = Path(__file__).with_name("weights") / "fashion-classes.safetensors"
-VP, COSINE = dj.VP(), dj.Cosine()
-consistent = partial(precondition.from_v, c_noise=precondition.clock(VP))  # the teacher's network in the students' time
+VP = dj.VP()
 steps = partial(times.uniform, COSINE, t_min=0.0)
 GRIDS = {1: steps(1), 2: jnp.array([1.0, 0.7, 0.0]), 4: steps(4)}
 
@@ -118,21 +115,13 @@ def main(config: Config) -> dict[str, Any]:
 
 def distil(config: Config, images: data.ImageData, model: dj.Model) -> Denoiser:
     """The student of a model of classes, conditioned on {"label": [B], "scale": [B]}."""
-    net = model.network
-    teacher = flow_maps.heun_step(COSINE, guidance.cfg_of_scale(consistent(COSINE, Partial(net.apply, model.params))))
-    loss = d.Consistency(COSINE, times.Neighbours(steps(16)), net.apply, consistent, teacher, weight=d.error_in_v)
-    loss = losses.DrawScale(loss, min(config.scales), max(config.scales))
 
     def batches(start: int) -> Iterator[PyTree]:
         arrays = images.train_images, images.train_labels, config.batch_size
         return data.batches(*arrays, seed=config.seed, start_step=start)
 
-    x, one = jnp.zeros((1, *images.shape)), jnp.ones(1)
-    with_scale = jax.jit(net.init)(jax.random.key(0), x, one, {"label": one.astype(int), "scale": one})
-    method = Method(COSINE, loss, consistent, ema=config.optim.ema)
     run = StudentRun(config.optim.build, batches, config.loop, config.workdir, jax.random.key(config.seed))
-    params = run.fit("student", method, graft(with_scale, model.params))
-    student = dj.Model(net, params, COSINE, consistent, images.shape, sampler=dj.Renoise(1.0), steps=1)
+    student = guided_students.distil(model, (min(config.scales), max(config.scales)), run, config.optim.ema)
     dj.save(config.workdir / IN_A_RUN, student, {"data": images.name}, "float16")
     return student.denoise
 

@@ -18,11 +18,11 @@ ten captions a picture was drawn for.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Suppress
 
@@ -31,14 +31,13 @@ from diffjax import data, losses, nn, plots, precondition, pretrained, times, tr
 from diffjax.data import packages, scenes
 from diffjax.losses import weightings
 from diffjax.model_files import IN_A_RUN
-from diffjax.runs import captions, experiment, image_run, judges
+from diffjax.runs import captions, experiment, image_run, judges, scene_figures
 
 WEIGHTS = Path(__file__).with_name("weights")
 SMALL = nn.ConditionalUNet(
     channels=(48, 56), layers=1, attention=(True, True), heads=4, groups=8, context_width=384
 )  # 1.4 M parameters
 LARGE = nn.ConditionalUNet(channels=(192, 384), layers=2, attention=(True, True), heads=8, context_width=384)
-AFTERWARDS = 10**6  # indices of scenes that no training has seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,28 +142,15 @@ def fit(config: Config, encode: captions.TextStates) -> tuple[dj.Model, dict[str
 
 def draw(config: Config, model: dj.Model, states: np.ndarray, scale: float) -> np.ndarray:
     """A picture for each row of states, [N, S, S, 3] in [-1, 1]."""
-    cond = {"context": jnp.asarray(states, jnp.float32)}
-    key = jax.random.key(config.seed + 1)
-    x = model.sample(key, len(states), steps=config.sampling_steps, cond=cond, guidance_scale=scale, batch_size=125)
-    return np.clip(np.asarray(x), -1, 1)
+    how = {"steps": config.sampling_steps, "guidance_scale": scale}
+    return captions.pictures(model, jax.random.key(config.seed + 1), states, **how)
 
 
 def measure_scenes(config: Config, model: dj.Model, encode: captions.TextStates) -> dict[str, float]:
     """What the judge sees of captions of "test" and "heldout", at each scale, beside what it sees of true pictures."""
-    judge, figures = judges.SceneJudge(dj.load(config.judge)), {}
-    for split in ("test", "heldout"):
-        wanted = scenes.make(range(AFTERWARDS, AFTERWARDS + config.samples), config.size, split)
-        states, true = encode(list(wanted.captions)), data.to_float(wanted.images)
-        rows = {"wanted": true[:16]}
-        found = {"true pictures": judge(true, wanted)}
-        for scale in config.scales:
-            x = draw(config, model, states, scale)
-            found[f"scale {scale:g}"], rows[f"scale {scale:g}"] = judge(x, wanted), x[:16]
-        for of, values in found.items():
-            print(f"{split:<8} {of:<14}", *(f"{name} {value:.3f} " for name, value in values.items()))
-            figures |= {f"{split}, {of}, {name}": value for name, value in values.items()}
-        plots.image_rows(config.workdir / f"{split}.png", rows)
-    return figures
+    ways = {f"scale {scale:g}": partial(draw, config, model, scale=scale) for scale in config.scales}
+    judge = judges.SceneJudge(dj.load(config.judge))
+    return scene_figures.measure(judge, ways, encode, config.samples, config.size, config.workdir)
 
 
 def measure_emoji(config: Config, model: dj.Model, encode: captions.TextStates) -> dict[str, float]:

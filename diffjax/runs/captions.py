@@ -15,6 +15,8 @@ from diffjax import pretrained
 from diffjax.codec import Codec
 from diffjax.data import default_data_dir, packages, to_float
 from diffjax.data.prepared import cached
+from diffjax.model import Model
+from diffjax.typing import Key
 
 
 class TextStates:
@@ -53,3 +55,9 @@ def latents(codec: Codec, images: np.ndarray, batch_size: int = 250) -> np.ndarr
     encode: Any = jax.jit(codec.encode)
     parts = [np.asarray(encode(to_float(images[i : i + batch_size]))) for i in range(0, len(images), batch_size)]
     return np.concatenate(parts)
+
+
+def pictures(model: Model, key: Key, states: np.ndarray, **how: Any) -> np.ndarray:
+    """A picture for each text's states [N, L, D], by `model.sample(..., **how)`, [N, H, W, 3] clipped to [-1, 1]."""
+    cond = {"context": jnp.asarray(states, jnp.float32)}
+    return np.clip(np.asarray(model.sample(key, len(states), cond=cond, batch_size=125, **how)), -1, 1)

@@ -97,11 +97,12 @@ class OwnPictures:
 
 
 def model_of(
-    path: Path, sde: SDE, shape: tuple[int, ...], classes: int = 0, prediction: Callable | None = None
+    path: Path, sde: SDE, shape: tuple[int, ...] | None, classes: int = 0, prediction: Callable | None = None
 ) -> Model:
     """The model of a file, or of a run's folder, that an experiment of these images and this process can use.
 
     Args:
+      shape: of its examples; None: any.
       classes: how many it is conditioned on; 0 for none.
       prediction: the model's, where a student learns with the same network; by default any.
 
@@ -115,7 +116,7 @@ def model_of(
         precondition.check_process(model.denoise, sde)
     except ValueError as error:
         raise SystemExit(f"{path} does not fit this experiment: {error}") from error
-    if model.shape != shape:
+    if shape is not None and model.shape != shape:
         raise SystemExit(f"{path} is a model of images of shape {model.shape}, but this experiment needs {shape}")
     if _classes(model) != classes:
         raise SystemExit(f"{path} is a model of {_classes(model)} classes, but this experiment needs {classes}")

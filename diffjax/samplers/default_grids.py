@@ -18,7 +18,8 @@ worst of the five processes:
 
 `uniform` is at fault for EDM's range of levels and at the last steps, which are the longest ones in logsnr. A sampler
 with a `grid(sde, n)` of its own has that instead: Euler's method follows the straight paths of `Flow`, and the few
-steps of a flow map are equal in angle: `fashion-ctm` has FD 8.5, 5.7 in 2, 4 of those, and 10.3, 7.4 in logsnr.
+steps of a flow map, or of a consistency model by `Renoise(1.0)`, are equal in angle: `fashion-ctm` has FD 8.5, 5.7 in
+2, 4 of those, and 10.3, 7.4 in logsnr.
 """
 
 from typing import Any

@@ -7,14 +7,16 @@ fade as steps become small: with many steps and eta > 0 all memory of x is lost 
 
 from typing import Any
 
+import numpy as np
 from jax import Array
 
 from diffjax.arrays import bcast, normal, safe_sqrt
-from diffjax.checks import check_number
+from diffjax.checks import check_number, known
 from diffjax.samplers.arguments import check_sizes, draws
 from diffjax.samplers.drive import State
 from diffjax.sde import gaussian
-from diffjax.typing import pytree
+from diffjax.times.grids import uniform_angle, uniform_logsnr
+from diffjax.typing import SDE, pytree
 
 
 @pytree
@@ -36,6 +38,11 @@ class Renoise:
     @property
     def invertible(self) -> bool:
         return not draws(self.eta)
+
+    def grid(self, sde: SDE, n: int) -> Array:
+        """Its grid by default: that of `Jump` for eta = 1, multistep consistency sampling; else equal in logsnr."""
+        consistency = known(self.eta) and bool(np.all(np.asarray(self.eta) == 1))
+        return (uniform_angle if consistency else uniform_logsnr)(sde, n)
 
     def init(self, x: Array) -> State:
         check_sizes(self, x, "eta")

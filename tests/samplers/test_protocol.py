@@ -261,6 +261,8 @@ def test_default_grids(key):
     np.testing.assert_allclose(
         grid(dj.samplers.Jump(), dj.Cosine(), 4), dj.times.uniform(dj.Cosine(), 4, 0.0), atol=1e-6
     )
+    np.testing.assert_array_equal(grid(dj.Renoise(1.0), dj.VP(), 4), grid(dj.samplers.Jump(1.0), dj.VP(), 4))
+    np.testing.assert_array_equal(grid(dj.Renoise(0.5), dj.VP(), 4), grid(dj.DDIM(), dj.VP(), 4))
     np.testing.assert_array_equal(grid(dj.AnnealedLangevin(), dj.VE(), 4), dj.times.geometric(dj.VE(), 4))
     with pytest.raises(TypeError, match="n must be an integer"):
         grid(dj.DDIM(), dj.VP(), 2.5)

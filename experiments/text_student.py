@@ -1,0 +1,140 @@
+"""Few-step students of the text model, with the guidance scale as an input (LCM, Luo et al. 2023).
+
+    python experiments/text_to_image.py                          # the teacher, runs/text_to_image
+    python experiments/text_student.py
+    python experiments/text_student.py --teacher FILE --scales 1 3 6
+
+The teacher is classifier-free guidance of the model of `text_to_image.py`, two network calls a step; one student learns
+all scales from the least to the greatest by consistency distillation in latents (see `runs/guided_students.py`), and
+takes one call a step. It begins as the unguided teacher. `--solver ddim --intervals 50` are LCM's steps of the teacher.
+
+The run leaves the student, codec included, as `ema.safetensors`: `dj.load(folder).sample(key, n, cond={"context":
+states}, steps=4, guidance_scale=3.0)` returns pictures. It is judged as `text_to_image.py` judges, on captions of
+"test" and "heldout", for each scale and number of steps, beside the teacher's 20 steps of DPM++ 2M, from one noise.
+Not trained yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+from tyro.conf import OmitArgPrefixes
+
+import diffjax as dj
+from diffjax import data, precondition, train
+from diffjax.checks import check_count, check_number
+from diffjax.conditions import cond_keys
+from diffjax.data import scenes
+from diffjax.model_files import IN_A_RUN
+from diffjax.runs import captions, experiment, guided_students, image_run, judges, scene_figures
+from diffjax.runs.own_pictures import model_of
+from diffjax.runs.student_run import StudentRun
+from diffjax.typing import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    teacher: Path = Path("runs/text_to_image")
+    """The model of `text_to_image.py`, on scenes: the folder of its run, or a file."""
+    count: int = 20_000
+    """Scenes to train on."""
+    data_dir: Path | None = None
+    """Where prepared data and encoded captions are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
+    judge: Path = Path(__file__).with_name("weights") / "scene-judge.safetensors"
+    """The judge of scenes, of `scene_judge.py`."""
+    length: int = 32
+    """Tokens of a caption, as many as in the training of the teacher."""
+    scales: tuple[float, ...] = (1.0, 3.0, 6.0)
+    """Guidance scales that are compared; the student is trained from the least of them to the greatest."""
+    counts: tuple[int, ...] = (1, 2, 4, 8)
+    """Numbers of the student's steps that are compared."""
+    teacher_steps: int = 20
+    """Steps of DPM++ 2M of the teacher, beside which the student is judged."""
+    intervals: int = 16
+    """Of the teacher's grid in training; the student learns to agree with itself across each."""
+    solver: Literal["heun", "ddim"] = "heun"
+    """The teacher's step over an interval: four network calls, or two."""
+    optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
+        lr=1e-3, lr_end=1e-5, warmup=50, ema=(0.99,)
+    )
+    loop: Annotated[train.LoopConfig, OmitArgPrefixes] = train.LoopConfig(
+        steps=4000, log_every=100, checkpoint_every=500, sample_every=0, keep=1
+    )
+    batch_size: int = 64
+    samples: int = 500
+    """Pictures for each set of captions, scale and number of steps."""
+    seed: int = 0
+    workdir: Path = Path("runs/text_student")
+
+
+def main(config: Config) -> dict[str, Any]:
+    check(config)
+    teacher, judge = text_model(config.teacher), judges.SceneJudge(dj.load(config.judge))
+    experiment.start(config.workdir, config)
+    encode = captions.TextStates(config.length)
+    student = distil(config, teacher, encode)
+    size: int = teacher.codec.shape[0]  # pyright: ignore[reportOptionalMemberAccess]
+    drawn = ways(config, teacher, student)
+    summary: dict[str, Any] = {"parameters": train.count(student.params)}
+    summary |= scene_figures.measure(judge, drawn, encode, config.samples, size, config.workdir)
+    about = {"data": "scenes", "range": [-1, 1], **image_run.made_by(config.workdir), "figures": summary}
+    image_run.keep(config.workdir / IN_A_RUN, student, about)
+    experiment.finish(config.workdir, summary)
+    return summary
+
+
+def check(config: Config) -> None:
+    """Raise before hours of training what would be wrong after them."""
+    if not (config.scales and config.counts):
+        raise SystemExit("give one scale and one number of steps or more: --scales 1 3 6 --counts 1 2 4 8")
+    for n in (*config.counts, config.teacher_steps, config.samples):
+        check_count("a number of steps or samples", n)
+    check_number("a scale", np.asarray(config.scales), 0)
+
+
+def text_model(path: Path) -> dj.Model:
+    """The teacher.
+
+    Raises:
+      SystemExit: there is no such file, or it holds no text-to-image model that `text_to_image.py` has made.
+    """
+    model = model_of(path, dj.VP(), None, prediction=precondition.from_v)
+    if model.codec is None or "context" not in (cond_keys(model.network) or ()):
+        raise SystemExit(f"{path} holds no text-to-image model of latents: `text_to_image.py` makes one")
+    return model
+
+
+def distil(config: Config, teacher: dj.Model, encode: captions.TextStates) -> dj.Model:
+    """The student, trained."""
+    codec: Any = teacher.codec
+    drawn = scenes.read(config.count, "train", codec.shape[0], config.data_dir)
+    texts = list(map(str, drawn.captions))
+    fields = {"image": captions.latents(codec, drawn.images), "context": encode.kept(texts, config.data_dir)}
+
+    def batches(start: int) -> Iterator[PyTree]:
+        return data.batches(fields, batch_size=config.batch_size, seed=config.seed, start_step=start, as_is=True)
+
+    run = StudentRun(config.optim.build, batches, config.loop, config.workdir, jax.random.key(config.seed))
+    scales = min(config.scales), max(config.scales)
+    return guided_students.distil(teacher, scales, run, config.optim.ema, config.intervals, config.solver)
+
+
+def ways(config: Config, teacher: dj.Model, student: dj.Model) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """By name, a function from a caption's states to pictures for each model, number of steps and scale."""
+    key = jax.random.key(config.seed + 1)  # one noise for all
+    models = [("teacher", teacher, config.teacher_steps), *(("student", student, n) for n in config.counts)]
+    return {
+        f"{name}, {n} steps, scale {scale:g}": partial(captions.pictures, model, key, steps=n, guidance_scale=scale)
+        for scale in config.scales
+        for name, model, n in models
+    }
+
+
+if __name__ == "__main__":
+    main(experiment.configure({"cpu": Config}, __doc__))
