@@ -71,7 +71,8 @@ class Graph:
         """The outputs by name.
 
         Raises:
-          ValueError: an input is missing, unknown, or of another shape; or the parameters are those of another graph.
+          ValueError: an input is missing, unknown, or of another shape or kind of numbers; or the parameters are those
+            of another graph.
         """
         compare("params", params, self.parameters)
         given = {name: jnp.asarray(x) for name, x in inputs.items()}
@@ -97,6 +98,9 @@ class Graph:
             )
             if not fits:
                 raise ValueError(f"{name} must be of shape [{', '.join(map(str, want))}], got {list(x.shape)}")
+            dtype = self.inputs[name].dtype
+            if jnp.issubdtype(x.dtype, jnp.floating) != jnp.issubdtype(dtype, jnp.floating):
+                raise ValueError(f"{name} must be of {dtype}, got {x.dtype}")
 
 
 def read_onnx(path: str | Path) -> tuple[Graph, dict[str, Array]]:
@@ -197,7 +201,10 @@ def _declared(path: str | Path, values: Any, tensors: Mapping[str, Any]) -> dict
             continue
         if not kind.HasField("shape"):
             raise ValueError(f"{path} does not give the shape of {value.name}")
-        sides = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim)
+        sides = tuple(
+            d.dim_value if d.HasField("dim_value") else d.dim_param or f"{value.name}.{i}"
+            for i, d in enumerate(kind.shape.dim)
+        )
         found[value.name] = Tensor(sides, np.dtype(tensor_dtype_to_np_dtype(kind.elem_type)))
     return found
 

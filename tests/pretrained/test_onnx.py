@@ -154,6 +154,8 @@ def test_inputs_and_parameters_that_do_not_fit(small):
             graph(params, **inputs)
     with pytest.raises(ValueError, match=r"x must be of shape \[rows, 3\], got \[2, 4\]"):
         graph(params, x=np.zeros((2, 4), np.float32))
+    with pytest.raises(ValueError, match="x must be of float32, got int32"):
+        graph(params, x=np.zeros((2, 3), np.int32))
     with pytest.raises(ValueError, match="lacks 'b'"):
         graph({"w": params["w"]}, x=m23)
     with pytest.raises(ValueError, match="'b' has the shape"):
@@ -200,6 +202,11 @@ def test_versions_and_tensors_that_are_missing_or_not_used(tmp_path):
         read_onnx(write(tmp_path / "x.onnx", node, x, {"y": (3,)}, {}))
     with pytest.raises(ValueError, match="nothing uses the tensor more"):
         read_onnx(write(tmp_path / "x.onnx", node, x, {"y": (3,)}, {"w": s3, "more": s3}))
+    model = onnx.load(write(tmp_path / "x.onnx", node, x, {"y": (3,)}, {"w": s3}))
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "elsewhere.bin")
+    (tmp_path / "x.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="keeps its tensors in other files"):
+        read_onnx(tmp_path / "x.onnx")
     shape = [h.make_node("Reshape", ["x", "w"], ["y"])]
     with pytest.raises(ValueError, match="depends on the values of an input"):
         model = onnx.load(write(tmp_path / "x.onnx", shape, x, {"y": (3, 1)}, {"w": i64(3, 1)}))
