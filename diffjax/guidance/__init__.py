@@ -1,5 +1,7 @@
 """Denoiser -> Denoiser: whatever changes the posterior mean. The functions nest in any order, under any solver."""
 
+from diffjax.guidance.calibrated import Calibrated as Calibrated
+from diffjax.guidance.calibrated import calibrate as calibrate
 from diffjax.guidance.cfg import autoguidance as autoguidance
 from diffjax.guidance.cfg import cfg as cfg
 from diffjax.guidance.cfg import cfg_of_scale as cfg_of_scale

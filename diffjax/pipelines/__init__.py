@@ -1,4 +1,4 @@
-"""Published models as one object, from prompts to pictures.
+"""Published models as one object, from prompts to pictures, and from a difficulty to terrain.
 
 pipe = dj.pipelines.load_stable_diffusion(folder)
 x = pipe.text_to_image(jax.random.key(0), ["a red fox"], settings=dj.pipelines.Settings(steps=20))
@@ -9,3 +9,4 @@ from diffjax.pipelines.loading import add_lora as add_lora
 from diffjax.pipelines.loading import load_single_file as load_single_file
 from diffjax.pipelines.loading import load_stable_diffusion as load_stable_diffusion
 from diffjax.pipelines.stable_diffusion import StableDiffusion as StableDiffusion
+from diffjax.pipelines.terrain import load_terrain as load_terrain

@@ -4,7 +4,8 @@
 
     net = load_face_net(diffjax.data.packages.find(*FACE_NET))
 
-`pretrained.stable_diffusion`, imported by its name, reads and writes the weights of Stable Diffusion.
+`read_onnx` reads networks in ONNX files. `pretrained.stable_diffusion`, imported by its name, reads and writes the
+weights of Stable Diffusion.
 """
 
 from diffjax.pretrained.efficientnet import EFFICIENTNET_LITE0 as EFFICIENTNET_LITE0
@@ -16,4 +17,10 @@ from diffjax.pretrained.minilm import MINILM as MINILM
 from diffjax.pretrained.minilm import Encoding as Encoding
 from diffjax.pretrained.minilm import load_minilm as load_minilm
 from diffjax.pretrained.minilm import sentence_vectors as sentence_vectors
+from diffjax.pretrained.onnx_graph import Graph as Graph
+from diffjax.pretrained.onnx_graph import read_onnx as read_onnx
+from diffjax.pretrained.terrain import TERRAIN as TERRAIN
+from diffjax.pretrained.terrain import load_terrain as load_terrain
+from diffjax.pretrained.terrain import terrain_heights as terrain_heights
+from diffjax.pretrained.terrain import terrain_values as terrain_values
 from diffjax.text.wordpiece import Tokens as Tokens
