@@ -64,6 +64,8 @@ class Config:
         steps=20_000, log_every=100, checkpoint_every=1000, sample_every=0
     )
     batch_size: int = 64
+    begin: Path | None = None
+    """The weights of such a model to begin from."""
     samples: int = 500
     """Pictures for each set of captions and each scale."""
     sampling_steps: int = 20
@@ -127,7 +129,12 @@ def fit(config: Config, encode: captions.TextStates) -> tuple[dj.Model, dict[str
         key, config.net, sde, prediction, {name: value[:1] for name, value in fields.items()},
         null={"context": 0.0}, steps=config.sampling_steps, codec=codec,
     )  # fmt: skip
-    loss = losses.DSM(sde, times.LowDiscrepancy(), config.net.apply, prediction, weightings.v)
+    if config.begin is not None:
+        model = model.replace(params=dj.load(config.begin, like=model).params)
+    levels = times.LogNormal(
+        sde, -0.3, 1.5
+    )  # EDM's, of variance 1, and wider: most uniform times are almost pure noise
+    loss = losses.DSM(sde, levels, config.net.apply, prediction, weightings.v)
     loss = losses.DropCondition(loss, model.null, config.drop)
     tx = config.optim.build(config.loop.steps)
     state = train.TrainState.create(key, model.params, tx, config.optim.ema)
