@@ -131,9 +131,7 @@ def fit(config: Config, encode: captions.TextStates) -> tuple[dj.Model, dict[str
     )  # fmt: skip
     if config.begin is not None:
         model = model.replace(params=dj.load(config.begin, like=model).params)
-    levels = times.LogNormal(
-        sde, -0.3, 1.5
-    )  # EDM's, of variance 1, and wider: most uniform times are almost pure noise
+    levels = times.LogNormal(sde, -0.3, 1.5)  # EDM's, of variance 1; uniform times are mostly noise
     loss = losses.DSM(sde, levels, config.net.apply, prediction, weightings.v)
     loss = losses.DropCondition(loss, model.null, config.drop)
     tx = config.optim.build(config.loop.steps)
