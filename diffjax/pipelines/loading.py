@@ -140,10 +140,7 @@ def _assembled(
 
 def add_lora(pipe: StableDiffusion, path: str | Path, strength: float = 1.0) -> StableDiffusion:
     """The pipeline with a LoRA merged into the U-Net and the text towers; raises as `pretrained.merge_lora`."""
-    names = ["text_encoder", "text_encoder_2"] if len(pipe.towers) == 2 else ["text_encoder"]
-    if len(names) == 1 and pipe.model.network.pooled_width:  # XL's refiner has the second one alone
-        names = ["text_encoder_2"]
-    towers = dict(zip(names, pipe.towers, strict=True))
+    towers = dict(zip(pipe.text_parts, pipe.towers, strict=True))
     parts = {"unet": Part(pipe.model.network, pipe.model.params)}
     parts |= {name: Part(tower.net, tower.params) for name, tower in towers.items()}
     merged = merge_lora(parts, path, strength)

@@ -66,6 +66,13 @@ class StableDiffusion:
         """Pixels of a picture's side for one of the latents."""
         return self.codec.shape[0] // self.model.shape[0]
 
+    @property
+    def text_parts(self) -> tuple[str, ...]:
+        """The names that the towers have in a folder; XL's refiner has the second one alone."""
+        if len(self.towers) == 2:
+            return "text_encoder", "text_encoder_2"
+        return ("text_encoder_2",) if self.model.network.pooled_width else ("text_encoder",)
+
     def encode(
         self, prompts: Sequence[str], negative: str | Sequence[str] | None = None, settings: Settings = Settings()
     ) -> Encoded:

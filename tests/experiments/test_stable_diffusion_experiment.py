@@ -103,6 +103,21 @@ def test_a_lora(run, tmp_path):
         run(lora=style, lora_strength=(1.0, 2.0))
 
 
+@pytest.mark.slow
+def test_a_token_of_textual_inversion(run, tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+    write_tensors(tmp_path / "toy.safetensors", {"<cat-toy>": x})
+    given = dict(prompt=("a <cat-toy>",), seeds=(3,))
+    plain, _ = run(**given)
+    own, texts = run(**given, textual_inversion=(tmp_path / "toy.safetensors",))
+    assert (plain[0] != own[0]).any() and "toy.safetensors: <cat-toy> in a prompt" in capsys.readouterr().out
+    assert json.loads(texts[0]["diffjax"])["textual_inversion"] == ["toy.safetensors"]
+    with pytest.raises(SystemExit, match="2 names for 1 files"):
+        run(**given, textual_inversion=(tmp_path / "toy.safetensors",), token=("<a>", "<b>"))
+    with pytest.raises(SystemExit, match="pickle"):
+        run(**given, textual_inversion=(tmp_path / "toy.pt",))
+
+
 @pytest.mark.parametrize(("damage", "message"), [
     ("missing", r"lacks 'conv_in.bias'"), ("extra", r"holds 'conv_in.bias2' \(similar: 'conv_in.bias'"),
     ("shape", r"'conv_in.bias' has the shape \(4,\), but the network needs \(8,\)"), ("truncated", "damaged|truncated"),

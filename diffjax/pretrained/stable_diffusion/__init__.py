@@ -8,6 +8,7 @@
     names.py, single_names.py   the two rules for names
     layout.py          shapes, the order of axes, strict conversion both ways
     lora.py            LoRA files of all dialects, merged into parameters
+    textual_inversion.py   files of tokens and their vectors
     *_config.py        config.json and scheduler_config.json
 
 Reading is strict: a tensor that is missing, mis-shaped or without a place raises, with the names that are most similar.
@@ -29,6 +30,7 @@ from diffjax.pretrained.stable_diffusion.single_file import read_single_file as 
 from diffjax.pretrained.stable_diffusion.single_file import write_single_file as write_single_file
 from diffjax.pretrained.stable_diffusion.text_config import text_from_config as text_from_config
 from diffjax.pretrained.stable_diffusion.text_config import text_to_config as text_to_config
+from diffjax.pretrained.stable_diffusion.textual_inversion import read_textual_inversion as read_textual_inversion
 from diffjax.pretrained.stable_diffusion.unet_config import unet_from_config as unet_from_config
 from diffjax.pretrained.stable_diffusion.unet_config import unet_to_config as unet_to_config
 from diffjax.pretrained.stable_diffusion.vae_config import latent_scale as latent_scale
