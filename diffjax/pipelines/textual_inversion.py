@@ -3,8 +3,8 @@
     pipe = add_textual_inversion(pipe, "cat-toy.safetensors", "<cat-toy>")
     x = pipe.text_to_image(key, ["a <cat-toy> on a beach"])
 
-A token of n vectors becomes n ids in its place, <cat-toy>, <cat-toy>_1, ..., as in diffusers. What the end token's place
-decides, XL's pooled vector, is right with added tokens too; diffusers takes it from the added token there.
+A token of n vectors becomes n ids in its place, <cat-toy>, <cat-toy>_1, ..., as in diffusers. XL's pooled vector stays
+that of the end token; diffusers takes it from the largest id, an added one.
 """
 
 from __future__ import annotations

@@ -147,6 +147,37 @@ def test_damaged_weights_are_refused(run, tmp_path, damage, message):
         run(weights=copy)
 
 
+@pytest.mark.slow
+def test_a_depth_map_of_16_bits(run, photo, tmp_path):
+    folder = hub_folders.write(tmp_path / "depth", **hub_folders.CASES["depth"])
+    depth = np.add.outer(np.arange(24), 3 * np.arange(24)).astype(np.uint16)  # of one byte it would be flat
+    Image.fromarray(depth).save(tmp_path / "depth.png")
+    given = dict(weights=folder, image=photo, seeds=(0,), strength=1.0)
+    x, texts = run(**given, depth=tmp_path / "depth.png")
+    assert x[0].shape == (16, 16, 3) and json.loads(texts[0]["diffjax"])["depth"] == "depth.png"
+    Image.fromarray(depth[::-1, ::-1]).save(tmp_path / "other.png")
+    assert (run(**given, depth=tmp_path / "other.png")[0][0] != x[0]).any()
+
+
+@pytest.mark.parametrize(("kind", "given", "message"), [
+    ("one", ("depth",), "for text and images, and takes --image, --mask, --strength; --depth is for models of images "
+     "with a depth map"),
+    ("one", ("noise_level",), "--noise-level is for models of enlarging images"),
+    ("depth", ("image",), "images with a depth map: it needs --depth"),
+    ("edit", (), "editing by instructions: it needs --image"),
+    ("edit", ("image", "strength"), "takes --image, --image-guidance-scale; --strength is for models of text and im"),
+    ("upscale", ("image", "mask"), "enlarging images, and takes --image, --noise-level; --mask is for models of text"),
+    ("nine", ("image",), "for inpainting: it needs --mask"),
+])  # fmt: skip
+def test_options_of_another_model(load, kind, given, message):
+    module = load("stable_diffusion")
+    options = dict(image="a", mask="b", depth="c", strength=0.5, image_guidance_scale=1.0, noise_level=3)
+    config = module.Config(**{name: options[name] for name in given})
+    purpose = {"one": "text", "nine": "inpaint"}.get(kind, kind)
+    with pytest.raises(ValueError, match=message):
+        module.check_options(config, purpose)
+
+
 def test_options_that_cannot_be_meant(run, load, tmp_path, photo):
     for changes, message in (
         (dict(weights=tmp_path / "none"), "there is no folder"), (dict(weights=tmp_path / "v1.ckpt"), "pickle"),

@@ -1,6 +1,7 @@
 """Tokens of Textual Inversion: where their vectors go, in every layout of files, and the refusals."""
 
 import dataclasses
+from pathlib import Path
 
 import hub_folders
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from diffjax import nn, pipelines
-from diffjax.formats.tensors import write_tensors
+from diffjax.formats.tensors import read_tensors, write_tensors
 from diffjax.pipelines import loading
 from diffjax.pretrained import stable_diffusion as sd
 from diffjax.text import load_tokenizer
@@ -70,6 +71,15 @@ def test_a_token_of_three_vectors_stands_for_three_ids(pipe, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_states_are_those_of_diffusers(pipe, tmp_path):
+    arrays = read_tensors(Path(__file__).with_name("variants.safetensors"))
+    file = write(tmp_path / "a.safetensors", **{"<cat-toy>": np.asarray(arrays["in/toy"], np.float32)})
+    own = pipelines.add_textual_inversion(pipe, file)
+    states = own.encode(["a <cat-toy>, red", "a Fox"]).cond["context"]
+    np.testing.assert_allclose(states, arrays["states"], atol=1e-5)
+
+
+@pytest.mark.slow
 def test_a_token_with_a_word_s_vector_is_that_word(pipe, tmp_path):
     letter = pipe.tokenizers[0].encode("q")[0]
     file = write(tmp_path / "a.safetensors", **{"<q>": rows(pipe)[letter]})
@@ -120,7 +130,7 @@ def test_what_is_no_token_here_is_refused(pipe, tmp_path):
         write(file, **{"<a>": vectors(2, 8)})
         pipelines.add_textual_inversion(pipelines.add_textual_inversion(pipe, file, "<a>_1"), file)
     file.write_bytes(file.read_bytes()[:-4])
-    with pytest.raises(ValueError, match="damaged|truncated"):
+    with pytest.raises(ValueError, match=r"damaged|truncated"):
         pipelines.add_textual_inversion(pipe, file)
     for name in ("a.pt", "a.bin"):
         with pytest.raises(ValueError, match="is a pickle, which can run any code"):

@@ -52,9 +52,12 @@ class Schedule(NamedTuple):
     clip: bool
 
 
-def read_schedule(folder: str | Path) -> Schedule:
-    """That of a model's folder, from scheduler/scheduler_config.json; raises as `schedule_from_config`."""
-    path = Path(folder) / "scheduler" / "scheduler_config.json"
+def read_schedule(folder: str | Path, name: str = "scheduler") -> Schedule:
+    """That of a model's folder, from scheduler/scheduler_config.json; raises as `schedule_from_config`.
+
+    `name` is "low_res_scheduler" for the noise that an upscaler adds to the small picture.
+    """
+    path = Path(folder) / name / "scheduler_config.json"
     config = read_json(path)
     try:
         return schedule_from_config(config)
