@@ -33,6 +33,7 @@ from diffjax.pretrained.stable_diffusion.lora import read_lora as read_lora
 from diffjax.pretrained.stable_diffusion.scheduler_config import Schedule as Schedule
 from diffjax.pretrained.stable_diffusion.scheduler_config import read_schedule as read_schedule
 from diffjax.pretrained.stable_diffusion.scheduler_config import schedule_from_config as schedule_from_config
+from diffjax.pretrained.stable_diffusion.scheduler_config import schedule_to_config as schedule_to_config
 from diffjax.pretrained.stable_diffusion.single_file import read_single_file as read_single_file
 from diffjax.pretrained.stable_diffusion.single_file import write_single_file as write_single_file
 from diffjax.pretrained.stable_diffusion.text_config import text_from_config as text_from_config

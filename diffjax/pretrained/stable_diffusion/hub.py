@@ -35,6 +35,7 @@ ELSE = (  # parts of a pipeline that are read elsewhere, or not needed for its p
 )  # fmt: skip
 STEMS: dict[str, str] = dict.fromkeys(("unet", "vae", "controlnet"), "diffusion_pytorch_model")  # others: "model"
 PT = {"format": "pt"}  # what PyTorch's writers put into the metadata, and older readers ask for
+VERSION = {"_diffusers_version": "0.42.1"}  # whose fields are written; some of its pipelines look it up
 OLD = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))  # an autoencoder's attention
 
 
@@ -190,7 +191,7 @@ def write_part(folder: str | Path, kind: str, part: Part, variant: str | None = 
     else:
         config = vae_to_config(net, *latents) if kind == "vae" else text_to_config(net)
     folder, of = Path(folder), f".{variant}" if variant else ""
-    write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config | ({} if isinstance(net, TextEncoder) else VERSION))
     write_tensors(folder / f"{STEMS.get(kind, 'model')}{of}.safetensors", to_hub(net, params), PT)
     return config
 
