@@ -7,6 +7,7 @@
     python experiments/stable_diffusion.py --weights DIR --prompt "a cave" --image photo.png --depth depth.png
     python experiments/stable_diffusion.py --weights DIR --prompt "make it winter" --image photo.png
     python experiments/stable_diffusion.py --weights DIR --prompt "a cat" --image small.png --noise-level 20
+    python experiments/stable_diffusion.py --weights XL --prompt "a fox" --refiner DIR
     python experiments/stable_diffusion.py --weights DIR --prompt "a fox" --lora style.safetensors --lora-strength 0.8
     python experiments/stable_diffusion.py --weights DIR --prompt "a <cat-toy>" --textual-inversion cat-toy.safetensors
 
@@ -79,6 +80,9 @@ class Config:
     """Files of tokens and their vectors, of diffusers or the webui."""
     token: tuple[str, ...] = ()
     """What stands for --textual-inversion in prompts, one for each file; default: what the files say."""
+    refiner: Path | None = None
+    """The folder of XL's refiner, which goes on where --weights has drawn --share of the noise levels."""
+    share: float = 0.8
     solver: str | None = None
     """The sampler's name; default: the model's own."""
     steps: int = 30
@@ -197,6 +201,8 @@ def check_options(config: Config, purpose: str) -> None:
     what, needs, takes = PURPOSES[purpose]
     given = [name for name in OPTIONS if getattr(config, name) is not None]
     as_written = lambda names: ", ".join(f"--{name.replace('_', '-')}" for name in names)  # noqa: E731
+    if config.refiner is not None and (given or purpose != "text"):
+        raise ValueError("--refiner goes on from a text alone, drawn by XL's base: leave out --image and its options")
     if missing := [name for name in needs if name not in given]:
         raise ValueError(f"this model is for {what}: it needs {as_written(missing)}")
     if wrong := [name for name in given if name not in (*needs, *takes)]:
@@ -225,6 +231,10 @@ def draw(
         level = 20 if config.noise_level is None else config.noise_level
         return pipe.upscale(keys, prompts, image, level, negative, settings)
     strength = default_strength(config)
+    if config.refiner is not None:
+        refiner = pipelines.load_stable_diffusion(config.refiner.expanduser(), jnp.dtype(config.dtype), config.variant)
+        args = keys, prompts, negative, settings, config.share
+        return pipelines.refined_text_to_image(pipe, refiner, *args)
     if image is None:
         return pipe.text_to_image(keys, prompts, negative, settings)
     if depth is not None:

@@ -45,9 +45,8 @@ def parts(xl=False, in_channels=4, **fields):
     text = nn.TextEncoder(VOCABULARY, 77, width, 2, 2, 16, end=VOCABULARY - 1)
     more = dict(pooled_width=6, size_count=6, size_width=4, linear_projection=True) if xl else {}
     more |= dict(num_classes=1000, linear_projection=True) if in_channels == 7 else {}
-    unet = nn.ConditionalUNet(
-        in_channels, 4, (8, 8), 1, (False, True), 2, context_width=width * (1 + xl), groups=4, **(more | fields)
-    )
+    more = dict(context_width=width * (1 + xl)) | more | fields
+    unet = nn.ConditionalUNet(in_channels, 4, (8, 8), 1, (False, True), 2, groups=4, **more)
     vae = nn.KLAutoencoder(channels=(4,) * (3 if in_channels == 7 else 4), layers=1, groups=2, attention=False)
     nets = {"unet": unet, "vae": vae, "text_encoder": text}
     if xl:
@@ -57,9 +56,9 @@ def parts(xl=False, in_channels=4, **fields):
     return found | {"vae": found["vae"]._replace(latents=(scale, 0.0))}
 
 
-def write(folder, xl=False, in_channels=4, scheduler=None, **fields):
-    """A whole folder; returns its path."""
-    found = parts(xl, in_channels, **fields)
+def write(folder, xl=False, in_channels=4, scheduler=None, without=(), **fields):
+    """A whole folder, but for some parts; returns its path."""
+    found = {name: part for name, part in parts(xl, in_channels, **fields).items() if name not in without}
     sd.write_hub(folder, found)
     for name in found:
         if name.startswith("text_encoder"):
@@ -86,6 +85,7 @@ CASES = {
     "one": {}, "ddim": dict(scheduler=DDIM), "nine": dict(in_channels=9, scheduler=DDIM), "xl": dict(xl=True),
     "depth": dict(in_channels=5, scheduler=DDIM), "edit": dict(in_channels=8, scheduler=EULER_A),
     "upscale": dict(in_channels=7, scheduler=UPSCALER), "lcm": dict(scheduler=LCM, guidance_width=8),
+    "refiner": dict(xl=True, without=("text_encoder",), size_count=5, context_width=8),
 }  # fmt: skip
 
 

@@ -73,17 +73,19 @@ def draw(
     start: dict[str, Any],
     conds: tuple[Cond, Cond],
     more: Mapping[str, float] | None = None,
+    decoded: bool = True,
 ) -> np.ndarray:
     """Pictures [B, *size, 3] of conditions and null conditions of B examples, a batch at a time.
 
     Args:
       plan: the run; its times may be the end of a grid.
-      start: "keys" [B]; and perhaps "image" [B, H, W, 3], with which a run begins in place of noise, "mask"
-        [B, H, W, 1], 1 where the image is painted anew, and "noisy" [B], if it begins with noise all the same. What the
-        U-Net sees besides: "concat" [B, h, w, C] as it is, "seen" [B, H, W, 3] as latents without their scale, "small"
-        [B, h, w, 3] with noise.
+      start: "keys" [B]; and perhaps "latents" [B, h, w, C] at the first time, or "image" [B, H, W, 3], with which a run
+        begins in place of noise, "mask" [B, H, W, 1], 1 where the image is painted anew, and "noisy" [B], if it begins
+        with noise all the same. What the U-Net sees besides: "concat" [B, h, w, C] as it is, "seen" [B, H, W, 3] as
+        latents without their scale, "small" [B, h, w, 3] with noise.
       more: numbers that change without a new compilation: "image_scale" of what is seen, "alpha" and "sigma" of the
         small picture's noise.
+      decoded: false for latents [B, h, w, C] at the last time in place of pictures.
     """
     steps = BOUND
     while steps < len(plan.ts) - 1:
@@ -96,14 +98,16 @@ def draw(
     for i in range(0, n, at_once):
         rows = np.minimum(np.arange(i, i + at_once), n - 1)  # one compiled shape: the last batch is filled up
         batch, both = jax.tree.map(lambda x, rows=rows: x[rows], (start, conds))
-        parts.append(np.asarray(_pictures(model, plan.sampler, size, numbers, batch, both)))
+        parts.append(np.asarray(_pictures(model, plan.sampler, size, numbers, batch, both, decoded)))
         if settings.progress is not None:
             settings.progress(min(i + at_once, n), n)
     return np.concatenate(parts)[:n]
 
 
-@partial(jax.jit, static_argnames="size")
-def _pictures(model: Model, sampler: Sampler, size: tuple[int, int], numbers: Any, start: Any, conds: Any) -> Array:
+@partial(jax.jit, static_argnames=("size", "decoded"))
+def _pictures(
+    model: Model, sampler: Sampler, size: tuple[int, int], numbers: Any, start: Any, conds: Any, decoded: bool = True
+) -> Array:
     codec: Any = model.codec
     factor = codec.shape[0] // model.shape[0]
     k_noise, k_steps, k_image, k_more = split(start["keys"], 4)
@@ -121,14 +125,16 @@ def _pictures(model: Model, sampler: Sampler, size: tuple[int, int], numbers: An
         sampler = constraints.inpaint(sampler, z0, 1 - mask)
     denoise, cond = guided(model, numbers, *conds)
     run = denoise, model.sde, constraints.Padded(sampler), numbers["ts"]
-    if z0 is None or "noisy" in start:
+    if "latents" in start:
+        z = sample(k_steps, *run, start["latents"], cond)
+    elif z0 is None or "noisy" in start:
         shape = (n, *(side // factor for side in size), model.shape[-1])
         z = sample(k_steps, *run, numbers["noise"] * normal(k_noise, jnp.zeros(shape)), cond)
     else:
         z = sdedit(k_steps, *run, z0, cond)
     if mask is not None and z0 is not None:  # a grid that ends above t = 0 leaves the noise of its end on what is known
         z = jnp.where(mask > 0, z, z0)
-    return codec.decode(z)
+    return codec.decode(z) if decoded else z
 
 
 def _joined(model: Model, numbers: Any, start: Any, mask: Array | None, key: Key) -> Array | None:

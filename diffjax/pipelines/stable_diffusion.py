@@ -116,7 +116,7 @@ class StableDiffusion:
         if self.zero_null and negative is None:
             null = {name: np.zeros_like(x) for name, x in null.items()}
         if net.size_count:
-            sizes = inputs.sizes(net.size_count, self._size(settings))
+            sizes = inputs.sizes(net.size_count, self.size_of(settings))
             cond, null = cond | {"sizes": [sizes[0]] * len(texts)}, null | {"sizes": [sizes[1]] * len(texts)}
         return Encoded(*({n: np.asarray(x, np.float32) for n, x in c.items()} for c in (cond, null)))
 
@@ -136,10 +136,10 @@ class StableDiffusion:
         Raises:
           ValueError: as `encode` and `solvers.plan`; a side is no multiple of `factor`; the model needs a picture.
         """
-        self._check_purpose("text")
-        keys = self._keys(key, prompts)
+        self.check_purpose("text")
+        keys = self.keys_of(key, prompts)
         encoded = self.encode(prompts, negative, settings)
-        return draw(self.model, self._plan(settings), self._size(settings), settings, {"keys": keys}, encoded)
+        return draw(self.model, self.plan(settings), self.size_of(settings), settings, {"keys": keys}, encoded)
 
     def image_to_image(
         self,
@@ -161,11 +161,11 @@ class StableDiffusion:
             size, or values beyond [-1, 1].
         """
         check_number("the strength", strength, 0, 1)
-        self._check_purpose("text")
+        self.check_purpose("text")
         start, settings = self._start(key, prompts, image, settings)
         encoded = self.encode(prompts, negative, settings)
-        plan = inputs.tail(self._plan(settings), strength)
-        return draw(self.model, plan, self._size(settings), settings, start, encoded)
+        plan = inputs.tail(self.plan(settings), strength)
+        return draw(self.model, plan, self.size_of(settings), settings, start, encoded)
 
     def inpaint(
         self,
@@ -192,13 +192,13 @@ class StableDiffusion:
           ValueError: as `image_to_image`; the mask has another size, values beyond [0, 1], or no white pixel.
         """
         check_number("the strength", strength, 0, 1)
-        self._check_purpose("text", "inpaint")
+        self.check_purpose("text", "inpaint")
         start, settings = self._start(key, prompts, image, settings)
-        size = self._size(settings)
+        size = self.size_of(settings)
         start["mask"] = inputs.as_masks(mask, len(start["keys"]), size)
         start |= {"noisy": np.ones(len(start["keys"]))} if strength == 1 else {}
         encoded = self.encode(prompts, negative, settings)
-        return draw(self.model, inputs.tail(self._plan(settings), strength), size, settings, start, encoded)
+        return draw(self.model, inputs.tail(self.plan(settings), strength), size, settings, start, encoded)
 
     def depth_to_image(
         self,
@@ -221,13 +221,13 @@ class StableDiffusion:
           ValueError: as `image_to_image`; the depth map is no map, flat, or not finite.
         """
         check_number("the strength", strength, 0, 1)
-        self._check_purpose("depth")
+        self.check_purpose("depth")
         start, settings = self._start(key, prompts, image, settings)
-        size = self._size(settings)
+        size = self.size_of(settings)
         latents = size[0] // self.factor, size[1] // self.factor
         start["concat"] = inputs.as_depths(depth, len(start["keys"]), latents)
         encoded = self.encode(prompts, negative, settings)
-        return draw(self.model, inputs.tail(self._plan(settings), strength), size, settings, start, encoded)
+        return draw(self.model, inputs.tail(self.plan(settings), strength), size, settings, start, encoded)
 
     def edit(
         self,
@@ -251,12 +251,12 @@ class StableDiffusion:
           ValueError: as `image_to_image`.
         """
         check_number("image_scale", image_scale, 0)
-        self._check_purpose("edit")
+        self.check_purpose("edit")
         start, settings = self._start(key, prompts, image, settings)
         start["seen"] = start.pop("image")
         encoded = self.encode(prompts, negative, settings)
         numbers = {"image_scale": image_scale}
-        return draw(self.model, self._plan(settings), self._size(settings), settings, start, encoded, numbers)
+        return draw(self.model, self.plan(settings), self.size_of(settings), settings, start, encoded, numbers)
 
     def upscale(
         self,
@@ -276,11 +276,11 @@ class StableDiffusion:
         Raises:
           ValueError: as `image_to_image`; the settings have another size than the large picture's.
         """
-        self._check_purpose("upscale")
+        self.check_purpose("upscale")
         check_count("noise_level", noise_level, 0, min(MAX_NOISE_LEVEL, self.model.network.num_classes - 1))
         assert self.low_res is not None
-        keys, f = self._keys(key, prompts), self.factor
-        wanted = None if settings.size is None else tuple(side // f for side in self._size(settings))
+        keys, f = self.keys_of(key, prompts), self.factor
+        wanted = None if settings.size is None else tuple(side // f for side in self.size_of(settings))
         small = inputs.as_images(image, len(keys), self.codec.shape[-1], 1, wanted)  # type: ignore[arg-type]
         size = f * small.shape[1], f * small.shape[2]
         settings = dataclasses.replace(settings, size=size)
@@ -288,9 +288,9 @@ class StableDiffusion:
         cond, null = (c | {"label": level} for c in self.encode(prompts, negative, settings))
         abar = float(np.prod(1 - self.low_res.betas[: noise_level + 1]))
         start, numbers = {"keys": keys, "small": small}, {"alpha": abar**0.5, "sigma": (1 - abar) ** 0.5}
-        return draw(self.model, self._plan(settings), size, settings, start, (cond, null), numbers)
+        return draw(self.model, self.plan(settings), size, settings, start, (cond, null), numbers)
 
-    def _check_purpose(self, *purposes: str) -> None:
+    def check_purpose(self, *purposes: str) -> None:
         """Raise a ValueError unless the U-Net was made for one of these; it says for what, and names the methods."""
         if self.purpose not in purposes:
             net = self.model.network
@@ -298,21 +298,24 @@ class StableDiffusion:
             made = known.get(self.purpose, "another use")
             raise ValueError(f"this U-Net has in_channels = {net.in_channels}, and was made for {made}")
 
-    def _keys(self, key: Key, prompts: Sequence[str]) -> Key:
+    def keys_of(self, key: Key, prompts: Sequence[str]) -> Key:
+        """A key for each prompt [B]; raises as `text_to_image`."""
         check_key(key)
         return example_keys(key, len(check_texts(prompts)))
 
-    def _plan(self, settings: Settings) -> solvers.Plan:
+    def plan(self, settings: Settings) -> solvers.Plan:
+        """The run that the settings ask for; raises as `solvers.plan`."""
         name = settings.solver or solvers.own_solver(self.schedule)
         return solvers.plan(name, self.schedule, settings.steps, settings.spacing)
 
-    def _size(self, settings: Settings) -> tuple[int, int]:
+    def size_of(self, settings: Settings) -> tuple[int, int]:
+        """(height, width) of the settings' pictures; raises a ValueError for no multiples of `factor`."""
         return inputs.check_size(settings.size or self.codec.shape[:2], self.factor)
 
     def _start(
         self, key: Key, prompts: Sequence[str], image: Any, settings: Settings
     ) -> tuple[dict[str, Any], Settings]:
         """The keys and the image of each prompt, and the settings with the image's size."""
-        keys = self._keys(key, prompts)
+        keys = self.keys_of(key, prompts)
         images = inputs.as_images(image, len(keys), self.codec.shape[-1], self.factor, settings.size)
         return {"keys": keys, "image": images}, dataclasses.replace(settings, size=images.shape[1:3])

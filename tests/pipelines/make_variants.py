@@ -1,4 +1,6 @@
-"""Writes `variants.safetensors`: pictures of diffusers' pipelines for depth, InstructPix2Pix, upscaling and LCM.
+"""Writes `variants.safetensors`: latents of diffusers' pipelines for depth, InstructPix2Pix, upscaling, LCM and XL.
+
+They are those of pictures before they are decoded.
 
 "states" are those of a text with a token of Textual Inversion, of three vectors.
 
@@ -29,6 +31,7 @@ SIZE, SMALL, STEPS = (16, 24), (4, 8), 4
 PIPELINES = dict(
     depth="StableDiffusionDepth2ImgPipeline", edit="StableDiffusionInstructPix2PixPipeline",
     upscale="StableDiffusionUpscalePipeline", lcm="LatentConsistencyModelPipeline",
+    xl="StableDiffusionXLPipeline", refiner="StableDiffusionXLImg2ImgPipeline",
 )  # fmt: skip
 
 
@@ -41,8 +44,11 @@ def networks(folder):
     parts = dict(
         unet=diffusers.UNet2DConditionModel.from_pretrained(folder, subfolder="unet"),
         vae=diffusers.AutoencoderKL.from_pretrained(folder, subfolder="vae"),
-        text_encoder=transformers.CLIPTextModel.from_pretrained(folder, subfolder="text_encoder"),
     )
+    classes = dict(text_encoder="CLIPTextModel", text_encoder_2="CLIPTextModelWithProjection")
+    for name, cls in classes.items():
+        if (folder / name).is_dir():
+            parts[name] = getattr(transformers, cls).from_pretrained(folder, subfolder=name)
     return {name: part.double().eval() for name, part in parts.items()}
 
 
@@ -53,17 +59,20 @@ def pipeline(folder, kind, parts):
         config = json.loads((folder / name / "scheduler_config.json").read_text())
         return getattr(diffusers, config["_class_name"]).from_config(config)
 
-    parts = parts | dict(tokenizer=transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer"))
-    parts |= dict(scheduler=scheduler("scheduler"))
+    parts = parts | dict(scheduler=scheduler("scheduler"))
+    for name in ("tokenizer", "tokenizer_2"):
+        if (folder / name).is_dir():
+            parts[name] = transformers.CLIPTokenizer.from_pretrained(folder / name)
     if kind == "depth":
         parts |= dict(depth_estimator=None, feature_extractor=None)
     elif kind == "upscale":
         parts |= dict(low_res_scheduler=scheduler("low_res_scheduler"))
-    else:
+    elif kind == "refiner":
+        parts |= dict(text_encoder=None, tokenizer=None, requires_aesthetics_score=True)
+    elif kind != "xl":
         parts |= dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     pipe = getattr(diffusers, PIPELINES[kind])(**parts)
     pipe.set_progress_bar_config(disable=True)
-    pipe.image_processor.postprocess = lambda x, **_: x  # not clipped to [0, 1]
     if kind == "lcm":
         pipe.get_guidance_scale_embedding = lambda w, embedding_dim: sinusoid(1000 * w, embedding_dim)
     return pipe
@@ -73,7 +82,13 @@ def main(folder):
     classes = {kind: getattr(diffusers, name) for kind, name in PIPELINES.items()}
     read = {kind: networks(folder / kind) for kind in PIPELINES}
     torch.float32, np.float32 = torch.float64, np.float64  # schedulers too
-    for name in ("DDIMScheduler", "DDPMScheduler", "EulerAncestralDiscreteScheduler", "LCMScheduler"):
+    for name in (
+        "DDIMScheduler",
+        "DDPMScheduler",
+        "EulerDiscreteScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "LCMScheduler",
+    ):
         assert getattr(diffusers, name)
     for module in list(sys.modules.values()):
         if getattr(module, "__name__", "").startswith("diffusers") and hasattr(module, "randn_tensor"):
@@ -87,8 +102,8 @@ def main(folder):
 
     image, small, depth = draw(1, 3, *SIZE), draw(1, 3, *SMALL), 40 * draw(1, 7, 9)
     context, null = 2 * draw(2, 77, 8) - 1, 2 * draw(2, 77, 8) - 1
-    given = dict(prompt_embeds=context, negative_prompt_embeds=null, num_inference_steps=STEPS, output_type="pt")
-    lcm = dict(prompt_embeds=context, num_inference_steps=STEPS, original_inference_steps=50, output_type="pt")
+    given = dict(prompt_embeds=context, negative_prompt_embeds=null, num_inference_steps=STEPS, output_type="latent")
+    lcm = dict(prompt_embeds=context, num_inference_steps=STEPS, original_inference_steps=50, output_type="latent")
     runs = {
         "depth": dict(image=image.repeat(2, 1, 1, 1), depth_map=depth, strength=0.8, guidance_scale=5.0, **given),
         "edit": dict(image=image.repeat(2, 1, 1, 1), guidance_scale=5.0, image_guidance_scale=1.5, **given),
@@ -97,7 +112,19 @@ def main(folder):
     }
     arrays = {"in/image": image.permute(0, 2, 3, 1), "in/small": small.permute(0, 2, 3, 1), "in/depth": depth}
     arrays |= {"in/context": context, "in/null": null}
+    wide, pooled = 2 * draw(4, 77, 16) - 1, 2 * draw(4, 6) - 1
+    xl = dict(num_inference_steps=STEPS, guidance_scale=5.0, pooled_prompt_embeds=pooled[:2])
+    xl |= dict(negative_pooled_prompt_embeds=pooled[2:])
+    runs |= {
+        "xl": dict(height=SIZE[0], width=SIZE[1], denoising_end=0.5, prompt_embeds=wide[:2], output_type="latent",
+                   negative_prompt_embeds=wide[2:], **xl),
+        "refiner": dict(denoising_start=0.5, prompt_embeds=context, negative_prompt_embeds=null, output_type="latent",
+                        original_size=SIZE, target_size=SIZE, **xl),
+    }  # fmt: skip
+    arrays |= {"in/wide": wide, "in/pooled": pooled}
     for case, options in runs.items():
+        if case == "refiner":
+            options["image"] = arrays.pop("xl").permute(0, 3, 1, 2)
         pipe = pipeline(folder / case, case, read[case])
         assert isinstance(pipe, classes[case])
         x = pipe(**options).images.detach()

@@ -195,3 +195,14 @@ def test_a_single_file_of_the_upscaler_has_its_own_schedule(tmp_path):
     assert pipe.purpose == "upscale" and pipe.schedule.prediction == "v" and pipe.codec.scale == 0.08333
     assert pipe.model.shape == (128, 128, 4) and pipe.tokenizers[0].pad == 0
     np.testing.assert_allclose(pipe.low_res.betas[[0, -1]], [1e-4, 0.02])
+
+
+def test_a_base_and_a_refiner_that_do_not_fit(key):
+    base = made(4)
+    levels = dataclasses.replace(base, schedule=sd.schedule_from_config(hub_folders.LOW_RES))
+    for refiner, share, message in (
+        (levels, 0.8, "do not belong together"), (made(8), 0.8, "made for editing"),
+        (base, 0.01, "leaves 0 of 4 steps"), (base, 1.0, "leaves 4 of 4 steps"), (base, 1.5, "share must be"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            pipelines.refined_text_to_image(base, refiner, key, ["a"], settings=SETTINGS, share=share)
