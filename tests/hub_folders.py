@@ -17,6 +17,12 @@ VERSION_1 = dict(
     set_alpha_to_one=False, skip_prk_steps=True, clip_sample=False,
 )  # fmt: skip
 DDIM = VERSION_1 | dict(_class_name="DDIMScheduler")
+UPSCALER = DDIM | dict(beta_start=1e-4, beta_end=0.02, prediction_type="v_prediction")
+LOW_RES = dict(_class_name="DDPMScheduler", beta_start=1e-4, beta_end=0.02, beta_schedule="scaled_linear")
+EULER_A = dict(
+    _class_name="EulerAncestralDiscreteScheduler", beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+)
+LCM = VERSION_1 | dict(_class_name="LCMScheduler", clip_sample=False)
 XL = dict(
     _class_name="EulerDiscreteScheduler", beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
     steps_offset=1, timestep_spacing="leading",
@@ -33,32 +39,35 @@ def filled(net, seed=0):
     return {"params": unflatten(flat)}
 
 
-def parts(xl=False, in_channels=4):
-    """The networks of version 1, or of XL; latents have an eighth of a picture's side."""
+def parts(xl=False, in_channels=4, **fields):
+    """The networks of version 1, or of XL; latents have an eighth of a picture's side, the upscaler's a quarter."""
     width = 8
     text = nn.TextEncoder(VOCABULARY, 77, width, 2, 2, 16, end=VOCABULARY - 1)
     more = dict(pooled_width=6, size_count=6, size_width=4, linear_projection=True) if xl else {}
-    unet = nn.ConditionalUNet(
-        in_channels, 4, (8, 8), 1, (False, True), 2, context_width=width * (1 + xl), groups=4, **more
-    )
-    vae = nn.KLAutoencoder(channels=(4, 4, 4, 4), layers=1, groups=2, attention=False)
+    more |= dict(num_classes=1000, linear_projection=True) if in_channels == 7 else {}
+    more = dict(context_width=width * (1 + xl)) | more | fields
+    unet = nn.ConditionalUNet(in_channels, 4, (8, 8), 1, (False, True), 2, groups=4, **more)
+    vae = nn.KLAutoencoder(channels=(4,) * (3 if in_channels == 7 else 4), layers=1, groups=2, attention=False)
     nets = {"unet": unet, "vae": vae, "text_encoder": text}
     if xl:
         nets["text_encoder_2"] = text.clone(projection=6, activation="gelu")
     found = {name: sd.Part(net, filled(net, i)) for i, (name, net) in enumerate(nets.items())}
-    return found | {"vae": found["vae"]._replace(latents=(0.13025 if xl else 0.18215, 0.0))}
+    scale = 0.13025 if xl else 0.08333 if in_channels == 7 else 0.18215
+    return found | {"vae": found["vae"]._replace(latents=(scale, 0.0))}
 
 
-def write(folder, xl=False, in_channels=4, scheduler=None):
-    """A whole folder; returns its path."""
-    found = parts(xl, in_channels)
+def write(folder, xl=False, in_channels=4, scheduler=None, without=(), **fields):
+    """A whole folder, but for some parts; returns its path."""
+    found = {name: part for name, part in parts(xl, in_channels, **fields).items() if name not in without}
     sd.write_hub(folder, found)
     for name in found:
         if name.startswith("text_encoder"):
             write_tokenizer(folder / name.replace("text_encoder", "tokenizer"), "!" if name.endswith("2") else END)
-    (folder / "scheduler").mkdir()
-    chosen = scheduler or (XL if xl else VERSION_1)
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(chosen))
+    schedulers = {"scheduler": scheduler or (XL if xl else VERSION_1)}
+    schedulers |= {"low_res_scheduler": LOW_RES} if in_channels == 7 else {}
+    for name, config in schedulers.items():
+        (folder / name).mkdir()
+        (folder / name / "scheduler_config.json").write_text(json.dumps(config))
     return folder
 
 
@@ -72,9 +81,16 @@ def write_tokenizer(path, pad=END):
     (path / "tokenizer_config.json").write_text(json.dumps(names))
 
 
+CASES = {
+    "one": {}, "ddim": dict(scheduler=DDIM), "nine": dict(in_channels=9, scheduler=DDIM), "xl": dict(xl=True),
+    "depth": dict(in_channels=5, scheduler=DDIM), "edit": dict(in_channels=8, scheduler=EULER_A),
+    "upscale": dict(in_channels=7, scheduler=UPSCALER), "lcm": dict(scheduler=LCM, guidance_width=8),
+    "refiner": dict(xl=True, without=("text_encoder",), size_count=5, context_width=8),
+}  # fmt: skip
+
+
 def write_all(folder):
-    """Those that tests/pipelines/make_pictures.py reads."""
-    folder.mkdir()
-    cases = {"one": {}, "ddim": dict(scheduler=DDIM), "nine": dict(in_channels=9, scheduler=DDIM), "xl": dict(xl=True)}
-    for name, options in cases.items():
+    """Those that tests/pipelines/make_pictures.py and make_variants.py read."""
+    folder.mkdir(exist_ok=True)
+    for name, options in CASES.items():
         write(folder / name, **options)

@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # diffjax/README.md draws them; a package imports from earlier lines, and never from its own
-    "files printing text",
-    "checks",
+    "files printing",
+    "checks text",
     "typing",
     "arrays cards conditions parameters data",
     "codec formats nn operators plots sde",

@@ -6,6 +6,7 @@ from diffjax.guidance.cfg import autoguidance as autoguidance
 from diffjax.guidance.cfg import cfg as cfg
 from diffjax.guidance.cfg import cfg_of_scale as cfg_of_scale
 from diffjax.guidance.cfg import compose as compose
+from diffjax.guidance.cfg import dual_cfg as dual_cfg
 from diffjax.guidance.classifier import classifier as classifier
 from diffjax.guidance.classifier import label_log_prob as label_log_prob
 from diffjax.guidance.corrected import corrected as corrected

@@ -4,6 +4,7 @@
     (2) x_0 = D(null) + sum_i scale_i (D(cond_i) - D(null))                composed conditions (Liu et al. 2022)
     (3) x_0 = D_weak(cond) + scale (D(cond) - D_weak(cond))                autoguidance (Karras et al. 2024)
     (4) x_0 <- phi x_0 std(D(cond)) / std(x_0) + (1 - phi) x_0             rescaling (Lin et al. 2024, Section 3.4)
+    (5) x_0 = D(null) + scale' (D(part) - D(null)) + scale (D(cond) - D(part))   a part's own scale (Brooks et al. 2023)
 
 `scale` is that of Stable Diffusion and of `guidance_scale` in diffusers; the paper's w is scale - 1. Since eps, v and
 the score are affine in x_0, (1) to (3) are the same there. A negative condition stands in the place of `null`.
@@ -48,6 +49,31 @@ def cfg(denoise: Denoiser, scale: Any, null: Cond = None, *, rescale: Any = None
     if rescale is not None:
         check_number("rescale", rescale, 0, 1)
     return Partial(_batched if batched else _cfg, as_partial(denoise), as_child(scale), null, rescale)
+
+
+def dual_cfg(
+    denoise: Denoiser, scale: Any, part_scale: Any, part: Cond, null: Cond, *, rescale: Any = None
+) -> Denoiser:
+    """Guidance by a condition and by a part of it (Eq. 5), three evaluations in one call of three times the batch.
+
+    Of InstructPix2Pix the condition is a picture with a text, its part the picture without a text, null neither.
+
+    Args:
+      denoise: trained with all three kinds of conditions, which have one structure of arrays [B, ...].
+      scale, part_scale: numbers, [B], or functions of t; where they are equal, Eq. 5 is Eq. 1.
+      part: the condition without what `scale` counts for.
+      null: the condition without what `part_scale` counts for, too.
+      rescale: as in `cfg`.
+
+    Raises:
+      TypeError, ValueError: as `cfg`.
+    """
+    check_schedule("the guidance scale", scale)
+    check_schedule("the scale of the part", part_scale)
+    if rescale is not None:
+        check_number("rescale", rescale, 0, 1)
+    scales = as_child(scale), as_child(part_scale)
+    return Partial(_dual, as_partial(denoise), scales, part, null, rescale)
 
 
 def cfg_of_scale(denoise: Denoiser, null: Cond = None) -> Denoiser:
@@ -122,31 +148,52 @@ def _cfg_of_scale(denoise, null, x: Array, t: Time, cond: Cond = None) -> Array:
 
 
 def _batched(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) -> Array:
-    if jax.tree.structure(null) != jax.tree.structure(cond):
-        raise ValueError(f"batched guidance needs a null condition like the condition, got {null} for {cond}")
-    _check(denoise, x, t, cond, null)
-    both = jax.tree.map(lambda n, c: _stack(n, c, len(x)), null, cond, is_leaf=is_shared)
-    t = jnp.asarray(t)
-    twice = jnp.concatenate([t, t]) if t.ndim else t
-    unconditional, conditional = jnp.split(denoise(jnp.concatenate([x, x]), twice, both), 2)
+    unconditional, conditional = _in_one_call(denoise, x, t, null, cond)
     return _lerp(unconditional, conditional, _at(scale, x, t), rescale)
 
 
-def _stack(null: Any, cond: Any, n: int) -> Array:
-    """Two entries as one of twice the batch."""
+def _dual(denoise, scales, part, null, rescale, x: Array, t: Time, cond: Cond = None) -> Array:
+    nothing, some, whole = _in_one_call(denoise, x, t, null, part, cond)
+    scale, part_scale = (_at(s, x, t) for s in scales)
+    x0 = nothing + part_scale * (some - nothing) + scale * (whole - some)
+    return _rescaled(x0, whole, rescale)
+
+
+def _in_one_call(denoise: Denoiser, x: Array, t: Time, *conds: Cond) -> list[Array]:
+    """The estimates under k conditions, the last of which is the one that the others are null conditions of."""
+    *nulls, cond = conds
+    for null in nulls:
+        if jax.tree.structure(null) != jax.tree.structure(cond):
+            raise ValueError(f"batched guidance needs a null condition like the condition, got {null} for {cond}")
+    _check(denoise, x, t, cond, nulls[0])
+    together = jax.tree.map(lambda *entries: _stack(entries, len(x)), *conds, is_leaf=is_shared)
+    t, k = jnp.asarray(t), len(conds)
+    return jnp.split(denoise(jnp.concatenate([x] * k), jnp.concatenate([t] * k) if t.ndim else t, together), k)
+
+
+def _stack(entries: Sequence[Any], n: int) -> Array:
+    """Entries of n examples as one of k n; those before the last may have an axis of length 1 for any of its own."""
+    *nulls, cond = entries
     if is_shared(cond):
-        raise ValueError("batched guidance has one condition for both halves, which cannot hold shared entries")
-    cond, null = jnp.asarray(cond), jnp.asarray(null)
+        raise ValueError("batched guidance has one condition for all parts, which cannot hold shared entries")
+    cond = jnp.asarray(cond)
     cond = jnp.broadcast_to(cond, (n, *cond.shape[1:]))
-    fits = all(m in (1, k) for m, k in zip(null.shape[::-1], cond.shape[::-1], strict=False))
-    if null.ndim > cond.ndim or not fits:
-        raise ValueError(f"batched guidance needs entries of one shape, got {null.shape} (null) and {cond.shape}")
-    return jnp.concatenate([jnp.broadcast_to(null.astype(cond.dtype), cond.shape), cond])
+    parts = []
+    for null in map(jnp.asarray, nulls):
+        fits = all(m in (1, k) for m, k in zip(null.shape[::-1], cond.shape[::-1], strict=False))
+        if null.ndim > cond.ndim or not fits:
+            raise ValueError(f"batched guidance needs entries of one shape, got {null.shape} (null) and {cond.shape}")
+        parts.append(jnp.broadcast_to(null.astype(cond.dtype), cond.shape))
+    return jnp.concatenate([*parts, cond])
 
 
 def _lerp(start: Array, end: Array, scale: Array, rescale: Any) -> Array:
-    x0 = start + scale * (end - start)
-    return (x0 if rescale is None else x0 * (rescale * (_spread_ratio(end, x0) - 1) + 1)).astype(end.dtype)
+    return _rescaled(start + scale * (end - start), end, rescale)
+
+
+def _rescaled(x0: Array, cond: Array, rescale: Any) -> Array:
+    """Eq. 4, in the type of D(cond)."""
+    return (x0 if rescale is None else x0 * (rescale * (_spread_ratio(cond, x0) - 1) + 1)).astype(cond.dtype)
 
 
 def _spread_ratio(a: Array, b: Array) -> Array:

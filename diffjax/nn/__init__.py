@@ -7,6 +7,8 @@ from diffjax.nn.classifier import Classifier as Classifier
 from diffjax.nn.clip import CLIP as CLIP
 from diffjax.nn.condition import init as init
 from diffjax.nn.conditional_unet import ConditionalUNet as ConditionalUNet
+from diffjax.nn.conditional_unet import Control as Control
+from diffjax.nn.controlnet import ControlNet as ControlNet
 from diffjax.nn.discriminator import FeatureHeads as FeatureHeads
 from diffjax.nn.discriminator import PatchDiscriminator as PatchDiscriminator
 from diffjax.nn.discriminator import PointDiscriminator as PointDiscriminator

@@ -6,6 +6,7 @@ A pyramid of residual blocks with transformers on their pixels, which attend to 
     pooled_width, size_count   one vector for the text and the sizes of image and crop (SDXL, Podell et al. 2023, 2.2)
     guidance_width             the scale of classifier-free guidance as an input (LCM, Luo et al. 2023, section 4.1)
     num_classes, only_cross    the noise level of the small image, and attention to the text alone (x4 upscaler)
+    "control" in cond          what a ControlNet adds to the maps (Zhang et al. 2023), see `nn.controlnet`
     in_channels                more than those of x: cond["concat"] holds the rest (inpainting, depth, InstructPix2Pix)
 
 Sides of any length pass: a level down has half of the pixels, rounded up, and on the way up h takes the size of the map
@@ -29,7 +30,15 @@ from diffjax.nn.embed import Sinusoidal, per_example
 from diffjax.nn.latent_blocks import ResidualBlock, SpatialTransformer, Upsample
 from diffjax.nn.norm import GroupNorm
 from diffjax.nn.unet import check_counts, check_images
-from diffjax.typing import Attend, Cond
+from diffjax.typing import Attend, Cond, pytree
+
+
+@pytree
+class Control:
+    """What is added to a U-Net's maps: those of the way down, that of the first convolution first, and the middle's."""
+
+    down: tuple[Array, ...]
+    middle: Array
 
 
 class ConditionalUNet(nn.Module):
@@ -42,6 +51,7 @@ class ConditionalUNet(nn.Module):
         "label" [B] where there are classes; there is no null label
         "scale" [] or [B], the guidance scale s (that of s F(text) + (1 - s) F(no text)), where guidance_width is not 0
         "concat" [B, H, W, in_channels - C], optional
+        "control", a ControlNet's `Control`, optional
 
     Attributes:
       in_channels: those of x and cond["concat"] together.
@@ -91,7 +101,7 @@ class ConditionalUNet(nn.Module):
     def cond_keys(self) -> frozenset[str]:
         optional = dict(pooled=self.pooled_width, sizes=self.size_count, label=self.num_classes)
         optional |= dict(scale=self.guidance_width)
-        return frozenset({"context", "attend", "concat"} | {key for key, there in optional.items() if there})
+        return frozenset({"context", "attend", "concat", "control"} | {key for key, there in optional.items() if there})
 
     def example_cond(self, shape: tuple[int, int, int]) -> dict[str, Array]:
         """A condition of zeros for one x of `shape`, (H, W, C): with it the network makes its parameters."""
@@ -125,7 +135,8 @@ class ConditionalUNet(nn.Module):
         layers = Layers(self, emb, context, plain if attend is None else attend, train)
         hs = descend(layers, joined(self, x, cond))
         h = middle(layers, hs[-1])
-        # cond["residuals"], a ControlNet's, would be added to hs and to h here
+        if (cond or {}).get("control") is not None:
+            h, hs = controlled(h, hs, cond["control"])  # type: ignore[index]
         h = ascend(layers, h, hs)
         types: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         h = nn.silu(GroupNorm(self.groups, self.epsilon, name="norm_out", **types)(h))
@@ -235,10 +246,11 @@ class TwoLayers(nn.Module):
         return nn.Dense(self.width, name="dense1", **types)(nn.silu(nn.Dense(self.width, name="dense0", **types)(x)))
 
 
-def descend(layers: Layers, x: Array) -> list[Array]:
-    """All maps of the way down, that of the first convolution first."""
+def descend(layers: Layers, x: Array, added: Array | None = None) -> list[Array]:
+    """All maps of the way down, that of the first convolution first, to which a ControlNet's hint is added."""
     net = layers.net
-    hs = [Conv(net.channels[0], name="conv_in", **layers.types)(x)]
+    h = Conv(net.channels[0], name="conv_in", **layers.types)(x)
+    hs = [h if added is None else h + added]
     for level, width in enumerate(net.channels):
         for j in range(net.layers):
             hs.append(layers.layer(hs[-1], level, "down", j))
@@ -254,6 +266,21 @@ def middle(layers: Layers, h: Array) -> Array:
     h = layers.block(h, level, "mid_block0")
     h = layers.transformer(h, level, "mid_attention", only_cross if isinstance(only_cross, bool) else False)
     return layers.block(h, level, "mid_block1")
+
+
+def controlled(h: Array, hs: list[Array], control: Any) -> tuple[Array, list[Array]]:
+    """The middle's map and those of the way down with a `Control` added.
+
+    Raises:
+      TypeError: it is no `Control`.
+      ValueError: its maps are of another number or shape: it belongs to another U-Net, or to another x.
+    """
+    if not isinstance(control, Control):
+        raise TypeError(f'cond["control"] is what a ControlNet returns, a Control, got {type(control).__name__}')
+    shapes = [[list(x.shape) for x in maps] for maps in ((*hs, h), (*control.down, control.middle))]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"this U-Net has maps of the shapes {shapes[0]}, but its control {shapes[1]}")
+    return h + control.middle.astype(h.dtype), [a + b.astype(a.dtype) for a, b in zip(hs, control.down, strict=True)]
 
 
 def ascend(layers: Layers, h: Array, hs: list[Array]) -> Array:

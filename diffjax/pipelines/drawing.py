@@ -7,7 +7,7 @@ one solver, size and batch size.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from diffjax.model import Model
 from diffjax.pipelines.solvers import Plan
 from diffjax.samplers import sample
 from diffjax.samplers.sdedit import sdedit
-from diffjax.typing import Cond, Sampler
+from diffjax.typing import Cond, Key, Sampler
 
 BOUND = 64  # steps of one compiled program; twice as many, and so on, where there are more
 
@@ -66,66 +66,98 @@ class Settings:
 
 
 def draw(
-    model: Model, plan: Plan, size: tuple[int, int], settings: Settings, start: dict[str, Any], conds: tuple[Cond, Cond]
+    model: Model,
+    plan: Plan,
+    size: tuple[int, int],
+    settings: Settings,
+    start: dict[str, Any],
+    conds: tuple[Cond, Cond],
+    more: Mapping[str, float] | None = None,
+    decoded: bool = True,
 ) -> np.ndarray:
     """Pictures [B, *size, 3] of conditions and null conditions of B examples, a batch at a time.
 
     Args:
       plan: the run; its times may be the end of a grid.
-      start: "keys" [B]; and perhaps "image" [B, H, W, 3], with which a run begins in place of noise, "mask"
-        [B, H, W, 1], 1 where the image is painted anew, and "noisy" [B], if it begins with noise all the same.
+      start: "keys" [B]; and perhaps "latents" [B, h, w, C] at the first time, or "image" [B, H, W, 3], with which a run
+        begins in place of noise, "mask" [B, H, W, 1], 1 where the image is painted anew, and "noisy" [B], if it begins
+        with noise all the same. What the U-Net sees besides: "concat" [B, h, w, C] as it is, "seen" [B, H, W, 3] as
+        latents without their scale, "small" [B, h, w, 3] with noise.
+      more: numbers that change without a new compilation: "image_scale" of what is seen, "alpha" and "sigma" of the
+        small picture's noise.
+      decoded: false for latents [B, h, w, C] at the last time in place of pictures.
     """
     steps = BOUND
     while steps < len(plan.ts) - 1:
         steps *= 2
-    numbers: dict[str, Any] = {"ts": constraints.pad_grid(plan.ts.astype(np.float32), steps)}
-    for name, value in (("noise", plan.noise), ("scale", settings.scale), ("rescale", settings.rescale)):
-        numbers[name] = None if value is None else np.float32(value)
+    numbers: dict[str, Any] = {"ts": constraints.pad_grid(plan.ts, steps)}
+    given = {"noise": plan.noise, "scale": settings.scale, "rescale": settings.rescale, **(more or {})}
+    numbers |= {name: None if value is None else np.float64(value) for name, value in given.items()}
     n = len(start["keys"])
     at_once, parts = min(settings.batch_size or n, n), []
     for i in range(0, n, at_once):
         rows = np.minimum(np.arange(i, i + at_once), n - 1)  # one compiled shape: the last batch is filled up
         batch, both = jax.tree.map(lambda x, rows=rows: x[rows], (start, conds))
-        parts.append(np.asarray(_pictures(model, plan.sampler, size, numbers, batch, both)))
+        parts.append(np.asarray(_pictures(model, plan.sampler, size, numbers, batch, both, decoded)))
         if settings.progress is not None:
             settings.progress(min(i + at_once, n), n)
     return np.concatenate(parts)[:n]
 
 
-@partial(jax.jit, static_argnames="size")
-def _pictures(model: Model, sampler: Sampler, size: tuple[int, int], numbers: Any, start: Any, conds: Any) -> Array:
+@partial(jax.jit, static_argnames=("size", "decoded"))
+def _pictures(
+    model: Model, sampler: Sampler, size: tuple[int, int], numbers: Any, start: Any, conds: Any, decoded: bool = True
+) -> Array:
     codec: Any = model.codec
     factor = codec.shape[0] // model.shape[0]
-    k_noise, k_steps, k_image, k_hidden = split(start["keys"], 4)
+    k_noise, k_steps, k_image, k_more = split(start["keys"], 4)
+    n = len(k_noise)
     z0: Any = None
-    mask, n = None, len(k_noise)
+    mask = None
     if "image" in start:
         z0 = codec.encode(start["image"], k_image)
     if "mask" in start:
         mask = start["mask"][:, ::factor, ::factor]  # the pixel above and to the left in each cell
-        if model.network.in_channels > model.shape[-1]:
-            hidden = codec.encode(start["image"] * (1 - start["mask"]), k_hidden)
-            conds = tuple(c | {"concat": jnp.concatenate([mask, hidden], -1)} for c in conds)
-            mask = None
-        else:
-            sampler = constraints.inpaint(sampler, z0, 1 - mask)
-    cond, null = conds
-    if model.network.guidance_width:  # an LCM: the scale is an input of the network
-        cond = cond | {"scale": jnp.broadcast_to(1.0 if numbers["scale"] is None else numbers["scale"], (n,))}
-        denoise = model.denoise
-    else:
-        denoise = guided(model, numbers["scale"], numbers["rescale"], null)
+    joined = _joined(model, numbers, start, mask, k_more)
+    if joined is not None:
+        conds, mask = tuple(c | {"concat": joined} for c in conds), None
+    if mask is not None:
+        sampler = constraints.inpaint(sampler, z0, 1 - mask)
+    denoise, cond = guided(model, numbers, *conds)
     run = denoise, model.sde, constraints.Padded(sampler), numbers["ts"]
-    if z0 is None or "noisy" in start:
+    if "latents" in start:
+        z = sample(k_steps, *run, start["latents"], cond)
+    elif z0 is None or "noisy" in start:
         shape = (n, *(side // factor for side in size), model.shape[-1])
         z = sample(k_steps, *run, numbers["noise"] * normal(k_noise, jnp.zeros(shape)), cond)
     else:
         z = sdedit(k_steps, *run, z0, cond)
     if mask is not None and z0 is not None:  # a grid that ends above t = 0 leaves the noise of its end on what is known
         z = jnp.where(mask > 0, z, z0)
-    return codec.decode(z)
+    return codec.decode(z) if decoded else z
 
 
-def guided(model: Model, scale: Any, rescale: Any, null: Cond) -> Any:
-    """The model's denoiser under classifier-free guidance, both halves in one call; without a scale as it is."""
-    return model.denoise if scale is None else guidance.cfg(model.denoise, scale, null, rescale=rescale, batched=True)
+def _joined(model: Model, numbers: Any, start: Any, mask: Array | None, key: Key) -> Array | None:
+    """What the U-Net sees besides the latents [B, h, w, C], or None."""
+    codec: Any = model.codec
+    if mask is not None and model.network.in_channels > model.shape[-1]:
+        return jnp.concatenate([mask, codec.encode(start["image"] * (1 - start["mask"]), key)], -1)
+    if "seen" in start:
+        return codec.encode(start["seen"]) / codec.scale + codec.shift
+    if "small" in start:
+        return numbers["alpha"] * start["small"] + numbers["sigma"] * normal(key, start["small"])
+    return start.get("concat")
+
+
+def guided(model: Model, numbers: Any, cond: Any, null: Any) -> tuple[Any, Any]:
+    """(denoiser, condition) under classifier-free guidance, all parts in one call; without a scale as they are."""
+    scale, rescale = numbers["scale"], numbers["rescale"]
+    if model.network.guidance_width:  # an LCM: the scale is an input of the network
+        n = len(cond["context"])
+        return model.denoise, cond | {"scale": jnp.broadcast_to(1.0 if scale is None else scale, (n,))}
+    if scale is None:
+        return model.denoise, cond
+    if numbers.get("image_scale") is None:
+        return guidance.cfg(model.denoise, scale, null, rescale=rescale, batched=True), cond
+    nothing = null | {"concat": jnp.zeros_like(null["concat"])}
+    return guidance.dual_cfg(model.denoise, scale, numbers["image_scale"], null, nothing, rescale=rescale), cond

@@ -3,6 +3,7 @@
 unet/  vae/  text_encoder/  text_encoder_2/      networks: config.json and safetensors
 tokenizer/  tokenizer_2/                         vocab.json and merges.txt, or tokenizer.json
 scheduler/scheduler_config.json                  the noise levels, what is predicted, and the grid of times
+low_res_scheduler/scheduler_config.json          of an upscaler the noise levels of the small picture
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ from diffjax.typing import PyTree
 PUBLISHED = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
 OF_XL = dict(_class_name="EulerDiscreteScheduler", timestep_spacing="leading")
 OF_OTHERS = dict(_class_name="PNDMScheduler", set_alpha_to_one=False)
+OF_UPSCALER = dict(  # of latents and of the small picture: Stability-AI/stablediffusion, configs, x4-upscaling.yaml
+    _class_name="DDIMScheduler", beta_start=1e-4, beta_end=0.02, beta_schedule="scaled_linear", steps_offset=1,
+    set_alpha_to_one=False, clip_sample=False, prediction_type="v_prediction",
+)  # fmt: skip
 PREDICTIONS = {"eps": precondition.from_eps, "v": precondition.from_v, "x0": precondition.from_x0}
 
 
@@ -83,7 +88,10 @@ def load_stable_diffusion(
     schedule = read_schedule(path)
     model = latent_model(parts["unet"], parts["vae"], schedule, side, dtype)
     zero = bool(index.get("force_zeros_for_empty_prompt", True))
-    return _assembled(model, parts, tokenizers, schedule, zero, dtype)
+    pipe = _assembled(model, parts, tokenizers, schedule, zero, dtype)
+    if pipe.purpose != "upscale":
+        return pipe
+    return dataclasses.replace(pipe, low_res=read_schedule(path, "low_res_scheduler"))
 
 
 def load_single_file(
@@ -113,15 +121,19 @@ def load_single_file(
     if "vae" not in parts or not texts:
         raise ValueError(f"{path} has only the parts {', '.join(parts)}; an autoencoder and a text encoder are needed")
     xl, second = bool(net.pooled_width), net.linear_projection and not net.pooled_width
-    if second and prediction is None:
+    upscaler = bool(net.num_classes)
+    if second and not upscaler and prediction is None:
         raise ValueError(f"{path} is of version 2, which predicts eps (512 pixels) or v (768): give prediction")
     own = packages.find(*CLIP_VOCABULARY) if tokenizer is None else tokenizer
     read = load_tokenizer(own, split_padding=split_padding)
     padded = [dataclasses.replace(read, pad=0) if second or name == "text_encoder_2" else read for name in texts]
-    schedule = schedule_from_config(PUBLISHED | (OF_XL if xl else OF_OTHERS))._replace(prediction=prediction or "eps")
-    side = 128 if xl else 96 if prediction == "v" else 64
+    config = OF_UPSCALER if upscaler else PUBLISHED | (OF_XL if xl else OF_OTHERS)
+    schedule = schedule_from_config(config)
+    schedule = schedule if prediction is None else schedule._replace(prediction=prediction)
+    side = 128 if xl or upscaler else 96 if prediction == "v" else 64
     model = latent_model(parts["unet"], parts["vae"], schedule, side, dtype)
-    return _assembled(model, parts, tuple(padded), schedule, True, dtype)
+    pipe = _assembled(model, parts, tuple(padded), schedule, True, dtype)
+    return dataclasses.replace(pipe, low_res=schedule) if upscaler else pipe
 
 
 def _assembled(
@@ -140,10 +152,7 @@ def _assembled(
 
 def add_lora(pipe: StableDiffusion, path: str | Path, strength: float = 1.0) -> StableDiffusion:
     """The pipeline with a LoRA merged into the U-Net and the text towers; raises as `pretrained.merge_lora`."""
-    names = ["text_encoder", "text_encoder_2"] if len(pipe.towers) == 2 else ["text_encoder"]
-    if len(names) == 1 and pipe.model.network.pooled_width:  # XL's refiner has the second one alone
-        names = ["text_encoder_2"]
-    towers = dict(zip(names, pipe.towers, strict=True))
+    towers = dict(zip(pipe.text_parts, pipe.towers, strict=True))
     parts = {"unet": Part(pipe.model.network, pipe.model.params)}
     parts |= {name: Part(tower.net, tower.params) for name, tower in towers.items()}
     merged = merge_lora(parts, path, strength)

@@ -18,15 +18,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffjax.arrays import example_keys
-from diffjax.checks import check_key, check_number, check_pictures
+from diffjax.checks import check_count, check_key, check_number
 from diffjax.codec import Codec
 from diffjax.model import Model
-from diffjax.pipelines import solvers
+from diffjax.pipelines import inputs, solvers
 from diffjax.pipelines.drawing import Settings, draw
 from diffjax.pipelines.prompts import Tower, encode_prompts
 from diffjax.pretrained.stable_diffusion import Schedule
 from diffjax.text.clip_bpe import Tokenizer, check_texts
 from diffjax.typing import Cond, Key
+
+MAX_NOISE_LEVEL = 350  # the largest that the upscaler was trained with
+PURPOSES = {  # channels of a U-Net besides its latents: purpose, what it needs, the methods
+    0: ("text", "prompts", "`text_to_image`, `image_to_image` and `inpaint`"),
+    5: ("inpaint", "inpainting, with an image and a mask", "`inpaint`"),
+    1: ("depth", "images with a depth map", "`depth_to_image`"),
+    4: ("edit", "editing an image by instructions", "`edit`"),
+    3: ("upscale", "enlarging an image by four", "`upscale`"),
+}
 
 
 class Encoded(NamedTuple):
@@ -45,6 +54,7 @@ class StableDiffusion:
       towers: of text, one, or two of XL; each with its tokenizer.
       tokenizers: of the towers.
       schedule: the model's grid of times and its solver.
+      low_res: of an upscaler the noise levels of the small image.
       zero_null: whether an absent negative prompt is encoded as zeros (XL), or as the empty text.
       notes: what reading did that the files do not say.
     """
@@ -55,6 +65,12 @@ class StableDiffusion:
     schedule: Schedule
     zero_null: bool = False
     notes: tuple[str, ...] = ()
+    low_res: Schedule | None = None
+
+    @property
+    def purpose(self) -> str:
+        """What the U-Net was made for: "text", "inpaint", "depth", "edit", "upscale", or "" for what is not known."""
+        return PURPOSES.get(self.model.network.in_channels - self.model.shape[-1], ("",))[0]
 
     @property
     def codec(self) -> Codec:
@@ -65,6 +81,13 @@ class StableDiffusion:
     def factor(self) -> int:
         """Pixels of a picture's side for one of the latents."""
         return self.codec.shape[0] // self.model.shape[0]
+
+    @property
+    def text_parts(self) -> tuple[str, ...]:
+        """The names that the towers have in a folder; XL's refiner has the second one alone."""
+        if len(self.towers) == 2:
+            return "text_encoder", "text_encoder_2"
+        return ("text_encoder_2",) if self.model.network.pooled_width else ("text_encoder",)
 
     def encode(
         self, prompts: Sequence[str], negative: str | Sequence[str] | None = None, settings: Settings = Settings()
@@ -87,11 +110,13 @@ class StableDiffusion:
         net = self.model.network
         xl = bool(net.pooled_width)
         both = encode_prompts(self.towers, self.tokenizers, [*others, *texts], settings.clip_skip, xl)
-        null, cond = ({name: x[part] for name, x in both.items()} for part in _halves(len(texts)))
+        null, cond = (
+            {name: x[part] for name, x in both.items()} for part in (slice(len(texts)), slice(len(texts), None))
+        )
         if self.zero_null and negative is None:
             null = {name: np.zeros_like(x) for name, x in null.items()}
         if net.size_count:
-            sizes = _sizes(net.size_count, self._size(settings))
+            sizes = inputs.sizes(net.size_count, self.size_of(settings))
             cond, null = cond | {"sizes": [sizes[0]] * len(texts)}, null | {"sizes": [sizes[1]] * len(texts)}
         return Encoded(*({n: np.asarray(x, np.float32) for n, x in c.items()} for c in (cond, null)))
 
@@ -111,10 +136,10 @@ class StableDiffusion:
         Raises:
           ValueError: as `encode` and `solvers.plan`; a side is no multiple of `factor`; the model needs a picture.
         """
-        self._check_channels(0)
-        keys = self._keys(key, prompts)
+        self.check_purpose("text")
+        keys = self.keys_of(key, prompts)
         encoded = self.encode(prompts, negative, settings)
-        return draw(self.model, self._plan(settings), self._size(settings), settings, {"keys": keys}, encoded)
+        return draw(self.model, self.plan(settings), self.size_of(settings), settings, {"keys": keys}, encoded)
 
     def image_to_image(
         self,
@@ -136,13 +161,11 @@ class StableDiffusion:
             size, or values beyond [-1, 1].
         """
         check_number("the strength", strength, 0, 1)
-        self._check_channels(0)
-        keys = self._keys(key, prompts)
-        start = {"keys": keys, "image": self._image(image, len(keys), settings)}
-        size = start["image"].shape[1:3]
-        settings = dataclasses.replace(settings, size=size)
+        self.check_purpose("text")
+        start, settings = self._start(key, prompts, image, settings)
         encoded = self.encode(prompts, negative, settings)
-        return draw(self.model, _tail(self._plan(settings), strength), size, settings, start, encoded)
+        plan = inputs.tail(self.plan(settings), strength)
+        return draw(self.model, plan, self.size_of(settings), settings, start, encoded)
 
     def inpaint(
         self,
@@ -169,84 +192,130 @@ class StableDiffusion:
           ValueError: as `image_to_image`; the mask has another size, values beyond [0, 1], or no white pixel.
         """
         check_number("the strength", strength, 0, 1)
-        self._check_channels(0, self.model.shape[-1] + 1)
-        keys = self._keys(key, prompts)
-        start = {"keys": keys, "image": self._image(image, len(keys), settings)}
-        size = start["image"].shape[1:3]
-        start["mask"] = _mask(mask, len(keys), size)
-        start |= {"noisy": np.ones(len(keys))} if strength == 1 else {}
-        settings = dataclasses.replace(settings, size=size)
+        self.check_purpose("text", "inpaint")
+        start, settings = self._start(key, prompts, image, settings)
+        size = self.size_of(settings)
+        start["mask"] = inputs.as_masks(mask, len(start["keys"]), size)
+        start |= {"noisy": np.ones(len(start["keys"]))} if strength == 1 else {}
         encoded = self.encode(prompts, negative, settings)
-        return draw(self.model, _tail(self._plan(settings), strength), size, settings, start, encoded)
+        return draw(self.model, inputs.tail(self.plan(settings), strength), size, settings, start, encoded)
 
-    def _check_channels(self, *allowed: int) -> None:
-        """Raise a ValueError unless the U-Net takes so many channels besides its latents."""
-        net = self.model.network
-        if net.in_channels - self.model.shape[-1] not in allowed:
-            kind = "inpainting, with an image and a mask: `inpaint`" if net.in_channels == 9 else "another use"
-            raise ValueError(f"this U-Net has in_channels = {net.in_channels}, and was made for {kind}")
+    def depth_to_image(
+        self,
+        key: Key,
+        prompts: Sequence[str],
+        image: Any,
+        depth: Any,
+        strength: float,
+        negative: str | Sequence[str] | None = None,
+        settings: Settings = Settings(),
+    ) -> np.ndarray:
+        """`image_to_image` under a depth map, which keeps its shapes: [B, H, W, 3]; of a U-Net of 5 channels.
 
-    def _keys(self, key: Key, prompts: Sequence[str]) -> Key:
+        Args:
+          depth: of any size, [H, W] or [B, H, W], the larger the nearer, as MiDaS estimates it. Its unit is free:
+            the smallest value counts as the farthest, the largest as the nearest.
+          image, strength: as in `image_to_image`; with a strength of 1 little is left of the image but its depth.
+
+        Raises:
+          ValueError: as `image_to_image`; the depth map is no map, flat, or not finite.
+        """
+        check_number("the strength", strength, 0, 1)
+        self.check_purpose("depth")
+        start, settings = self._start(key, prompts, image, settings)
+        size = self.size_of(settings)
+        latents = size[0] // self.factor, size[1] // self.factor
+        start["concat"] = inputs.as_depths(depth, len(start["keys"]), latents)
+        encoded = self.encode(prompts, negative, settings)
+        return draw(self.model, inputs.tail(self.plan(settings), strength), size, settings, start, encoded)
+
+    def edit(
+        self,
+        key: Key,
+        prompts: Sequence[str],
+        image: Any,
+        negative: str | Sequence[str] | None = None,
+        settings: Settings = Settings(),
+        image_scale: float = 1.5,
+    ) -> np.ndarray:
+        """The image changed as instructions say, such as "make it winter": [B, H, W, 3]; of a U-Net of 8 channels.
+
+        InstructPix2Pix (Brooks et al. 2023): `guidance.dual_cfg` with `settings.scale` for the text, `image_scale` for
+        the image. Without a scale there is no guidance, by the image neither.
+
+        Args:
+          image: in [-1, 1], [H, W, 3] for all prompts, or [B, H, W, 3].
+          image_scale: the larger, the more is kept of the image; 1 to 2.
+
+        Raises:
+          ValueError: as `image_to_image`.
+        """
+        check_number("image_scale", image_scale, 0)
+        self.check_purpose("edit")
+        start, settings = self._start(key, prompts, image, settings)
+        start["seen"] = start.pop("image")
+        encoded = self.encode(prompts, negative, settings)
+        numbers = {"image_scale": image_scale}
+        return draw(self.model, self.plan(settings), self.size_of(settings), settings, start, encoded, numbers)
+
+    def upscale(
+        self,
+        key: Key,
+        prompts: Sequence[str],
+        image: Any,
+        noise_level: int = 20,
+        negative: str | Sequence[str] | None = None,
+        settings: Settings = Settings(),
+    ) -> np.ndarray:
+        """The image enlarged by four, [B, h, w, 3] -> [B, 4 h, 4 w, 3]; of the upscaler's U-Net of 7 channels.
+
+        Args:
+          image: the small one, in [-1, 1], [h, w, 3] for all prompts, or [B, h, w, 3].
+          noise_level: of the noise that is added to it, 0 to 350; the larger, the more is made up.
+
+        Raises:
+          ValueError: as `image_to_image`; the settings have another size than the large picture's.
+        """
+        self.check_purpose("upscale")
+        check_count("noise_level", noise_level, 0, min(MAX_NOISE_LEVEL, self.model.network.num_classes - 1))
+        assert self.low_res is not None
+        keys, f = self.keys_of(key, prompts), self.factor
+        wanted = None if settings.size is None else tuple(side // f for side in self.size_of(settings))
+        small = inputs.as_images(image, len(keys), self.codec.shape[-1], 1, wanted)  # type: ignore[arg-type]
+        size = f * small.shape[1], f * small.shape[2]
+        settings = dataclasses.replace(settings, size=size)
+        level = np.full(len(keys), noise_level, np.int32)
+        cond, null = (c | {"label": level} for c in self.encode(prompts, negative, settings))
+        abar = float(np.prod(1 - self.low_res.betas[: noise_level + 1]))
+        start, numbers = {"keys": keys, "small": small}, {"alpha": abar**0.5, "sigma": (1 - abar) ** 0.5}
+        return draw(self.model, self.plan(settings), size, settings, start, (cond, null), numbers)
+
+    def check_purpose(self, *purposes: str) -> None:
+        """Raise a ValueError unless the U-Net was made for one of these; it says for what, and names the methods."""
+        if self.purpose not in purposes:
+            net = self.model.network
+            known = {purpose: f"{what}: {methods}" for purpose, what, methods in PURPOSES.values()}
+            made = known.get(self.purpose, "another use")
+            raise ValueError(f"this U-Net has in_channels = {net.in_channels}, and was made for {made}")
+
+    def keys_of(self, key: Key, prompts: Sequence[str]) -> Key:
+        """A key for each prompt [B]; raises as `text_to_image`."""
         check_key(key)
         return example_keys(key, len(check_texts(prompts)))
 
-    def _plan(self, settings: Settings) -> solvers.Plan:
+    def plan(self, settings: Settings) -> solvers.Plan:
+        """The run that the settings ask for; raises as `solvers.plan`."""
         name = settings.solver or solvers.own_solver(self.schedule)
         return solvers.plan(name, self.schedule, settings.steps, settings.spacing)
 
-    def _size(self, settings: Settings) -> tuple[int, int]:
-        size, f = settings.size or self.codec.shape[:2], self.factor
-        if len(size) != 2 or any(side < f or side % f for side in size):
-            raise ValueError(f"height and width must be multiples of {f} pixels, got {' x '.join(map(str, size))}")
-        return size[0], size[1]
+    def size_of(self, settings: Settings) -> tuple[int, int]:
+        """(height, width) of the settings' pictures; raises a ValueError for no multiples of `factor`."""
+        return inputs.check_size(settings.size or self.codec.shape[:2], self.factor)
 
-    def _image(self, image: Any, n: int, settings: Settings) -> np.ndarray:
-        """The image of each of n examples [n, H, W, 3]."""
-        image = np.asarray(image)
-        batch = image[None] if image.ndim == 3 else image
-        check_pictures(batch, "the image", channels=self.codec.shape[-1:])
-        self._size(dataclasses.replace(settings, size=batch.shape[1:3]))
-        if settings.size is not None and batch.shape[1:3] != tuple(settings.size):
-            raise ValueError(f"the image is of {list(batch.shape[1:3])} pixels, and the settings' size {settings.size}")
-        if len(batch) not in (1, n):
-            raise ValueError(f"expected one image, or one for each of {n} prompts, got {len(batch)}")
-        return np.broadcast_to(batch.astype(np.float32), (n, *batch.shape[1:]))
-
-
-def _tail(plan: solvers.Plan, strength: float) -> solvers.Plan:
-    """The last int(n strength) of a run's n steps.
-
-    Raises:
-      ValueError: there is none.
-    """
-    n = len(plan.ts) - 1
-    kept = int(n * strength + 1e-6)
-    if kept == 0:
-        raise ValueError(f"a strength of {strength:g} leaves none of {n} steps: raise it, or take more steps")
-    return plan._replace(ts=plan.ts[n - kept :])
-
-
-def _mask(mask: Any, n: int, size: tuple[int, int]) -> np.ndarray:
-    """The mask of each of n examples, 0 or 1, [n, H, W, 1]."""
-    mask = np.asarray(mask, np.float32)
-    batch = mask[None] if mask.ndim == 2 else mask
-    if batch.shape[1:] != tuple(size) or len(batch) not in (1, n):
-        raise ValueError(f"a mask of {list(size)} pixels is needed, one or one for each of {n}, got {list(mask.shape)}")
-    if not (batch.min() >= 0 and batch.max() <= 1):
-        raise ValueError(f"a mask has values from 0 (kept) to 1 (painted anew), got {batch.min()} to {batch.max()}")
-    white = batch >= 0.5
-    if not white.any((1, 2)).all():
-        raise ValueError("the mask is black everywhere: white, 1, is what is painted anew")
-    return np.broadcast_to(white[..., None].astype(np.float32), (n, *size, 1))
-
-
-def _halves(n: int) -> tuple[slice, slice]:
-    return slice(0, n), slice(n, 2 * n)
-
-
-def _sizes(count: int, size: tuple[int, int]) -> tuple[list[float], list[float]]:
-    """XL's sizes of the original, the crop's corner and the target; the refiner's end with a score of the looks."""
-    H, W = map(float, size)
-    if count == 6:
-        return [H, W, 0, 0, H, W], [H, W, 0, 0, H, W]
-    return [H, W, 0, 0, 6.0], [H, W, 0, 0, 2.5]
+    def _start(
+        self, key: Key, prompts: Sequence[str], image: Any, settings: Settings
+    ) -> tuple[dict[str, Any], Settings]:
+        """The keys and the image of each prompt, and the settings with the image's size."""
+        keys = self.keys_of(key, prompts)
+        images = inputs.as_images(image, len(keys), self.codec.shape[-1], self.factor, settings.size)
+        return {"keys": keys, "image": images}, dataclasses.replace(settings, size=images.shape[1:3])

@@ -10,6 +10,7 @@
 from diffjax.text.clip_bpe import Tokenizer as Tokenizer
 from diffjax.text.clip_files import CLIP_VOCABULARY as CLIP_VOCABULARY
 from diffjax.text.clip_files import load_tokenizer as load_tokenizer
+from diffjax.text.clip_writing import save_tokenizer as save_tokenizer
 from diffjax.text.prompts import Prompt as Prompt
 from diffjax.text.prompts import chunk_prompt as chunk_prompt
 from diffjax.text.prompts import chunk_prompts as chunk_prompts

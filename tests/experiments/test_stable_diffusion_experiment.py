@@ -103,6 +103,20 @@ def test_a_lora(run, tmp_path):
         run(lora=style, lora_strength=(1.0, 2.0))
 
 
+@pytest.mark.slow
+def test_a_token_of_textual_inversion(run, tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+    write_tensors(tmp_path / "toy.safetensors", {"<cat-toy>": x})
+    given = dict(prompt=("a <cat-toy>",), seeds=(3,))
+    _, texts = run(**given, textual_inversion=(tmp_path / "toy.safetensors",))
+    assert "toy.safetensors: <cat-toy> in a prompt" in capsys.readouterr().out
+    assert json.loads(texts[0]["diffjax"])["textual_inversion"] == ["toy.safetensors"]
+    with pytest.raises(SystemExit, match="2 names for 1 files"):
+        run(**given, textual_inversion=(tmp_path / "toy.safetensors",), token=("<a>", "<b>"))
+    with pytest.raises(SystemExit, match="pickle"):
+        run(**given, textual_inversion=(tmp_path / "toy.pt",))
+
+
 @pytest.mark.parametrize(("damage", "message"), [
     ("missing", r"lacks 'conv_in.bias'"), ("extra", r"holds 'conv_in.bias2' \(similar: 'conv_in.bias'"),
     ("shape", r"'conv_in.bias' has the shape \(4,\), but the network needs \(8,\)"), ("truncated", "damaged|truncated"),
@@ -130,6 +144,36 @@ def test_damaged_weights_are_refused(run, tmp_path, damage, message):
         (copy / "vae").rename(tmp_path / "vae")
     with pytest.raises(SystemExit, match=message):
         run(weights=copy)
+
+
+def test_a_depth_map_of_16_bits(load, tmp_path):
+    module = load("stable_diffusion")
+    depth = np.add.outer(np.arange(6), 3 * np.arange(8)).astype(np.uint16)  # of one byte it would be flat
+    Image.fromarray(depth).save(tmp_path / "depth.png")
+    read = module.read_depth(module.Config(depth=tmp_path / "depth.png"))
+    np.testing.assert_array_equal(read, depth)
+    assert module.read_depth(module.Config(depth=tmp_path / "depth.png", size=(3, 3))).shape == (3, 3)
+    Image.fromarray(depth.astype(np.uint8)).convert("RGB").save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(module.read_depth(module.Config(depth=tmp_path / "grey.png")), depth)
+
+
+@pytest.mark.parametrize(("kind", "given", "message"), [
+    ("one", ("depth",), "for text and images, and takes --image, --mask, --strength; --depth is for models of images "
+     "with a depth map"),
+    ("one", ("noise_level",), "--noise-level is for models of enlarging images"),
+    ("depth", ("image",), "images with a depth map: it needs --depth"),
+    ("edit", (), "editing by instructions: it needs --image"),
+    ("edit", ("image", "strength"), "takes --image, --image-guidance-scale; --strength is for models of text and im"),
+    ("upscale", ("image", "mask"), "enlarging images, and takes --image, --noise-level; --mask is for models of text"),
+    ("nine", ("image",), "for inpainting: it needs --mask"), ("one", ("refiner", "image"), "leave out --image"),
+])  # fmt: skip
+def test_options_of_another_model(load, kind, given, message):
+    module = load("stable_diffusion")
+    options = dict(refiner="r", image="a", mask="b", depth="c", strength=0.5, image_guidance_scale=1.0, noise_level=3)
+    config = module.Config(**{name: options[name] for name in given})
+    purpose = {"one": "text", "nine": "inpaint"}.get(kind, kind)
+    with pytest.raises(ValueError, match=message):
+        module.check_options(config, purpose)
 
 
 def test_options_that_cannot_be_meant(run, load, tmp_path, photo):

@@ -89,6 +89,26 @@ def test_composed_negative_and_auto_guidance(x):
         guidance.compose(DENOISE, [a], [1.0, 2.0])
 
 
+def test_guidance_by_a_condition_and_by_a_part_of_it(x):
+    """Eq. 5; with equal scales the part does not count, and the estimates are those of `compose`."""
+    part, null = {"label": jnp.array([2, 2, 1, 0])}, {"label": jnp.full(4, 3)}
+    estimates = whole, some, nothing = [DENOISE(x, 0.3, c) for c in (COND, part, null)]
+    expected = nothing + 1.5 * (some - nothing) + 5.0 * (whole - some)
+    dual = guidance.dual_cfg(DENOISE, 5.0, 1.5, part, null)
+    np.testing.assert_allclose(dual(x, 0.3, COND), expected, atol=1e-6)
+    np.testing.assert_allclose(dual(x, jnp.full(4, 0.3), COND), expected, atol=1e-6)
+    composed = guidance.compose(DENOISE, [COND, part], [5.0, 1.5 - 5.0], null)(x, 0.3)
+    np.testing.assert_allclose(composed, expected, atol=1e-5)
+    equal = guidance.dual_cfg(DENOISE, 2.0, 2.0, part, null)(x, 0.3, COND)
+    np.testing.assert_allclose(equal, guidance.cfg(DENOISE, 2.0, null)(x, 0.3, COND), atol=1e-5)
+    rescaled = guidance.dual_cfg(DENOISE, 5.0, 1.5, part, null, rescale=1.0)(x, 0.3, COND)
+    np.testing.assert_allclose(rescaled.std(1), estimates[0].std(1), rtol=1e-4)
+    with pytest.raises(ValueError, match="a null condition like the condition"):
+        guidance.dual_cfg(DENOISE, 5.0, 1.5, {"text": part["label"]}, null)(x, 0.3, COND)
+    with pytest.raises(TypeError, match="the scale of the part must be a number"):
+        guidance.dual_cfg(DENOISE, 5.0, None, part, null)
+
+
 def test_an_interval_evaluates_one_denoiser(x):
     calls = []
 

@@ -32,7 +32,12 @@ def refused(net, error, message, x=None, t=None, **changes):
 def test_conditions_that_do_not_fit_are_refused():
     refused(SMALL, ValueError, r'on "context" \[2, any, 6\], but cond has \[\]', context=None)
     refused(SMALL, ValueError, r'"context"\] .* \[2, any, 6\], got \[2, 3, 5\]', context=jnp.zeros((2, 3, 5)))
-    refused(SMALL, ValueError, r"\['attend', 'concat', 'context'\], got \['text'\] besides", text=jnp.zeros((2, 3)))
+    refused(
+        SMALL,
+        ValueError,
+        r"\['attend', 'concat', 'context', 'control'\], got \['text'\] besides",
+        text=jnp.zeros((2, 3)),
+    )
     refused(SMALL, ValueError, 'has a "label" but this ConditionalUNet has no classes', label=jnp.zeros(2, int))
     refused(SMALL, ValueError, "in_channels = 4, but x has 3 and cond.* is absent", x=jnp.zeros((2, 8, 8, 3)))
     more = jnp.zeros((2, 8, 8, 5))

@@ -44,6 +44,8 @@ CASES = {
     "euler_karras": ("EulerDiscreteScheduler", dict(use_karras_sigmas=True), 5),
     "euler_a": ("EulerAncestralDiscreteScheduler", dict(timestep_spacing="trailing"), 5),
     "heun": ("HeunDiscreteScheduler", dict(timestep_spacing="trailing"), 5),
+    "lms": ("LMSDiscreteScheduler", dict(timestep_spacing="trailing"), 7),
+    "lms leading": ("LMSDiscreteScheduler", dict(timestep_spacing="leading", steps_offset=1), 5),
     "dpmpp_2m": ("DPMSolverMultistepScheduler", {}, 5),
     "dpmpp_2m leading": ("DPMSolverMultistepScheduler", dict(timestep_spacing="leading", steps_offset=1), 5),
     "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", dict(use_karras_sigmas=True), 5),

@@ -12,10 +12,13 @@ import pytest
 
 import diffjax as dj
 from diffjax import pipelines
-from diffjax.pipelines import Settings, solvers, stable_diffusion
+from diffjax.pipelines import Settings, inputs, loading, solvers
 from diffjax.pretrained import stable_diffusion as sd
 
 SETTINGS = Settings("ddim", steps=4, scale=2.0)
+# torch.nn.functional.interpolate of 0 ... 7, bicubic, align_corners=False: the first 5 of 16, and all of 3
+LARGER = [-0.10546875, 0.19140625, 0.66796875, 1.296875, 1.703125]
+SMALLER = [0.76967591, 3.5, 6.23032331]
 
 
 class Pool(nn.Module):
@@ -48,7 +51,7 @@ def image():
 @pytest.mark.slow
 def test_strength(pipe, key, image):
     plan = solvers.plan("ddim", pipe.schedule, 4)
-    assert stable_diffusion._tail(plan, 0.8).ts.tolist() == [502, 252, 2, 1]  # int(4 x .8) = 3 steps
+    assert inputs.tail(plan, 0.8).ts.tolist() == [502, 252, 2, 1]  # int(4 x .8) = 3 steps
     near, far = (pipe.image_to_image(key, ["a"], image, s, settings=SETTINGS)[0] for s in (0.25, 1.0))
     assert near.shape == image.shape
     assert np.abs(near - image).max() < 0.3 < np.abs(far - image).max()  # one step from t = 2, four from 752
@@ -124,3 +127,82 @@ def test_xl_has_two_towers_a_pooled_vector_and_sizes(tmp_path, key):
     x = pipe.text_to_image(key, ["fox"], settings=settings)
     assert x.shape == (1, 16, 8, 3) and np.isfinite(x).all()
     assert isinstance(pipe.schedule, sd.Schedule) and solvers.own_solver(pipe.schedule) == "euler"
+
+
+MADE_FOR = {5: "depth_to_image", 8: "edit", 7: "upscale", 9: "inpaint", 4: "text_to_image"}
+
+
+@pytest.mark.parametrize("in_channels", MADE_FOR)
+def test_a_u_net_names_the_methods_it_was_made_for(key, image, in_channels):
+    pipe = made(in_channels)
+    given = key, ["a"], image
+    calls = {
+        "text_to_image": lambda: pipe.text_to_image(*given[:2]),
+        "inpaint": lambda: pipe.inpaint(*given, np.ones((16, 16))),
+        "depth_to_image": lambda: pipe.depth_to_image(*given, image[..., 0], 0.5),
+        "edit": lambda: pipe.edit(*given),
+        "upscale": lambda: pipe.upscale(*given),
+    }
+    own = MADE_FOR[in_channels]
+    for name, call in calls.items():
+        if name != own and not (own == "text_to_image" and name == "inpaint"):
+            with pytest.raises(ValueError, match=f"in_channels = {in_channels}, and was made for .*: .*`{own}`"):
+                call()
+
+
+def made(in_channels):
+    """A pipeline that is never run, without parameters and text."""
+    levels, classes = (3, 1000) if in_channels == 7 else (4, 0)
+    unet = sd.Part(dj.nn.ConditionalUNet(in_channels, 4, (8, 8), attention=(False, True), num_classes=classes), {})
+    vae = sd.Part(dj.nn.KLAutoencoder(channels=(4,) * levels), {}, latents=(0.5, 0.0))
+    schedule = sd.schedule_from_config(hub_folders.DDIM)
+    return pipelines.StableDiffusion(loading.latent_model(unet, vae, schedule), (), (), schedule)
+
+
+def test_depth_maps():
+    """Maps of any unit end in [-1, 1]; the numbers of a ramp are PyTorch's."""
+    ramp = np.add.outer(np.arange(8.0), np.zeros(12))
+    found = inputs.as_depths(3 + 1e-3 * ramp, 2, (4, 6))
+    assert found.shape == (2, 4, 6, 1) and found.min() == -1 and found.max() == 1
+    np.testing.assert_allclose(found[0, :, 0, 0], found[1, :, 5, 0])
+    np.testing.assert_allclose(inputs.bicubic(5, 5), np.eye(5))
+    larger, smaller = (inputs.bicubic(8, n) @ np.arange(8.0) for n in (16, 3))
+    np.testing.assert_allclose(larger[:5], LARGER, atol=1e-6)
+    np.testing.assert_allclose(smaller, SMALLER, atol=1e-6)
+    for depth, message in (
+        (np.ones((8, 8)), "the depth map is flat, 1 everywhere"), (np.ones((3, 8, 8)), "one for each of 2 prompts"),
+        (np.ones(8), "a depth map .H, W. is needed"), (np.where(ramp == 3, np.nan, ramp), "12 of 96 depths are NaN"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            inputs.as_depths(depth, 2, (4, 6))
+
+
+def test_what_an_upscaler_refuses(key, image):
+    pipe = dataclasses.replace(made(7), low_res=sd.schedule_from_config(hub_folders.LOW_RES))
+    assert pipe.factor == 4 and pipe.codec.shape == (256, 256, 3)
+    with pytest.raises(ValueError, match="noise_level must be from 0 to 350, got 351"):
+        pipe.upscale(key, ["a"], image, 351)
+    with pytest.raises(ValueError, match=r"the image is of \[16, 16\] pixels, and the settings' size \(4, 4\)"):
+        pipe.upscale(key, ["a"], image, settings=Settings(size=(16, 16)))
+
+
+def test_a_single_file_of_the_upscaler_has_its_own_schedule(tmp_path):
+    parts = hub_folders.parts(in_channels=7)
+    networks = {name: part.net for name, part in parts.items()}
+    sd.write_single_file(tmp_path / "a.safetensors", parts)
+    hub_folders.write_tokenizer(tmp_path / "tokenizer")
+    pipe = pipelines.load_single_file(tmp_path / "a.safetensors", tokenizer=tmp_path / "tokenizer", networks=networks)
+    assert pipe.purpose == "upscale" and pipe.schedule.prediction == "v" and pipe.codec.scale == 0.08333
+    assert pipe.model.shape == (128, 128, 4) and pipe.tokenizers[0].pad == 0
+    np.testing.assert_allclose(pipe.low_res.betas[[0, -1]], [1e-4, 0.02])
+
+
+def test_a_base_and_a_refiner_that_do_not_fit(key):
+    base = made(4)
+    levels = dataclasses.replace(base, schedule=sd.schedule_from_config(hub_folders.LOW_RES))
+    for refiner, share, message in (
+        (levels, 0.8, "do not belong together"), (made(8), 0.8, "made for editing"),
+        (base, 0.01, "leaves 0 of 4 steps"), (base, 1.0, "leaves 4 of 4 steps"), (base, 1.5, "share must be"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            pipelines.refined_text_to_image(base, refiner, key, ["a"], settings=SETTINGS, share=share)

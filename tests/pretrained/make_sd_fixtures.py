@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
 from diffusers.models import embeddings
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -50,7 +50,7 @@ def randomise(model):
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.ndim > 1:
-                p.copy_(halves(p.shape, 1.0 if "embedding" in name else p[0].numel() ** -0.5))
+                p.copy_(halves(p.shape, 1.0 if "embedding" in name and p.ndim == 2 else p[0].numel() ** -0.5))
             else:
                 p.copy_(halves(p.shape, 0.3) + (1 if "norm" in name and name.endswith("weight") else 0))
                 p.copy_(p.half().double())
@@ -89,6 +89,20 @@ def unet(levels, size, classes=0, guidance=0, pooled=0, n=2, **config):
     return net, net.config, ins, {"F": last(out)}
 
 
+def control(unet):
+    """A ControlNet, its maps at half of their strength, and what a U-Net makes of them."""
+    names = ("block_out_channels", "layers_per_block", "cross_attention_dim", "attention_head_dim", "down_block_types")
+    config = {name: unet.config[name] for name in (*names, "norm_num_groups")}
+    net = ControlNetModel(conditioning_embedding_out_channels=(4, 6), **config)
+    randomise(net)
+    x, context, hint = halves((2, 4, 7, 5)), halves((2, 5, config["cross_attention_dim"])), halves((2, 3, 14, 10))
+    t = torch.tensor([981.0, 3.25], dtype=torch.float64)
+    down, mid = net(x, t, context, hint, conditioning_scale=0.5, return_dict=False)
+    out = unet(x, t, context, down_block_additional_residuals=down, mid_block_additional_residual=mid).sample
+    outs = {f"down{i}": last(h) for i, h in enumerate(down)} | {"mid": last(mid), "F": last(out)}
+    return net, net.config, {"x": last(x), "t": t, "context": context, "hint": last(hint)}, outs
+
+
 def kl(size, **config):
     levels = len(config["block_out_channels"])
     kinds = dict(down_block_types=["DownEncoderBlock2D"] * levels, up_block_types=["UpDecoderBlock2D"] * levels)
@@ -121,8 +135,9 @@ def text(cls, ids, **config):
 
 
 def cases():
-    yield "sd1", unet((True, True, False), (7, 5), block_out_channels=(8, 16, 16), layers_per_block=1,
-                      cross_attention_dim=6, attention_head_dim=2)  # fmt: skip
+    sd1 = unet((True, True, False), (7, 5), block_out_channels=(8, 16, 16), layers_per_block=1,
+               cross_attention_dim=6, attention_head_dim=2)  # fmt: skip
+    yield "sd1", sd1
     yield "sd2", unet((True, True), (4, 6), block_out_channels=(8, 16), layers_per_block=2, in_channels=9,
                       cross_attention_dim=10, attention_head_dim=(1, 4), use_linear_projection=True)  # fmt: skip
     yield "sdxl", unet((False, True, True), (6, 4), pooled=6, guidance=8, block_out_channels=(8, 16, 16),
@@ -141,6 +156,7 @@ def cases():
     yield "clip", text(CLIPTextModel, padded, hidden_act="quick_gelu", eos_token_id=49)
     zeros = [[48, 3, 17, 5, 49, 0, 0, 0, 0], [48, 49, 0, 0, 0, 0, 0, 0, 0]]
     yield "openclip", text(CLIPTextModelWithProjection, zeros, hidden_act="gelu", projection_dim=6, eos_token_id=2)
+    yield "control", control(sd1[0])
 
 
 def hub_names(net):
@@ -173,6 +189,7 @@ def full_size():
 
     with torch.device("meta"):
         models = {name: UNet2DConditionModel(**config) for name, config in unets.items()}
+        models["controlnet"] = ControlNetModel(cross_attention_dim=768)
         models |= {"kl_autoencoder": AutoencoderKL(**kl), "taesd": AutoencoderTiny()}
         models["clip_l"] = clip(CLIPTextModel, 768, 12, 12, "quick_gelu")
         models["openclip_h"] = clip(CLIPTextModel, 1024, 23, 16, "gelu")

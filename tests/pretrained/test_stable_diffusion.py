@@ -33,6 +33,8 @@ def fixture(case):
 
 
 def network(case, config, **changes):
+    if case == "control":
+        return sd.controlnet_from_config(config, **changes)
     if case in UNETS:
         return sd.unet_from_config(config, pooled_width=6, **changes)
     return (sd.text_from_config if case in TEXTS else sd.vae_from_config)(config, **changes)

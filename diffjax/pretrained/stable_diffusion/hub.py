@@ -20,7 +20,8 @@ import numpy as np
 
 from diffjax.files import replacing
 from diffjax.formats.tensors import read_tensors, refuse_pickle, write_tensors
-from diffjax.nn import ConditionalUNet, TextEncoder
+from diffjax.nn import ConditionalUNet, ControlNet, TextEncoder
+from diffjax.pretrained.stable_diffusion.control_config import controlnet_from_config, controlnet_to_config
 from diffjax.pretrained.stable_diffusion.layout import from_tensors, hub_layout, to_tensors
 from diffjax.pretrained.stable_diffusion.text_config import text_from_config, text_to_config
 from diffjax.pretrained.stable_diffusion.unet_config import unet_from_config, unet_to_config
@@ -32,8 +33,9 @@ ELSE = (  # parts of a pipeline that are read elsewhere, or not needed for its p
     "tokenizer", "tokenizer_2", "scheduler", "low_res_scheduler", "safety_checker", "feature_extractor",
     "image_encoder", "depth_estimator", "watermarker",
 )  # fmt: skip
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}  # others: "model"
+STEMS: dict[str, str] = dict.fromkeys(("unet", "vae", "controlnet"), "diffusion_pytorch_model")  # others: "model"
 PT = {"format": "pt"}  # what PyTorch's writers put into the metadata, and older readers ask for
+VERSION = {"_diffusers_version": "0.42.1"}  # whose fields are written; some of its pipelines look it up
 OLD = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))  # an autoencoder's attention
 
 
@@ -80,9 +82,9 @@ def read_hub(folder: str | Path, variant: str | None = None) -> dict[str, Part]:
 
 
 def read_part(folder: str | Path, kind: str, variant: str | None = None, pooled_width: int | None = None) -> Part:
-    """The network of one folder; `kind` is "unet", "vae" or "text_encoder", the rest is as in `read_hub`."""
-    if kind not in NAMES:
-        raise ValueError(f"kind is one of {', '.join(NAMES)}, got {kind!r}")
+    """The network of one folder; `kind` is "unet", "vae", "text_encoder" or "controlnet", the rest as in `read_hub`."""
+    if kind not in (*NAMES, "controlnet"):
+        raise ValueError(f"kind is one of {', '.join(NAMES)}, controlnet, got {kind!r}")
     return _read_part(Path(folder), kind, variant, pooled_width)
 
 
@@ -91,6 +93,8 @@ def _read_part(folder: Path, name: str, variant: str | None, pooled_width: int |
     try:
         if name == "unet":
             net: Any = unet_from_config(config, pooled_width)
+        elif name == "controlnet":
+            net = controlnet_from_config(config, pooled_width)
         else:
             net = vae_from_config(config) if name == "vae" else text_from_config(config)
     except (ValueError, TypeError, KeyError) as error:
@@ -106,7 +110,7 @@ def from_hub(net: Any, tensors: Mapping[str, np.ndarray], where: Any = "the file
     if isinstance(net, TextEncoder):
         if not any(name.startswith("text_model.") for name in tensors):  # transformers 5.6 and later
             tensors = {n if n.startswith("text_projection.") else f"text_model.{n}": x for n, x in tensors.items()}
-    elif not isinstance(net, ConditionalUNet):
+    elif not isinstance(net, ConditionalUNet | ControlNet):
         tensors = {_renewed(name): x for name, x in tensors.items()}
     unused = {name for name in tensors if name.endswith(".position_ids")}
     return from_tensors(hub_layout(net), tensors, where, unused)
@@ -167,20 +171,29 @@ def write_hub(folder: str | Path, parts: Mapping[str, Part], variant: str | None
     """
     if unknown := sorted(set(parts) - set(NAMES)):
         raise ValueError(f"a folder has the parts {', '.join(NAMES)}, got {unknown}")
-    folder, of = Path(folder), f".{variant}" if variant else ""
+    folder = Path(folder)
     index: dict[str, Any] = {"_class_name": "StableDiffusion" + ("XL" if _is_xl(parts) else "") + "Pipeline"}
-    for name, (net, params, _, latents) in parts.items():
-        if name == "unet":
-            config = unet_to_config(net)
-        else:
-            config = vae_to_config(net, *latents) if name == "vae" else text_to_config(net)
-        write_json(folder / name / "config.json", config)
-        file = folder / name / f"{STEMS.get(name, 'model')}{of}.safetensors"
-        write_tensors(file, to_hub(net, params), PT)
+    for name, part in parts.items():
+        config = write_part(folder / name, name, part, variant)
         of_text = ["transformers", (config.get("architectures") or [None])[0]]
-        index[name] = of_text if isinstance(net, TextEncoder) else ["diffusers", config["_class_name"]]
+        index[name] = of_text if isinstance(part.net, TextEncoder) else ["diffusers", config["_class_name"]]
     absent = ["tokenizer", "scheduler", "safety_checker", "feature_extractor"]
     write_json(folder / "model_index.json", index | {name: [None, None] for name in absent})
+
+
+def write_part(folder: str | Path, kind: str, part: Part, variant: str | None = None) -> dict[str, Any]:
+    """Write one network's folder, the inverse of `read_part`; returns its configuration."""
+    net, params, _, latents = part
+    if kind == "unet":
+        config = unet_to_config(net)
+    elif kind == "controlnet":
+        config = controlnet_to_config(net)
+    else:
+        config = vae_to_config(net, *latents) if kind == "vae" else text_to_config(net)
+    folder, of = Path(folder), f".{variant}" if variant else ""
+    write_json(folder / "config.json", config | ({} if isinstance(net, TextEncoder) else VERSION))
+    write_tensors(folder / f"{STEMS.get(kind, 'model')}{of}.safetensors", to_hub(net, params), PT)
+    return config
 
 
 def _is_xl(parts: Mapping[str, Part]) -> bool:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.nn import ConditionalUNet, KLAutoencoder, TextEncoder, TinyAutoencoder
+from diffjax.nn import ConditionalUNet, ControlNet, KLAutoencoder, TextEncoder, TinyAutoencoder
 from diffjax.parameters import flatten, unflatten
 from diffjax.pretrained.stable_diffusion.names import hub_name
 from diffjax.typing import PyTree
@@ -53,6 +53,9 @@ def example(net: Any) -> tuple[Any, ...]:
         return (ids,)
     if isinstance(net, KLAutoencoder | TinyAutoencoder):
         return (floats(net.factor, net.factor, net.image_channels),)
+    if isinstance(net, ControlNet):
+        x, t, cond = example(net.unet)
+        return x, t, cond | {"hint": floats(8 * net.factor, 8 * net.factor, net.hint_width)}
     if not isinstance(net, ConditionalUNet):
         raise TypeError(f"no names are known for the weights of {type(net).__name__}")
     cond = {"context": floats(2, net.context_width)}
@@ -72,7 +75,8 @@ def parameter_shapes(net: Any) -> dict[str, jax.ShapeDtypeStruct]:
 def hub_layout(net: Any) -> Layout:
     """The tensors of a network in a hub's folder."""
     shapes, table = parameter_shapes(net), {}
-    convolutions = isinstance(net, ConditionalUNet) and not net.linear_projection
+    unet = net.unet if isinstance(net, ControlNet) else net
+    convolutions = isinstance(unet, ConditionalUNet) and not unet.linear_projection
     for path, x in shapes.items():
         name, axes, shape = hub_name(net, path), None, x.shape
         if path.endswith("kernel"):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from diffjax.nn import ConditionalUNet, KLAutoencoder, TextEncoder, TinyAutoencoder
+from diffjax.nn import ConditionalUNet, ControlNet, KLAutoencoder, TextEncoder, TinyAutoencoder
 
 Rule = tuple[str, str]
 LEAF = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
@@ -55,6 +55,12 @@ UNET: tuple[Rule, ...] = (
     (r"(transformer_blocks\.\d+)/norm2", r"\1.norm3"),
     *ATTENTION,
 )
+CONTROL: tuple[Rule, ...] = (
+    (r"^out(\d+)/", r"controlnet_down_blocks.\1/"),
+    ("^mid_out/", "controlnet_mid_block/"),
+    ("^hint/conv_", "controlnet_cond_embedding/conv_"),
+    *UNET,
+)
 KL: tuple[Rule, ...] = (*BLOCKS, (r"(attentions\.0)/norm", r"\1.group_norm"), (r"/attention/", "/"), *ATTENTION)
 TEXT: tuple[Rule, ...] = (
     ("^tokens/", "text_model.embeddings.token_embedding/"),
@@ -83,6 +89,8 @@ def _rule(net: Any) -> Callable[[str], str]:
     match net:
         case ConditionalUNet():
             return lambda path: _apply(UNET, _reversed(path, len(net.channels)))
+        case ControlNet():
+            return lambda path: _apply(CONTROL, re.sub(r"^hint/level(\d+)_conv(\d)", _hint, path))
         case KLAutoencoder():
             return lambda path: _apply(KL, _reversed(path, len(net.channels)))
         case TextEncoder():
@@ -90,6 +98,10 @@ def _rule(net: Any) -> Callable[[str], str]:
         case TinyAutoencoder():
             return lambda path: _tiny(net, path)
     raise TypeError(f"no names are known for the weights of {type(net).__name__}")
+
+
+def _hint(found: re.Match[str]) -> str:
+    return f"controlnet_cond_embedding.blocks.{2 * int(found[1]) + int(found[2])}"
 
 
 def _apply(rules: tuple[Rule, ...], path: str) -> str:

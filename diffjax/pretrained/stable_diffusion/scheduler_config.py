@@ -52,9 +52,12 @@ class Schedule(NamedTuple):
     clip: bool
 
 
-def read_schedule(folder: str | Path) -> Schedule:
-    """That of a model's folder, from scheduler/scheduler_config.json; raises as `schedule_from_config`."""
-    path = Path(folder) / "scheduler" / "scheduler_config.json"
+def read_schedule(folder: str | Path, name: str = "scheduler") -> Schedule:
+    """That of a model's folder, from scheduler/scheduler_config.json; raises as `schedule_from_config`.
+
+    `name` is "low_res_scheduler" for the noise that an upscaler adds to the small picture.
+    """
+    path = Path(folder) / name / "scheduler_config.json"
     config = read_json(path)
     try:
         return schedule_from_config(config)
@@ -90,6 +93,34 @@ def schedule_from_config(config: Config) -> Schedule:
         final_one=config.get("set_alpha_to_one", True),
         clip=config.get("clip_sample", solver in CLIPPED),
     )
+
+
+def schedule_to_config(schedule: Schedule) -> dict[str, Any]:
+    """The `scheduler_config.json` of a schedule, the inverse of `schedule_from_config`.
+
+    Noise levels that follow none of the known rules are written one by one, as "trained_betas".
+    """
+    spellings = {ours: theirs for theirs, ours in PREDICTIONS.items()}
+    config: dict[str, Any] = {"_class_name": schedule.solver, "num_train_timesteps": len(schedule.betas)}
+    config |= _rule(schedule) | {"prediction_type": spellings[schedule.prediction]}
+    config |= {"timestep_spacing": schedule.spacing, "steps_offset": schedule.offset}
+    config |= {"set_alpha_to_one": schedule.final_one, "clip_sample": schedule.clip}
+    config |= {"use_karras_sigmas": True} if schedule.karras else {}
+    return config | ({"skip_prk_steps": True} if schedule.solver == "PNDMScheduler" else {})
+
+
+def _rule(schedule: Schedule) -> dict[str, Any]:
+    """The fields that give the betas again, to 1e-10."""
+    betas = schedule.betas
+    first, last = (float(f"{beta:.12g}") for beta in betas[[0, -1]])
+    rules = [dict(beta_start=first, beta_end=last, beta_schedule=kind) for kind in ("scaled_linear", "linear")]
+    published = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    rules += [dict(beta_schedule="squaredcos_cap_v2"), published | dict(rescale_betas_zero_snr=True)]
+    for rule in rules:
+        made = _betas(rule | {"num_train_timesteps": len(betas)}, schedule.solver)
+        if np.allclose(made, betas, rtol=1e-10, atol=0):
+            return rule
+    return {"trained_betas": betas.tolist()}
 
 
 def _betas(config: Config, solver: str) -> np.ndarray:
