@@ -85,6 +85,7 @@ def test_schedules_return(tmp_path):
         hub_folders.VERSION_1, hub_folders.LOW_RES, hub_folders.XL, hub_folders.DDIM | zero,
         dict(_class_name="DDPMScheduler", beta_schedule="squaredcos_cap_v2"), dict(_class_name="HeunDiscreteScheduler"),
         dict(_class_name="DPMSolverMultistepScheduler", use_karras_sigmas=True, trained_betas=[0.1, 0.3, 0.2]),
+        dict(_class_name="DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++"),
     ):  # fmt: skip
         schedule = sd.schedule_from_config(config)
         written = sd.schedule_to_config(schedule)

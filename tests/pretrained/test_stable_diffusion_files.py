@@ -351,6 +351,7 @@ def test_damaged_files_and_pickles_are_refused(tmp_path):
     (dict(num_attention_heads=8), "'num_attention_heads' = 8"), (dict(new_field=1), "a field 'new_field' = 1"),
     (dict(down_block_types=["AttnDownBlock2D"] * 4), "has 'AttnDownBlock2D'"),
     (dict(up_block_types=["UpBlock2D"] * 4), "do not mirror"), (dict(layers_per_block=[1, 2, 2, 2]), "differs between"),
+    (dict(transformer_layers_per_block=[1, [2, 1], 1, 1]), "one number for a level"),
     (dict(attention_head_dim=[5, 10]), "heads has a value for each of 4 levels"),
     (dict(addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2817),
      "give pooled_width"),
@@ -410,6 +411,11 @@ def test_configurations_return_and_others_are_refused():
             sd.text_from_config(config)
 
 
+def other(name, **options):
+    name = {"Euler": "EulerDiscreteScheduler", "DPM": "DPMSolverMultistepScheduler"}[name]
+    return {"_class_name": name, **options}
+
+
 def test_schedules_of_the_published_models(tmp_path):
     file = dict(_class_name="PNDMScheduler", beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     file |= dict(steps_offset=1, set_alpha_to_one=False, skip_prk_steps=True, clip_sample=False)
@@ -417,7 +423,7 @@ def test_schedules_of_the_published_models(tmp_path):
     path = tmp_path / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(file))
     found = sd.read_schedule(tmp_path)
-    assert found._replace(betas=None) == ("PNDMScheduler", None, "eps", "leading", 1, False, False, False)
+    assert found._replace(betas=None) == ("PNDMScheduler", None, "eps", "leading", 1, False, False, False, False)
     abar = np.cumprod(1 - found.betas)
     expected = {0: 0.99915, 1: 0.9982960278, 261: 0.6556693331, 981: 0.0057755001, 999: 0.0046600985}
     for t, value in expected.items():
@@ -429,11 +435,18 @@ def test_schedules_of_the_published_models(tmp_path):
     euler = sd.schedule_from_config(dict(_class_name="FlaxEulerDiscreteScheduler", use_karras_sigmas=True))
     assert euler.solver == "EulerDiscreteScheduler" and euler.spacing == "linspace"
     assert euler.karras and euler.final_one
+    for name in ("PNDM", "LCM", "DDIM", "DDPM", "EulerAncestralDiscrete"):  # left over by `from_config`, and not heeded
+        left = dict(_class_name=f"{name}Scheduler", use_karras_sigmas=True, final_sigmas_type="sigma_min")
+        assert not sd.schedule_from_config(left).karras
+        assert sd.schedule_from_config(left).final_one == (name != "PNDM")
     assert euler.betas[0] == 1e-4 and sd.schedule_from_config(dict(_class_name="LCMScheduler")).betas[0] == 0.00085
     for config, message in (
         (dict(_class_name="FlowMatchEulerDiscreteScheduler"), "a 'FlowMatch"), (dict(beta_schedule="new"), "'new'"),
         (dict(prediction_type="flow"), "'flow'"), (dict(timestep_spacing="all"), "'all'"),
-        (dict(thresholding=True), "'thresholding'"),
+        (dict(thresholding=True), "'thresholding'"), (other("Euler", timestep_type="continuous"), "'discrete' only"),
+        (other("Euler", interpolation_type="log_linear"), "'linear' only"),
+        *((other(name, final_sigmas_type="sigma_min"), "'zero' only") for name in ("Euler", "DPM")),
+        (other("DPM", use_lu_lambdas=True), "False only"),
     ):  # fmt: skip
         path.write_text(json.dumps(file | config))
         with pytest.raises(ValueError, match=message):

@@ -60,7 +60,9 @@ def unet_from_config(config: Config, pooled_width: int | None = None, **changes:
     attention = kinds("down_block_types", down, DOWN)
     if kinds("up_block_types", up, UP) != attention[::-1]:
         raise ValueError(f"up_block_types {up} do not mirror down_block_types {down}")
-    only_cross = get("only_cross_attention", False)
+    only_cross, depths = get("only_cross_attention", False), as_tuple(get("transformer_layers_per_block", 1))
+    if not all(isinstance(depth, int) for depth in (depths if isinstance(depths, tuple) else (depths,))):
+        raise ValueError(f"transformer_layers_per_block = {list(depths)}; our network has one number for a level only")
     fields = dict(
         in_channels=get("in_channels", 4),
         out_channels=get("out_channels", 4),
@@ -68,7 +70,7 @@ def unet_from_config(config: Config, pooled_width: int | None = None, **changes:
         layers=one_value("layers_per_block", get("layers_per_block", 2)),
         attention=attention,
         heads=as_tuple(get("attention_head_dim", 8)),
-        transformers=as_tuple(get("transformer_layers_per_block", 1)),
+        transformers=depths,
         context_width=one_value("cross_attention_dim", get("cross_attention_dim", 1280)),
         only_cross=as_tuple(only_cross),
         linear_projection=get("use_linear_projection", False),
