@@ -102,11 +102,23 @@ def test_sdxl_s_grid_of_30_steps():
     assert float(sigma) == pytest.approx(11.47685, rel=1e-5)
 
 
+def test_levels_that_end_without_signal_have_a_grid_for_every_solver():
+    betas = sd.schedule_from_config(dict(_class_name="DDIMScheduler", rescale_betas_zero_snr=True)).betas
+    for name in solvers.names():
+        plan = solvers.plan(name, VERSION_1._replace(betas=betas), 5, "trailing")
+        assert plan.ts[0] == 1000 and (np.diff(plan.ts) < 0).all() and plan.noise == pytest.approx(1, abs=1e-7)
+
+
 def test_names():
     assert solvers.own_solver(VERSION_1) == "pndm"
     assert (
         solvers.own_solver(VERSION_1._replace(solver="DPMSolverMultistepScheduler", karras=True)) == "dpmpp_2m_karras"
     )
+    assert solvers.own_solver(VERSION_1._replace(solver="DPMSolverMultistepScheduler", sde=True)) == "dpmpp_2m_sde"
+    for webui, name in (("DPM++ 2M SDE Karras", "dpmpp_2m_sde_karras"), ("DPM++ 2S a", "dpmpp_2s_a")):
+        assert solvers.plan(webui, VERSION_1, 5).sampler == solvers.plan(name, VERSION_1, 5).sampler
+    with pytest.raises(ValueError, match=r"'DPM\+\+ SDE Karras', perhaps \['dpmpp"):
+        solvers.plan("DPM++ SDE Karras", VERSION_1, 5)
     for name in solvers.names():
         for n in (1, 2, 20):
             plan = solvers.plan(name, VERSION_1, n)
