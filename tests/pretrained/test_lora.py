@@ -143,6 +143,13 @@ def test_what_does_not_fit_is_refused(parts, tmp_path):
     refused("middle tensor", **{"lora_unet_conv_in.lora_mid.weight": up})
     refused("no tensor of a LoRA", conv_in__weight=up)
     refused("holds no LoRA")
+    refused("NaN or infinite", **(good | {f"unet.{LINEAR}.lora_B.weight": up * np.nan}))
+    refused("NaN or infinite", **good, **{f"unet.{LINEAR}.alpha": np.full((), np.inf, np.float32)})
+    refused("must be one number", **good, **{f"unet.{LINEAR}.alpha": np.ones(2, np.float32)})
+    refused("an alpha, but no weights, of 'unet.other'", **good, **{"unet.other.alpha": np.ones((), np.float32)})
+    names = {name.replace(".weight", ".default_0.weight"): x for name, x in good.items()}
+    write_tensors(file, names | {f"unet.{LINEAR}.alpha": np.ones(1, np.float32)})
+    assert sd.read_lora(file)[f"unet.{LINEAR}"].scale == 1 / RANK
     with pytest.raises(FileNotFoundError, match="no weights at"):
         sd.merge_lora(parts, tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="pickle"):
