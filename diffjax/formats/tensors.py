@@ -95,17 +95,34 @@ def refuse_pickle(path: Path) -> None:
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """The header and where the arrays begin."""
     with path.open("rb") as file:
+        hint = _looks_like(file.read(100))
+        file.seek(0)
         size, total = int.from_bytes(file.read(8), "little"), path.stat().st_size
         if not 2 <= size <= total - 8:
-            raise ValueError(f"{path} is truncated or no safetensors file: a header of {size} bytes, {total} in all")
+            raise ValueError(
+                f"{path} is truncated or no safetensors file: a header of {size} bytes, {total} in all{hint}"
+            )
         text = file.read(size)
     try:
         header = json.loads(text)
         if not isinstance(header, dict):
             raise TypeError("no dict")
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: its header is no JSON ({error})") from error
+        raise ValueError(f"{path} is damaged or no safetensors file: its header is no JSON ({error}){hint}") from error
     return header, 8 + size
+
+
+def _looks_like(first: bytes) -> str:
+    """What a file is in place of safetensors, from its first bytes."""
+    if first.startswith(b"version https://git-lfs"):
+        return ". It is a pointer of Git LFS: `git lfs pull` in its folder fetches the file itself"
+    if first.startswith((b"PK", b"\x80")):
+        return ". It is a pickle under another name, which can run any code when it is read: take another file"
+    if first.lstrip().startswith((b"<", b"{")):
+        return (
+            ". It is a page or a message of the server, and not the file: fetch it again, logged in where that is asked"
+        )
+    return ""
 
 
 def _array(path: Path, data: np.ndarray, name: str, entry: Any) -> tuple[np.ndarray, int]:

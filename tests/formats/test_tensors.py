@@ -64,6 +64,18 @@ def test_damaged_files_are_refused(tmp_path, header, message):
         read_tensors(path)
 
 
+@pytest.mark.parametrize(("first", "message"), [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+    (b"<!DOCTYPE html>", "fetch it again"),
+    (b"PK\3\4", "a pickle under another name"), (b"PK" + bytes(6) + bytes(2**15), "a pickle under another name"),
+    (b"", "no safetensors file: a header of 0 bytes, 0 in all$"),
+])  # fmt: skip
+def test_what_a_file_is_instead_is_said(tmp_path, first, message):
+    (tmp_path / "a.safetensors").write_bytes(first)
+    with pytest.raises(ValueError, match=message):
+        read_tensors(tmp_path / "a.safetensors")
+
+
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights at"):
         read_tensors(tmp_path / "a.safetensors")
