@@ -16,7 +16,8 @@ The grammar and the weighting are those of AUTOMATIC1111/stable-diffusion-webui 
 sd_hijack_clip.py, sd_emphasis.py), so that its prompts keep their meaning. There is no standard: Compel and ComfyUI
 weigh otherwise. Nothing is an error in this grammar. A bracket that closes none is taken as it is written, and so is a
 weight that is no number: "(word:abc)" is the text "word:abc" with weight 1.1. A bracket that is never closed counts up
-to the end of the prompt, and a UserWarning says so.
+to the end of the prompt, and a UserWarning says so, as it does of what the webui reads as commands and is text here:
+<lora:name:1>, [from:to:0.5], [to:0.5], [a|b] and AND.
 
 Three things differ from the webui: a backslash before anything else stays; a long prompt is cut between words, where
 the webui looks for a comma among the last 20 tokens and otherwise cuts words too; BREAK works inside of brackets.
@@ -39,6 +40,11 @@ UP = 1.1  # the weight of (word); [word] has its inverse
 LATE = 25  # a chunk is cut at white space if there is some among its last tokens
 MARKS = re.compile(r"\\[()\[\]\\]|[(\[\])]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|[^\\()\[\]:]+|.", re.DOTALL)
 BREAK = re.compile(r"\s*\bBREAK\b\s*")
+FOREIGN = {  # what the webui acts on before it reads weights, and is text here: kind -> its form
+    "files named in a prompt, such as `add_lora` merges": re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>"),
+    "prompts that change from step to step": re.compile(r"(?<!\\)\[[^\[\]]*(?:\|[^\[\]]*|:\s*[\d.]+\s*)\]"),
+    "prompts joined by AND": re.compile(r"\bAND\b"),
+}
 
 Part = tuple[str, float]  # a text and its weight
 
@@ -97,6 +103,9 @@ def parse_prompt(text: str) -> list[list[Part]]:
             for words in rest:
                 parts.extend([(None, 1.0), (words, 1.0)])
     _close_all(text, opened, close)
+    for what, form in FOREIGN.items():
+        if found := form.search(text):
+            warnings.warn(f"{found[0][:60]!r} is read as text: {what} are not known here", stacklevel=2)
     return _sections(parts)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 import warnings
 
 import jax
@@ -66,6 +67,16 @@ def test_a_bracket_that_is_never_closed():
     np.testing.assert_allclose([weight for _, weight in section], weights, rtol=1e-12)
     with pytest.warns(UserWarning, match=r"2 '\['"):
         assert parse_prompt("[[a")[0][0][1] == pytest.approx(DOWN**2)
+
+
+@pytest.mark.parametrize("command", ["<lora:x:0.8>", "[cat:dog:0.5]", "[dog:5]", "[cat|dog]", "AND"])
+def test_what_is_no_text_in_the_webui_is_named(command):
+    with pytest.warns(UserWarning, match=re.escape(f"{command!r} is read as text")):
+        (section,) = parse_prompt(f"a {command} b")
+    assert section[0][0].startswith("a ")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parse_prompt(r"a <b> [c] (d:1.2) \[e:0.5\] and SAND")
 
 
 @pytest.mark.parametrize(
