@@ -59,7 +59,7 @@ class Config:
     negative: str | None = None
     """What guidance leads away from."""
     seeds: tuple[int, ...] = (0,)
-    """A picture for each."""
+    """A picture for each, 0 to 2^32 - 1."""
     image: Path | None = None
     """A picture to begin with."""
     mask: Path | None = None
@@ -131,6 +131,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.mask is not None and config.image is None:
         raise SystemExit("--mask needs --image, the picture that is painted anew where the mask is white")
     with plainly():
+        check_seeds(config.seeds)
         pictures = Pictures(read_image(config), read_mask(config), read_depth(config))
         settings = as_settings(config)
         with experiment.stage(f"Reading {config.weights}"):
@@ -159,6 +160,12 @@ def plainly() -> Iterator[None]:
         yield
     except (FileNotFoundError, ValueError, TypeError) as error:
         raise SystemExit(str(error)) from error
+
+
+def check_seeds(seeds: tuple[int, ...]) -> None:
+    """Raise a ValueError for seeds beyond 32 bits: JAX takes those of 2^32 and 0, or of -1 and 2^32 - 1, for one."""
+    if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
+        raise ValueError(f"--seeds are 0 to 4294967295, got {wrong[0]}; there is none for a random picture")
 
 
 def load(config: Config) -> pipelines.StableDiffusion:
@@ -264,7 +271,13 @@ def read_mask(config: Config) -> np.ndarray | None:
     """--mask, 0 or 1, [H, W]."""
     if config.mask is None:
         return None
-    grey = fitted(config, read_rgb(config.mask.expanduser())[0].convert("L"), Image.Resampling.NEAREST)
+    path = config.mask.expanduser()
+    rgb = read_rgb(path)[0]
+    with Image.open(path) as file:
+        clear = file.has_transparency_data and np.asarray(file.convert("RGBA"))[..., 3].min() < 255
+    if clear:  # white paint on nothing, a hole to be filled: programs read both
+        raise ValueError(f"the mask {path} is transparent in parts: save it in black and white, without transparency")
+    grey = fitted(config, rgb.convert("L"), Image.Resampling.NEAREST)
     return (np.asarray(grey) >= 128).astype(np.float32)
 
 

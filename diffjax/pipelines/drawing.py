@@ -35,7 +35,7 @@ class Settings:
     Attributes:
       solver: a name of `pipelines.solvers.names()`; None: the model's own.
       steps: * their number.
-      scale: * of classifier-free guidance; None for none, and half of the evaluations.
+      scale: * of classifier-free guidance, above 0; None for none, and half of the evaluations.
       size: (height, width) of the pictures, multiples of 8; None: what the model was trained on, or the picture's.
       rescale: * phi of `guidance.cfg`; None for none.
       clip_skip: blocks at the end of the text encoder that are left out (webui's "clip skip" less 1), for both prompts;
@@ -61,6 +61,16 @@ class Settings:
         for name in ("scale", "rescale"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), 0)
+        if self.scale == 0:
+            raise ValueError(
+                "a scale of 0 would leave the prompts out: None is for no guidance, which guidance_scale=0 is in "
+                'diffusers, and the prompt "" for pictures without one'
+            )
+        if self.size is not None:
+            if not isinstance(self.size, list | tuple) or len(self.size) != 2:
+                raise ValueError(f"size is (height, width), got {self.size!r}")
+            for name, side in zip(("height", "width"), self.size, strict=True):
+                check_count(name, side)
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
 
@@ -86,6 +96,9 @@ def draw(
       more: numbers that change without a new compilation: "image_scale" of what is seen, "alpha" and "sigma" of the
         small picture's noise.
       decoded: false for latents [B, h, w, C] at the last time in place of pictures.
+
+    Raises:
+      ValueError: a picture holds NaN or infinite values.
     """
     steps = BOUND
     while steps < len(plan.ts) - 1:
@@ -101,7 +114,13 @@ def draw(
         parts.append(np.asarray(_pictures(model, plan.sampler, size, numbers, batch, both, decoded)))
         if settings.progress is not None:
             settings.progress(min(i + at_once, n), n)
-    return np.concatenate(parts)[:n]
+    found = np.concatenate(parts)[:n]
+    if lost := int((~np.isfinite(found)).any((1, 2, 3)).sum()):
+        raise ValueError(
+            f"{lost} of {n} pictures hold NaN or infinite values: the weights, or a LoRA, may be damaged; if not, take "
+            "dtype float32 or a smaller scale"
+        )
+    return found
 
 
 @partial(jax.jit, static_argnames=("size", "decoded"))

@@ -26,6 +26,7 @@ from diffjax.formats.tensors import refuse_pickle
 from diffjax.model import Model
 from diffjax.nn import ConditionalUNet
 from diffjax.pipelines.prompts import Tower
+from diffjax.pipelines.solvers import with_signal
 from diffjax.pipelines.stable_diffusion import StableDiffusion
 from diffjax.pretrained.stable_diffusion import (
     Part,
@@ -37,6 +38,7 @@ from diffjax.pretrained.stable_diffusion import (
     schedule_from_config,
 )
 from diffjax.pretrained.stable_diffusion.hub import read_json
+from diffjax.pretrained.stable_diffusion.single_file import read_marks
 from diffjax.sde import BetaTable
 from diffjax.text import load_tokenizer
 from diffjax.text.clip_bpe import Tokenizer
@@ -46,6 +48,7 @@ from diffjax.typing import PyTree
 PUBLISHED = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
 OF_XL = dict(_class_name="EulerDiscreteScheduler", timestep_spacing="leading")
 OF_OTHERS = dict(_class_name="PNDMScheduler", set_alpha_to_one=False)
+OF_ZERO_SNR = dict(rescale_betas_zero_snr=True, timestep_spacing="trailing")  # Lin et al. (2024): both, or neither
 OF_UPSCALER = dict(  # of latents and of the small picture: Stability-AI/stablediffusion, configs, x4-upscaling.yaml
     _class_name="DDIMScheduler", beta_start=1e-4, beta_end=0.02, beta_schedule="scaled_linear", steps_offset=1,
     set_alpha_to_one=False, clip_sample=False, prediction_type="v_prediction",
@@ -68,7 +71,7 @@ def load_stable_diffusion(
       FileNotFoundError: there is no such folder, or it lacks a part, which is named.
       ValueError: `path` is a pickle or a single file; or a part's files are damaged, or do not fit its configuration.
     """
-    path = Path(path)
+    path, dtype = Path(path), _checked(dtype)
     refuse_pickle(path)
     if path.is_file():
         raise ValueError(f"{path} is a single file: `load_single_file` reads it, which needs a tokenizer besides")
@@ -108,14 +111,17 @@ def load_single_file(
     Args:
       dtype: as in `load_stable_diffusion`.
       tokenizer: CLIP's, a folder or its original vocabulary; by default that of `make data`.
-      prediction: what the U-Net predicts; version 2 was published with both, and its files do not say which.
+      prediction: what the U-Net predicts; version 2 was published with both, and its files do not say which. Files of
+        XL may say so, see `single_file.read_marks`.
       networks: as in `read_single_file`.
 
     Raises:
       FileNotFoundError: there is no such file, or no vocabulary.
       ValueError: as `read_single_file`; the prediction of version 2 is not given, or a part is missing.
     """
-    parts = read_single_file(path, networks)
+    dtype = _checked(dtype)
+    parts, marks = read_single_file(path, networks), read_marks(path)
+    prediction = "v" if prediction is None and "v_pred" in marks else prediction
     net: ConditionalUNet = parts["unet"].net
     texts = [name for name in ("text_encoder", "text_encoder_2") if name in parts]
     if "vae" not in parts or not texts:
@@ -128,6 +134,7 @@ def load_single_file(
     read = load_tokenizer(own, split_padding=split_padding)
     padded = [dataclasses.replace(read, pad=0) if second or name == "text_encoder_2" else read for name in texts]
     config = OF_UPSCALER if upscaler else PUBLISHED | (OF_XL if xl else OF_OTHERS)
+    config = config | (OF_ZERO_SNR if "ztsnr" in marks else {})
     schedule = schedule_from_config(config)
     schedule = schedule if prediction is None else schedule._replace(prediction=prediction)
     side = 128 if xl or upscaler else 96 if prediction == "v" else 64
@@ -183,11 +190,21 @@ def latent_model(unet: Part, vae: Part, schedule: Schedule, side: int = 64, dtyp
 
 
 def process(schedule: Schedule) -> BetaTable:
-    """The table of noise levels; where the last one has no signal at all, it gets abar = 2^-24, as in diffusers."""
-    betas = np.array(schedule.betas)
-    if betas[-1] >= 1:
-        betas[-1] = 1 - 2.0**-24 / np.prod(1 - betas[:-1])
-    return BetaTable.from_betas(betas)
+    """The table of noise levels, the last with a little signal, see `solvers.with_signal`."""
+    return BetaTable.from_betas(with_signal(schedule.betas))
+
+
+def _checked(dtype: Any) -> np.dtype:
+    """Raise a ValueError unless it is float32, bfloat16, or float64 in JAX's mode of 64 bits."""
+    wide = [jnp.float64] if jax.dtypes.canonicalize_dtype(jnp.float64) == jnp.float64 else []
+    known = {str(np.dtype(x)): np.dtype(x) for x in (jnp.float32, jnp.bfloat16, *wide)}
+    try:
+        name = str(jnp.dtype(dtype)) if dtype is not None else ""
+    except TypeError:
+        name = ""
+    if name not in known:
+        raise ValueError(f"dtype is {' or '.join(known)}, got {dtype!r}; half precision here is bfloat16")
+    return known[name]
 
 
 def _typed(part: Part, dtype: Any) -> Any:

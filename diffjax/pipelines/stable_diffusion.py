@@ -134,7 +134,8 @@ class StableDiffusion:
           negative: one prompt for all, or one each, that guidance leads away from.
 
         Raises:
-          ValueError: as `encode` and `solvers.plan`; a side is no multiple of `factor`; the model needs a picture.
+          ValueError: as `encode` and `solvers.plan`; a side is no multiple of `factor`; the model needs a picture;
+            what is drawn is NaN or infinite.
         """
         self.check_purpose("text")
         keys = self.keys_of(key, prompts)

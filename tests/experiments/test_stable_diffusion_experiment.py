@@ -177,10 +177,13 @@ def test_options_of_another_model(load, kind, given, message):
 
 
 def test_options_that_cannot_be_meant(run, load, tmp_path, photo):
+    paint = tmp_path / "paint.png"
+    Image.fromarray(np.full((16, 16, 4), [255, 255, 255, 0], np.uint8)).save(paint)
     for changes, message in (
         (dict(weights=tmp_path / "none"), "there is no folder"), (dict(weights=tmp_path / "v1.ckpt"), "pickle"),
         (dict(prompt=()), "--prompt"), (dict(mask=photo), "--mask needs --image"),
-        (dict(size=(20, 16)), "multiples of 8"),
+        (dict(size=(20, 16)), "multiples of 8"), (dict(seeds=(2**32,)), "--seeds are 0 to"),
+        (dict(seeds=(-1,)), "--seeds are 0 to"), (dict(image=photo, mask=paint), "is transparent in parts"),
         (dict(solver="eular"), r"perhaps \['euler"), (dict(image=tmp_path / "none.png"), "there is no picture"),
         (dict(image=photo, strength=0.1), "leaves none of 2 steps"), (dict(steps=0), "steps"),
     ):  # fmt: skip

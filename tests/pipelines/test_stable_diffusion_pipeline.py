@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from diffjax import pipelines
+from diffjax.formats.tensors import read_tensors, write_tensors
 from diffjax.pipelines import Settings
 from diffjax.pretrained import stable_diffusion as sd
 
@@ -104,6 +105,12 @@ def test_what_cannot_be_drawn_is_refused(pipe, key, folder, tmp_path):
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             pipe.text_to_image(key, ["a"], settings=dataclasses.replace(SMALL, **settings))
+    for settings, message in ((dict(size=16), "size is"), (dict(scale=0.0), "None is for no guidance")):
+        with pytest.raises(ValueError, match=message):
+            Settings(**settings)
+    for dtype in (jnp.float16, "int8", "fp16", None):
+        with pytest.raises(ValueError, match="dtype is float32 or bfloat16"):
+            pipelines.load_stable_diffusion(folder, dtype)
     with pytest.raises(TypeError, match="write \\[text\\]"):
         pipe.text_to_image(key, "a fox")
     with pytest.raises(ValueError, match="2 keys"):
@@ -112,6 +119,9 @@ def test_what_cannot_be_drawn_is_refused(pipe, key, folder, tmp_path):
         pipe.encode(["a", "b"], ["c"] * 3)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         pipelines.load_stable_diffusion(tmp_path / "none")
+    (tmp_path / "models--a" / "snapshots" / "1f").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"did you mean .*snapshots.1f"):
+        pipelines.load_stable_diffusion(tmp_path / "models--a")
     with pytest.raises(ValueError, match="pickle"):
         pipelines.load_stable_diffusion(tmp_path / "v1.ckpt")
     single = tmp_path / "v1.safetensors"
@@ -147,6 +157,27 @@ def test_a_single_file_of_version_2_does_not_say_what_it_predicts(tmp_path):
         pipelines.load_single_file(tmp_path / "a.safetensors", **given)
     pipe = pipelines.load_single_file(tmp_path / "a.safetensors", prediction="v", **given)
     assert pipe.schedule.prediction == "v" and pipe.model.shape == (96, 96, 4) and pipe.tokenizers[0].pad == 0
+
+
+def test_a_single_file_of_xl_may_say_that_it_predicts_v(tmp_path):
+    """By empty tensors, as NoobAI-XL's; a projection of CLIP-L's, which XL does not use, is left out."""
+    parts, file = hub_folders.parts(xl=True), tmp_path / "a.safetensors"
+    sd.write_single_file(file, parts)
+    more = {name: np.zeros(0, np.float32) for name in ("v_pred", "ztsnr")}
+    more["conditioner.embedders.0.transformer.text_projection.weight"] = np.zeros((8, 8), np.float32)
+    write_tensors(file, read_tensors(file) | more)
+    hub_folders.write_tokenizer(tmp_path / "tokenizer")
+    networks = {name: part.net for name, part in parts.items()}
+    pipe = pipelines.load_single_file(file, tokenizer=tmp_path / "tokenizer", networks=networks)
+    assert pipe.schedule.prediction == "v" and pipe.schedule.spacing == "trailing"
+    assert pipe.schedule.betas[-1] == 1
+
+
+def test_pictures_of_damaged_weights_are_no_pictures(pipe, key):
+    bad = jax.tree.map(lambda x: x * np.nan, pipe.model.params)
+    broken = dataclasses.replace(pipe, model=pipe.model.replace(params=bad))
+    with pytest.raises(ValueError, match="1 of 1 pictures hold NaN"):
+        broken.text_to_image(key, ["a"], settings=SMALL)
 
 
 @pytest.mark.slow

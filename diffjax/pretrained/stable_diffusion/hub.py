@@ -75,7 +75,11 @@ def read_hub(folder: str | Path, variant: str | None = None) -> dict[str, Part]:
     if others:
         raise ValueError(f"{folder}: its {index.get('_class_name')} has the parts {others}, which are not known here")
     if not there:
-        raise FileNotFoundError(f"{folder} has none of the folders {', '.join(NAMES)}")
+        inside = sorted(folder.glob("snapshots/*/")) or sorted(
+            path.parent for path in folder.glob("*/model_index.json")
+        )
+        hint = f": did you mean {inside[-1]}?" if inside else ""
+        raise FileNotFoundError(f"{folder} has none of the folders {', '.join(NAMES)}{hint}")
     pooled = folder / "text_encoder_2" / "config.json"
     width = read_json(pooled).get("projection_dim") if pooled.is_file() else None
     return {name: _read_part(folder / name, name, variant, width) for name in there}

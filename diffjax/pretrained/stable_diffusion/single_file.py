@@ -5,8 +5,8 @@
 
 A full checkpoint of version 1 or 2 has the U-Net twice, as trained and as the moving average of that (EMA); the average
 is read unless `ema=False`, and `Part.notes` says which. What the networks do not need, and is known to stand in such
-files, is left out: schedules, counters, OpenCLIP's last block in version 2. The layer that embeds an LCM's guidance
-scale has a name of ours, time_embed.cond_proj: diffusers reads none there.
+files, is left out: schedules, counters, OpenCLIP's last block in version 2, a projection of CLIP's that no U-Net takes.
+The layer that embeds an LCM's guidance scale has a name of ours, time_embed.cond_proj: diffusers reads none there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ SCALES = {
 UNUSED = re.compile(
     r"(.*\.)?(position_ids|logit_scale|attn_mask)|betas|alphas_cumprod(_prev)?|(sqrt_|posterior_|log_one_minus_).*|"
     r"logvar|lvlb_weights|scale_factor|global_step|model_ema\.(decay|num_updates)|denoiser\.sigmas|"
-    r"first_stage_model\.loss\..*|low_scale_model\..*"
+    r"first_stage_model\.loss\..*|low_scale_model\..*|v_pred|ztsnr|"
+    r"(cond_stage_model|conditioner\.embedders\.0)\.(transformer\.)?text_projection(\.weight)?"
 )
 
 
@@ -95,6 +96,13 @@ def read_single_file(path: str | Path, networks: Mapping[str, Any] | None = None
     if "vae" in parts:
         parts["vae"] = parts["vae"]._replace(latents=(SCALES.get(family, 0.18215), 0.0))
     return parts
+
+
+def read_marks(path: str | Path) -> set[str]:
+    """Of "v_pred" and "ztsnr" those that a file has: empty tensors by which files of XL say that the U-Net predicts v,
+    and that the last noise level has no signal (AUTOMATIC1111/stable-diffusion-webui, pull requests 16567 and 16569).
+    """
+    return read_tensors(path).keys() & {"v_pred", "ztsnr"}
 
 
 def write_single_file(path: str | Path, parts: Mapping[str, Part]) -> None:
