@@ -209,7 +209,7 @@ class Model:
     def invert(self, x: Array, sampler: Sampler | None = None, *, steps: int | Array = 100, cond: Cond = None) -> Array:
         """The state at T [B, *shape] whose deterministic sampling ends at x [B, *shape], up to the solver's error.
 
-        A latent model takes pictures x, or latents.
+        A latent model takes pictures x in [-1, 1], or latents.
 
         `model.sample(key, len(x), sampler, steps=steps, start=model.invert(x, sampler, steps=steps))` is x again.
         """
@@ -281,6 +281,7 @@ class Model:
     def _latents(self, x: Array, codec: Codec) -> Array:
         """The latents of pictures; latents as they are."""
         if x.shape[1:] == codec.shape:
+            check_pictures(x, "x")  # the compiled encoder cannot look at values
             return _encode(codec, x)
         if x.shape[1:] != self.shape:
             raise ValueError(
