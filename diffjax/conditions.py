@@ -73,14 +73,26 @@ def _as_array(entry: Any) -> Any:
 
 
 def check_cond(cond: Cond, n: int) -> None:
-    """Raise a ValueError unless every array of a condition with axes is of n examples (or shared)."""
+    """Raise unless the entries of a condition are arrays without NaN, those with axes of n examples (or shared).
+
+    Raises:
+      TypeError: an entry is text.
+      ValueError: an array has another first axis, or holds NaN.
+    """
     for path, entry in jax.tree_util.tree_leaves_with_path(cond, is_leaf=is_shared):
+        if isinstance(entry, str | bytes):
+            raise TypeError(
+                f"the condition{jax.tree_util.keystr(path)} is the text {entry!r}: give arrays of n examples, such as "
+                "the states of a text encoder, the one of the model's training"
+            )
         shape = () if is_shared(entry) else jnp.shape(entry)
         if shape and shape[0] != n:
             raise ValueError(
                 f"the condition{jax.tree_util.keystr(path)} has shape {shape} for {n} examples: its first axis must be "
                 "the batch; wrap what all examples share in diffjax.conditions.Shared"
             )
+        if known(entry) and jnp.issubdtype(jnp.result_type(entry), jnp.floating) and np.isnan(entry).any():
+            raise ValueError(f"the condition{jax.tree_util.keystr(path)} holds NaN")
 
 
 def spread(null: Cond, cond: Cond, n: int) -> Cond:

@@ -131,12 +131,13 @@ def _cfg(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) ->
 def _under_null(denoise: Denoiser, x: Array, t: Time, null: Cond) -> Array:
     try:
         return denoise(x, t, null)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         if null is not None:
             raise
-        raise TypeError(
+        raise (ValueError if isinstance(error, ValueError) else TypeError)(
             f"the network cannot be evaluated without a condition ({error}): give the null condition that it was "
-            'trained with, guidance.cfg(denoise, scale, {"label": 10}) or model.replace(null={"label": 10})'
+            'trained with, guidance.cfg(denoise, scale, {"label": 10}), guidance.cfg(model.denoise, scale, model.null) '
+            'or model.replace(null={"label": 10})'
         ) from error
 
 
