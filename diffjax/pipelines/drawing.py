@@ -58,9 +58,9 @@ class Settings:
     def __post_init__(self):
         check_count("steps", self.steps)
         check_count("clip_skip", self.clip_skip, 0)
-        for name in ("scale", "rescale"):
+        for name, high in (("scale", np.inf), ("rescale", 1)):
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 0)
+                check_number(name, getattr(self, name), 0, high)
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
 
