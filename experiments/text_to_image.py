@@ -28,6 +28,7 @@ from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
 from diffjax import data, losses, nn, plots, precondition, pretrained, times, train
+from diffjax.conditions import cond_keys
 from diffjax.data import packages, scenes
 from diffjax.losses import weightings
 from diffjax.model_files import IN_A_RUN
@@ -75,7 +76,7 @@ class Config:
     weights: Path | None = None
     """A model to sample from, and to judge, in place of training."""
     prompt: tuple[str, ...] = ()
-    """Draw these, sixteen pictures each, and judge nothing."""
+    """Draw these, sixteen pictures each, and judge nothing; without --weights after training."""
     seed: int = 0
     workdir: Path = Path("runs/text_to_image")
 
@@ -89,7 +90,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.weights is None:
         model, summary = fit(config, encode)
     else:
-        model = dj.load(config.weights)
+        model = text_model(config.weights)
     if config.prompt:
         x = [draw(config, model, encode([prompt] * 16), config.scales[-1]) for prompt in config.prompt]
         plots.image_rows(workdir / "prompts.png", dict(zip(config.prompt, x, strict=True)))
@@ -108,6 +109,21 @@ def main(config: Config) -> dict[str, Any]:
         image_run.keep(workdir / IN_A_RUN, model, about)
     experiment.finish(workdir, summary)
     return summary
+
+
+def text_model(path: Path) -> dj.Model:
+    """The model of a file, or of a run's folder.
+
+    Raises:
+      SystemExit: there is no such file, or it holds no text-to-image model of latents.
+    """
+    try:
+        model = dj.load(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    if getattr(model, "codec", None) is None or "context" not in (cond_keys(model.network) or ()):
+        raise SystemExit(f"{path} holds no text-to-image model of latents: this experiment makes one")
+    return model
 
 
 def training_set(config: Config) -> tuple[np.ndarray, list[str]]:
