@@ -23,6 +23,7 @@ from diffjax.model import Model
 from diffjax.pipelines.solvers import Plan
 from diffjax.samplers import sample
 from diffjax.samplers.sdedit import sdedit
+from diffjax.spatial_conditions import masked_latents
 from diffjax.typing import Cond, Sampler
 
 BOUND = 64  # steps of one compiled program; twice as many, and so on, where there are more
@@ -104,8 +105,8 @@ def _pictures(model: Model, sampler: Sampler, size: tuple[int, int], numbers: An
     if "mask" in start:
         mask = start["mask"][:, ::factor, ::factor]  # the pixel above and to the left in each cell
         if model.network.in_channels > model.shape[-1]:
-            hidden = codec.encode(start["image"] * (1 - start["mask"]), k_hidden)
-            conds = tuple(c | {"concat": jnp.concatenate([mask, hidden], -1)} for c in conds)
+            seen = masked_latents(codec, start["image"], start["mask"], k_hidden)
+            conds = tuple(c | {"concat": seen} for c in conds)
             mask = None
         else:
             sampler = constraints.inpaint(sampler, z0, 1 - mask)
