@@ -21,24 +21,16 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, losses, nn, plots, precondition, pretrained, times, train
+from diffjax import data, nn, plots, pretrained, train
 from diffjax.data import packages, scenes
-from diffjax.losses import weightings
-from diffjax.model_files import IN_A_RUN
-from diffjax.runs import captions, experiment, image_run, judges
+from diffjax.runs import captions, experiment, judges, latent_run
 
 WEIGHTS = Path(__file__).with_name("weights")
-SMALL = nn.ConditionalUNet(
-    channels=(48, 56), layers=1, attention=(True, True), heads=4, groups=8, context_width=384
-)  # 1.4 M parameters
 LARGE = nn.ConditionalUNet(channels=(192, 384), layers=2, attention=(True, True), heads=8, context_width=384)
-AFTERWARDS = 10**6  # indices of scenes that no training has seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +45,7 @@ class Config:
     """The autoencoder of `autoencoder.py --preset kl`."""
     judge: Path = WEIGHTS / "scene-judge.safetensors"
     """The judge of scenes, of `scene_judge.py`."""
-    net: Suppress[nn.ConditionalUNet] = SMALL
+    net: Suppress[nn.ConditionalUNet] = latent_run.SMALL
     length: int = 32
     """Tokens of a caption."""
     drop: float = 0.1
@@ -98,13 +90,7 @@ def main(config: Config) -> dict[str, Any]:
             measure_scenes(config, model, encode) if config.data == "scenes" else measure_emoji(config, model, encode)
         )
     if config.weights is None:
-        about = {
-            "data": config.data,
-            "range": [-1, 1],
-            **image_run.made_by(workdir),
-            "figures": image_run.untimed(summary),
-        }
-        image_run.keep(workdir / IN_A_RUN, model, about)
+        latent_run.keep(workdir, model, config.data, summary)
     experiment.finish(workdir, summary)
     return summary
 
@@ -123,37 +109,19 @@ def fit(config: Config, encode: captions.TextStates) -> tuple[dj.Model, dict[str
     images, texts = training_set(config)
     codec: dj.Codec = dj.load(config.codec)
     fields = {"image": captions.latents(codec, images), "context": encode.kept(texts, config.data_dir)}
-    key, sde, prediction = jax.random.key(config.seed), dj.VP(), precondition.from_v
-    model = dj.Model.init(
-        key, config.net, sde, prediction, {name: value[:1] for name, value in fields.items()},
-        null={"context": 0.0}, steps=config.sampling_steps, codec=codec,
-    )  # fmt: skip
-    loss = losses.DSM(sde, times.LowDiscrepancy(), config.net.apply, prediction, weightings.v)
-    loss = losses.DropCondition(loss, model.null, config.drop)
-    tx = config.optim.build(config.loop.steps)
-    state = train.TrainState.create(key, model.params, tx, config.optim.ema)
-
-    def batches(start: int):
-        return data.batches(fields, batch_size=config.batch_size, seed=config.seed, start_step=start, as_is=True)
-
-    steps = train.jit_train_steps(loss, tx, config.optim.ema)
-    state, summary = experiment.fit(steps, state, batches, config.workdir, config.loop)
-    return model.replace(params=state.ema[0]), summary | {"parameters": train.count(model.params)}
+    return latent_run.fit(config, config.net, fields, codec, {"context": 0.0})
 
 
 def draw(config: Config, model: dj.Model, states: np.ndarray, scale: float) -> np.ndarray:
     """A picture for each row of states, [N, S, S, 3] in [-1, 1]."""
-    cond = {"context": jnp.asarray(states, jnp.float32)}
-    key = jax.random.key(config.seed + 1)
-    x = model.sample(key, len(states), steps=config.sampling_steps, cond=cond, guidance_scale=scale, batch_size=125)
-    return np.clip(np.asarray(x), -1, 1)
+    return latent_run.draw(config, model, {"context": states}, scale)
 
 
 def measure_scenes(config: Config, model: dj.Model, encode: captions.TextStates) -> dict[str, float]:
     """What the judge sees of captions of "test" and "heldout", at each scale, beside what it sees of true pictures."""
     judge, figures = judges.SceneJudge(dj.load(config.judge)), {}
     for split in ("test", "heldout"):
-        wanted = scenes.make(range(AFTERWARDS, AFTERWARDS + config.samples), config.size, split)
+        wanted = scenes.make(range(latent_run.AFTERWARDS, latent_run.AFTERWARDS + config.samples), config.size, split)
         states, true = encode(list(wanted.captions)), data.to_float(wanted.images)
         rows = {"wanted": true[:16]}
         found = {"true pictures": judge(true, wanted)}
