@@ -23,6 +23,7 @@ from diffjax.model import Model
 from diffjax.pipelines.solvers import Plan
 from diffjax.samplers import sample
 from diffjax.samplers.sdedit import sdedit
+from diffjax.spatial_conditions import masked_latents
 from diffjax.typing import Cond, Key, Sampler
 
 BOUND = 64  # steps of one compiled program; twice as many, and so on, where there are more
@@ -141,7 +142,7 @@ def _joined(model: Model, numbers: Any, start: Any, mask: Array | None, key: Key
     """What the U-Net sees besides the latents [B, h, w, C], or None."""
     codec: Any = model.codec
     if mask is not None and model.network.in_channels > model.shape[-1]:
-        return jnp.concatenate([mask, codec.encode(start["image"] * (1 - start["mask"]), key)], -1)
+        return masked_latents(codec, start["image"], start["mask"], key)
     if "seen" in start:
         return codec.encode(start["seen"]) / codec.scale + codec.shift
     if "small" in start:
