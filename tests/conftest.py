@@ -23,8 +23,11 @@ def pytest_configure(config):
     """
     quickly = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
     if quickly and jax.__version_info__ < (0, 11):  # XLA stops at unknown flags
+        loops = "simplify-while-loops,while-loop-invariant-code-motion,while-loop-constant-sinking"
         os.environ.setdefault(
-            "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+            "XLA_FLAGS",
+            "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+            f" --xla_disable_hlo_passes={loops}",  # which clone the body of a scan again and again
         )
     kept = {
         "jax_disable_most_optimizations": int(quickly),
@@ -32,6 +35,7 @@ def pytest_configure(config):
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
+    gc.set_threshold(50_000, 20, 20)  # tracing makes many objects, few of them garbage
     for name, value in kept.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)  # of processes that tests start
