@@ -3,6 +3,7 @@
 import gc
 import os
 import zlib
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -100,15 +101,18 @@ class OneOf:
     t_min: float = 0.0
 
     def alpha(self, t):
-        return self._own([p.alpha(t) + 0 * t for p in self.processes])
+        return _curve(self, t, "alpha")
 
     def sigma(self, t):
-        return self._own([p.sigma(t) + 0 * t for p in self.processes])
+        return _curve(self, t, "sigma")
 
-    def _own(self, each):
-        """By selection, which compiles faster than an index into a stack, and its gradient much faster."""
-        dtype = jnp.result_type(*each)
-        return jax.lax.select_n(jnp.asarray(self.kind, jnp.int32), *[jnp.asarray(value, dtype) for value in each])
+
+@partial(jax.jit, static_argnames="name")  # so that a program with many of them traces one
+def _curve(one: OneOf, t, name: str):
+    """By selection, which compiles faster than an index into a stack, and its gradient much faster."""
+    each = [getattr(p, name)(t) + 0 * t for p in one.processes]
+    dtype = jnp.result_type(*each)
+    return jax.lax.select_n(jnp.asarray(one.kind, jnp.int32), *[jnp.asarray(value, dtype) for value in each])
 
 
 @pytest.fixture(scope="session")
