@@ -59,7 +59,7 @@ def few_programs():
     if maps.exists() and len(maps.read_bytes().splitlines()) > 30_000:
         gc.unfreeze()
         jax.clear_caches()
-        gc.collect()
+    gc.collect()
     gc.freeze()
 
 
