@@ -1,7 +1,9 @@
 """Latent models with a condition: what their experiments share, from latents and conditions to pictures.
 
-model, summary = fit(config, net, {"image": latents, "context": states}, codec, {"context": 0.0})
-x = draw(config, model, {"context": states}, scale)
+    model, summary = fit(config, net, {"image": latents, "context": states}, codec, {"context": 0.0})
+    x = draw(config, model, {"context": states}, scale)
+
+`fit` can begin from another model, whose network may have fewer inputs, and `keep` leaves the file of a run.
 """
 
 from __future__ import annotations
