@@ -41,6 +41,14 @@ class Shared:
     value: Any
 
 
+@pytree
+class Kept:
+    """An entry of a null condition: the condition's own, {"context": 0.0, "concat": Kept()}.
+
+    Guidance and condition dropout then change the other entries alone: a map stays where the text is taken away.
+    """
+
+
 def is_shared(entry: Any) -> bool:
     """Whether an entry has no batch axis: a `Shared`, or a callable such as an `Attend`."""
     return isinstance(entry, Shared | Partial) or (callable(entry) and not isinstance(entry, jax.Array))
@@ -95,11 +103,38 @@ def check_cond(cond: Cond, n: int) -> None:
             raise ValueError(f"the condition{jax.tree_util.keystr(path)} holds NaN")
 
 
+def kept_names(null: Cond) -> set[str]:
+    """The entries that a null condition leaves as they are."""
+    return {name for name, e in null.items() if isinstance(e, Kept)} if isinstance(null, dict) else set()
+
+
+def fill_kept(null: Cond, cond: Cond) -> Cond:
+    """A null condition with the condition's own entries in the places of `Kept`.
+
+    Raises:
+      ValueError: the condition lacks such an entry.
+    """
+    kept = kept_names(null)
+    if not kept:
+        return null
+    given = cond if isinstance(cond, dict) else {}
+    if kept - set(given):
+        raise ValueError(
+            f"the null condition keeps {sorted(kept)} of the condition, which has only {sorted(given)}: give it "
+            f"{sorted(kept - set(given))}"
+        )
+    return {name: given[name] if name in kept else e for name, e in null.items()}
+
+
 def spread(null: Cond, cond: Cond, n: int) -> Cond:
     """A null condition of one example, {"label": 10}, as one of n, where the condition has an entry of each.
 
-    A number for an entry of several axes, {"context": 0.0}, fills an array like it.
+    A number for an entry of several axes, {"context": 0.0}, fills an array like it. `Kept` entries are the condition's.
+
+    Raises:
+      ValueError: as `fill_kept`.
     """
+    null = fill_kept(null, cond)
     if jax.tree.structure(null) != jax.tree.structure(cond):
         return null
 

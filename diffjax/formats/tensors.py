@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.files import replacing
+from diffjax.formats.safetensors import in_place
 
 TYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "I64": np.int64, "I32": np.int32,
@@ -97,7 +98,9 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
         size, total = int.from_bytes(file.read(8), "little"), path.stat().st_size
         if not 2 <= size <= total - 8:
-            raise ValueError(f"{path} is truncated or no safetensors file: a header of {size} bytes, {total} in all")
+            raise ValueError(
+                f"{path} is truncated or no safetensors file: a header of {size} bytes, {total} in all{in_place(path)}"
+            )
         text = file.read(size)
     try:
         header = json.loads(text)

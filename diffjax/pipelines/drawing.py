@@ -23,6 +23,7 @@ from diffjax.model import Model
 from diffjax.pipelines.solvers import Plan
 from diffjax.samplers import sample
 from diffjax.samplers.sdedit import sdedit
+from diffjax.spatial_conditions import masked_latents
 from diffjax.typing import Cond, Key, Sampler
 
 BOUND = 64  # steps of one compiled program; twice as many, and so on, where there are more
@@ -61,6 +62,16 @@ class Settings:
         for name, high in (("scale", np.inf), ("rescale", 1)):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), 0, high)
+        if self.scale == 0:
+            raise ValueError(
+                "a scale of 0 would leave the prompts out: None is for no guidance, as "
+                'guidance_scale=0 of diffusers is, and the prompt "" for pictures without one'
+            )
+        if self.size is not None:
+            if not isinstance(self.size, list | tuple) or len(self.size) != 2:
+                raise ValueError(f"size is (height, width), got {self.size!r}")
+            for name, side in zip(("height", "width"), self.size, strict=True):
+                check_count(name, side)
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
 
@@ -101,7 +112,13 @@ def draw(
         parts.append(np.asarray(_pictures(model, plan.sampler, size, numbers, batch, both, decoded)))
         if settings.progress is not None:
             settings.progress(min(i + at_once, n), n)
-    return np.concatenate(parts)[:n]
+    found = np.concatenate(parts)[:n]
+    if lost := int((~np.isfinite(found)).any((1, 2, 3)).sum()):
+        raise ValueError(
+            f"{lost} of {n} pictures hold NaN or infinite values: the weights, or a LoRA, may be damaged; if not, take "
+            "dtype float32 or a smaller scale"
+        )
+    return found
 
 
 @partial(jax.jit, static_argnames=("size", "decoded"))
@@ -141,7 +158,7 @@ def _joined(model: Model, numbers: Any, start: Any, mask: Array | None, key: Key
     """What the U-Net sees besides the latents [B, h, w, C], or None."""
     codec: Any = model.codec
     if mask is not None and model.network.in_channels > model.shape[-1]:
-        return jnp.concatenate([mask, codec.encode(start["image"] * (1 - start["mask"]), key)], -1)
+        return masked_latents(codec, start["image"], start["mask"], key)
     if "seen" in start:
         return codec.encode(start["seen"]) / codec.scale + codec.shift
     if "small" in start:

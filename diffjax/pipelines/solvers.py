@@ -50,7 +50,7 @@ SOLVERS: dict[str, tuple[Sampler, Family]] = {
 }
 SYNONYMS = {
     "plms": "pndm", "euler_ancestral": "euler_a", "k_euler": "euler", "k_euler_a": "euler_a", "uni_pc": "unipc",
-    "dpm++_2m": "dpmpp_2m", "dpmsolver++": "dpmpp_2m", "dpmpp_2s_ancestral": "dpmpp_2s_a", "k_lms": "lms",
+    "dpmsolver++": "dpmpp_2m", "dpmpp_2s_ancestral": "dpmpp_2s_a", "k_lms": "lms",
 }  # fmt: skip
 OF_CLASSES = {
     "DDIMScheduler": "ddim", "DDPMScheduler": "ddpm", "PNDMScheduler": "pndm", "EulerDiscreteScheduler": "euler",
@@ -77,7 +77,8 @@ def names() -> list[str]:
 
 def own_solver(schedule: Schedule) -> str:
     """The name of the solver that a model was published with, or of one of the same order."""
-    return OF_CLASSES[schedule.solver] + ("_karras" if schedule.karras else "")
+    name = "dpmpp_2m_sde" if schedule.sde else OF_CLASSES[schedule.solver]
+    return name + ("_karras" if schedule.karras else "")
 
 
 def plan(name: str, schedule: Schedule, n: int, spacing: str | None = None) -> Plan:
@@ -90,11 +91,11 @@ def plan(name: str, schedule: Schedule, n: int, spacing: str | None = None) -> P
     Raises:
       ValueError: there is no such solver or spacing, or n has no grid; TypeError: n is no integer.
     """
-    key = name.lower().replace("-", "_").replace(" ", "_")
+    key = name.lower().replace("-", "_").replace(" ", "_").replace("dpm++", "dpmpp")
     karras = key.endswith("_karras")
     key = SYNONYMS.get(key.removesuffix("_karras"), key.removesuffix("_karras"))
     if key not in SOLVERS or (karras and key in ("lcm", "pndm")):
-        near = difflib.get_close_matches(name, names(), 3, 0.5)
+        near = difflib.get_close_matches(key, names(), 3, 0.5)
         raise ValueError(
             f"there is no solver {name!r}{f', perhaps {near}' if near else ''}; known: {', '.join(names())}"
         )

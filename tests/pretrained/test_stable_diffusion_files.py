@@ -417,7 +417,7 @@ def test_schedules_of_the_published_models(tmp_path):
     path = tmp_path / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(file))
     found = sd.read_schedule(tmp_path)
-    assert found._replace(betas=None) == ("PNDMScheduler", None, "eps", "leading", 1, False, False, False)
+    assert found._replace(betas=None) == ("PNDMScheduler", None, "eps", "leading", 1, *[False] * 4)
     abar = np.cumprod(1 - found.betas)
     expected = {0: 0.99915, 1: 0.9982960278, 261: 0.6556693331, 981: 0.0057755001, 999: 0.0046600985}
     for t, value in expected.items():
@@ -429,10 +429,17 @@ def test_schedules_of_the_published_models(tmp_path):
     euler = sd.schedule_from_config(dict(_class_name="FlaxEulerDiscreteScheduler", use_karras_sigmas=True))
     assert euler.solver == "EulerDiscreteScheduler" and euler.spacing == "linspace"
     assert euler.karras and euler.final_one
+    dpm = dict(_class_name="DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++", use_karras_sigmas=True)
+    assert (
+        sd.schedule_from_config(dpm).sde and sd.schedule_to_config(sd.schedule_from_config(dpm)).items() >= dpm.items()
+    )
+    assert not sd.schedule_from_config(dict(_class_name="DDIMScheduler", use_karras_sigmas=True)).karras  # as diffusers
+    assert not sd.schedule_from_config(dict(_class_name="PNDMScheduler")).final_one  # the class's default
     assert euler.betas[0] == 1e-4 and sd.schedule_from_config(dict(_class_name="LCMScheduler")).betas[0] == 0.00085
     for config, message in (
         (dict(_class_name="FlowMatchEulerDiscreteScheduler"), "a 'FlowMatch"), (dict(beta_schedule="new"), "'new'"),
         (dict(prediction_type="flow"), "'flow'"), (dict(timestep_spacing="all"), "'all'"),
+        (dict(final_sigmas_type="sigma_min", _class_name="EulerDiscreteScheduler"), "'zero' only"),
         (dict(thresholding=True), "'thresholding'"),
     ):  # fmt: skip
         path.write_text(json.dumps(file | config))

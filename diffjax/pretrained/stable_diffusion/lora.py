@@ -34,7 +34,7 @@ from diffjax.pretrained.stable_diffusion.layout import Stored, hub_layout, liste
 from diffjax.pretrained.stable_diffusion.single_names import single_layout
 
 FORMS = (  # (module, "down" or "up") of a name
-    re.compile(r"(?P<module>.+)\.lora_(?P<half>down|up|A|B)(?:\.default)?\.weight"),
+    re.compile(r"(?P<module>.+)\.lora_(?P<half>down|up|A|B)(?:\.\w+)?\.weight"),  # PEFT's adapter: "default"
     re.compile(r"(?P<module>.+)\.lora(?:_linear_layer)?\.(?P<half>down|up)\.weight"),
     re.compile(r"(?P<module>.+)\.processor\.(?P<site>to_\w+)_lora\.(?P<half>down|up)\.weight"),
 )
@@ -97,7 +97,9 @@ def read_lora(path: str | Path) -> dict[str, Update]:
     alphas = {}
     for name, x in tensors.items():
         if name.endswith(".alpha"):
-            alphas[name.removesuffix(".alpha")] = float(np.asarray(x, np.float64))
+            if x.size != 1:
+                raise ValueError(f"{path}: {name!r} must be one number, got the shape {x.shape}")
+            alphas[name.removesuffix(".alpha")] = float(x.astype(np.float64).item())
             continue
         form = next((match for pattern in FORMS if (match := pattern.fullmatch(name))), None)
         if form is None:
@@ -107,6 +109,8 @@ def read_lora(path: str | Path) -> dict[str, Update]:
         halves.setdefault(module.removeprefix("base_model.model."), {})[HALVES[form["half"]]] = x
     if not halves:
         raise ValueError(f"{path} holds no LoRA: it has {listed(sorted(tensors), ()) or 'no tensor'}")
+    if alone := [name for name in alphas if name.removeprefix("base_model.model.") not in halves]:
+        raise ValueError(f"{path} has an alpha, but no weights, of {listed(alone, halves)}")
     config, found = _config(path), {}
     for module, both in halves.items():
         if len(both) != 2:
@@ -154,6 +158,8 @@ def _product(update: Update, shape: tuple[int, ...], where: str) -> np.ndarray:
             f"{where} has the shapes {up.shape} and {down.shape}, which do not make a weight of {shape}: is it for "
             "another version of Stable Diffusion?"
         )
+    if not (np.isfinite(up).all() and np.isfinite(down).all() and np.isfinite(update.scale)):
+        raise ValueError(f"{where} holds values that are NaN or infinite: its training failed, or the file is damaged")
     return update.scale * (up.reshape(-1, rank) @ down.reshape(rank, -1)).reshape(shape)
 
 

@@ -20,6 +20,13 @@ from diffjax.pretrained.stable_diffusion.hub import read_json
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler")  # their default, the others' is linspace
 CLIPPED = ("DDIMScheduler", "DDPMScheduler")
+NO_KARRAS = (*LEADING, "EulerAncestralDiscreteScheduler")  # `from_config` hands them the option, and they ignore it
+DPM = ("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler")
+EULER = ("EulerDiscreteScheduler",)
+FIXED: dict[str, tuple[tuple[str, ...], Any]] = {  # option: the classes that heed it, and the only value known here
+    "final_sigmas_type": ((*DPM, *EULER, "UniPCMultistepScheduler"), "zero"), "timestep_type": (EULER, "discrete"),
+    "interpolation_type": (EULER, "linear"), "use_lu_lambdas": (DPM[:1], False),
+}  # fmt: skip
 CLASSES = (
     *LEADING, "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
     "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DPMSolverSDEScheduler", "UniPCMultistepScheduler",
@@ -40,6 +47,7 @@ class Schedule(NamedTuple):
       karras: whether the sigmas are spaced by the rule of Karras et al. (2022).
       final_one: whether the last step goes to abar = 1 and not to abar_0.
       clip: whether x_0 is clipped to [-1, 1].
+      sde: whether DPM-Solver++ is the stochastic one.
     """
 
     solver: str
@@ -50,6 +58,7 @@ class Schedule(NamedTuple):
     karras: bool
     final_one: bool
     clip: bool
+    sde: bool = False
 
 
 def read_schedule(folder: str | Path, name: str = "scheduler") -> Schedule:
@@ -77,6 +86,9 @@ def schedule_from_config(config: Config) -> Schedule:
     for name in ("thresholding", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas"):
         if config.get(name):
             raise ValueError(f"the scheduler has {name!r} = {config[name]!r}, which is not known here")
+    for name, (classes, value) in FIXED.items():
+        if solver in classes and config.get(name, value) not in (value, None):
+            raise ValueError(f"the scheduler has {name!r} = {config[name]!r}; known here is {value!r} only")
     prediction, spacing = config.get("prediction_type", "epsilon"), config.get("timestep_spacing")
     spacing = spacing or ("leading" if solver in LEADING else "linspace")
     if prediction not in PREDICTIONS:
@@ -89,9 +101,10 @@ def schedule_from_config(config: Config) -> Schedule:
         prediction=cast(Any, PREDICTIONS[prediction]),
         spacing=spacing,
         offset=config.get("steps_offset", 0),
-        karras=bool(config.get("use_karras_sigmas")),
-        final_one=config.get("set_alpha_to_one", True),
+        karras=bool(config.get("use_karras_sigmas")) and solver not in NO_KARRAS,
+        final_one=config.get("set_alpha_to_one", solver != "PNDMScheduler"),
         clip=config.get("clip_sample", solver in CLIPPED),
+        sde=solver in DPM and str(config.get("algorithm_type")).startswith("sde-"),
     )
 
 
@@ -106,6 +119,7 @@ def schedule_to_config(schedule: Schedule) -> dict[str, Any]:
     config |= {"timestep_spacing": schedule.spacing, "steps_offset": schedule.offset}
     config |= {"set_alpha_to_one": schedule.final_one, "clip_sample": schedule.clip}
     config |= {"use_karras_sigmas": True} if schedule.karras else {}
+    config |= {"algorithm_type": "sde-dpmsolver++"} if schedule.sde else {}
     return config | ({"skip_prk_steps": True} if schedule.solver == "PNDMScheduler" else {})
 
 

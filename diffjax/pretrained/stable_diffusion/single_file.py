@@ -34,7 +34,8 @@ SCALES = {
 UNUSED = re.compile(
     r"(.*\.)?(position_ids|logit_scale|attn_mask)|betas|alphas_cumprod(_prev)?|(sqrt_|posterior_|log_one_minus_).*|"
     r"logvar|lvlb_weights|scale_factor|global_step|model_ema\.(decay|num_updates)|denoiser\.sigmas|"
-    r"first_stage_model\.loss\..*|low_scale_model\..*"
+    r"first_stage_model\.loss\..*|low_scale_model\..*|"
+    r"(cond_stage_model|conditioner\.embedders\.0)\.(transformer\.)?text_projection(\.weight)?"
 )
 
 
