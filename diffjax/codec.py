@@ -52,6 +52,8 @@ class Codec:
                 raise TypeError(f"a codec's network is a Flax module with `encode` and `decode`, got {self.network!r}")
         if not (isinstance(self.shape, tuple) and len(self.shape) == 3):
             raise TypeError(f"shape must be that of one picture, such as (32, 32, 3), got {self.shape!r}")
+        check_number("scale", self.scale)
+        check_number("shift", self.shift)
         if known(self.scale) and not np.all(np.asarray(self.scale) > 0):
             raise ValueError(f"scale, 1 / (standard deviation of the latents), must be positive, got {self.scale}")
 
@@ -63,6 +65,7 @@ class Codec:
           TypeError, ValueError: the images are no pictures, or their latents are all alike.
         """
         check_pictures(images, "images")
+        check_count("batch_size", batch_size)
         raw = cls(network, params, tuple(np.shape(images)[1:]))
         encode = jax.jit(raw.encode)
         parts = [encode(jnp.asarray(images[i : i + batch_size])) for i in range(0, len(images), batch_size)]
@@ -111,9 +114,12 @@ class Codec:
         """z [B, h, w, c] -> x [B, H, W, C] by Eq. 1; `tile` is the side of tiles of the latent.
 
         Raises:
+          TypeError: z are integers, such as a codebook's indices.
           ValueError: z is no batch of latents.
         """
         z = jnp.asarray(z)
+        if not jnp.issubdtype(z.dtype, jnp.floating):
+            raise TypeError(f"latents are floats, as `encode` returns them, got {z.dtype}")
         if z.ndim != 4:
             raise ValueError(f"latents are [B, h, w, c], got the shape {list(z.shape)}")
         return _in_parts(self._decode, z, tile, batch_size)

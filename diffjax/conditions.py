@@ -41,6 +41,14 @@ class Shared:
     value: Any
 
 
+@pytree
+class Kept:
+    """An entry of a null condition: the condition's own, {"context": 0.0, "concat": Kept()}.
+
+    Guidance and condition dropout then change the other entries alone: a map stays where the text is taken away.
+    """
+
+
 def is_shared(entry: Any) -> bool:
     """Whether an entry has no batch axis: a `Shared`, or a callable such as an `Attend`."""
     return isinstance(entry, Shared | Partial) or (callable(entry) and not isinstance(entry, jax.Array))
@@ -73,21 +81,60 @@ def _as_array(entry: Any) -> Any:
 
 
 def check_cond(cond: Cond, n: int) -> None:
-    """Raise a ValueError unless every array of a condition with axes is of n examples (or shared)."""
+    """Raise unless the entries of a condition are arrays without NaN, those with axes of n examples (or shared).
+
+    Raises:
+      TypeError: an entry is text.
+      ValueError: an array has another first axis, or holds NaN.
+    """
     for path, entry in jax.tree_util.tree_leaves_with_path(cond, is_leaf=is_shared):
+        if isinstance(entry, str | bytes):
+            raise TypeError(
+                f"the condition{jax.tree_util.keystr(path)} is the text {entry!r}: give arrays of n examples, such as "
+                "the states of a text encoder, the one of the model's training"
+            )
         shape = () if is_shared(entry) else jnp.shape(entry)
         if shape and shape[0] != n:
             raise ValueError(
                 f"the condition{jax.tree_util.keystr(path)} has shape {shape} for {n} examples: its first axis must be "
                 "the batch; wrap what all examples share in diffjax.conditions.Shared"
             )
+        if known(entry) and jnp.issubdtype(jnp.result_type(entry), jnp.floating) and np.isnan(entry).any():
+            raise ValueError(f"the condition{jax.tree_util.keystr(path)} holds NaN")
+
+
+def kept_names(null: Cond) -> set[str]:
+    """The entries that a null condition leaves as they are."""
+    return {name for name, e in null.items() if isinstance(e, Kept)} if isinstance(null, dict) else set()
+
+
+def fill_kept(null: Cond, cond: Cond) -> Cond:
+    """A null condition with the condition's own entries in the places of `Kept`.
+
+    Raises:
+      ValueError: the condition lacks such an entry.
+    """
+    kept = kept_names(null)
+    if not kept:
+        return null
+    given = cond if isinstance(cond, dict) else {}
+    if kept - set(given):
+        raise ValueError(
+            f"the null condition keeps {sorted(kept)} of the condition, which has only {sorted(given)}: give it "
+            f"{sorted(kept - set(given))}"
+        )
+    return {name: given[name] if name in kept else e for name, e in null.items()}
 
 
 def spread(null: Cond, cond: Cond, n: int) -> Cond:
     """A null condition of one example, {"label": 10}, as one of n, where the condition has an entry of each.
 
-    A number for an entry of several axes, {"context": 0.0}, fills an array like it.
+    A number for an entry of several axes, {"context": 0.0}, fills an array like it. `Kept` entries are the condition's.
+
+    Raises:
+      ValueError: as `fill_kept`.
     """
+    null = fill_kept(null, cond)
     if jax.tree.structure(null) != jax.tree.structure(cond):
         return null
 

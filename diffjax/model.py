@@ -27,6 +27,7 @@ from diffjax.arrays import split
 from diffjax.checks import check_count, check_has, check_key, check_number, check_pictures, known
 from diffjax.codec import Codec
 from diffjax.conditions import cond_keys
+from diffjax.constraints import Padded, pad_grid
 from diffjax.likelihoods.ode import log_likelihood
 from diffjax.operators.measurement import of_latents
 from diffjax.parameters import takes_scale
@@ -34,7 +35,9 @@ from diffjax.posterior import Posterior
 from diffjax.printing import short
 from diffjax.samplers import DPMpp2M, Jump, default_grid, generate, invert, sample
 from diffjax.samplers.arguments import check_sampler
+from diffjax.samplers.sdedit import sdedit
 from diffjax.sde.gaussian import prior_sample
+from diffjax.times import tail
 from diffjax.typing import SDE, Cond, Key, PyTree, Sampler, pytree, static
 
 
@@ -195,6 +198,40 @@ class Model:
             method = of_latents(method, Partial(type(self.codec).decode, self.codec))
         return self._pictures(method.sample(k_steps, self.denoise, self.sde, x, cond, steps=steps))
 
+    def sdedit(
+        self,
+        key: Key,
+        x: Array,
+        strength: float,
+        sampler: Sampler | None = None,
+        *,
+        steps: int | Array | None = None,
+        cond: Cond = None,
+        guidance_scale: Any = None,
+    ) -> Array:
+        """Image to image by SDEdit: x noised, then the last int(steps strength) steps of the grid: [B, *shape].
+
+        A latent model noises the latent of the picture, as Stable Diffusion's image to image does; strength 0 is then
+        what its codec leaves of x. One compiled program serves all strengths.
+
+        Args:
+          key: one key, or one for each example [B].
+          x: examples [B, *shape]; of a latent model pictures, or latents.
+          strength: in [0, 1]; the larger, the less is left of x.
+          sampler, steps, cond, guidance_scale: as of `sample`.
+
+        Raises:
+          ValueError, TypeError: as `sample`; x has another shape or other units, or the strength is not in [0, 1].
+        """
+        sampler = self.sampler if sampler is None else sampler
+        check_sampler(sampler)
+        grid = self._grid(sampler, steps)
+        x, ts = self._checked(x), tail(grid, strength)
+        denoise, cond = self._guided(sampler, cond, guidance_scale, len(x))
+        if known(ts) and len(ts) > 1:  # one program for all strengths
+            sampler, ts = Padded(sampler), jnp.asarray(pad_grid(ts, len(grid) - 1))
+        return self._pictures(sdedit(key, denoise, self.sde, sampler, ts, x, cond))
+
     def log_likelihood(self, key: Key, x: Array, cond: Cond = None, **options: Any) -> Array:
         """log p(x) in nats of data x [B, *shape], [B]; the options are those of `likelihoods.estimate`.
 
@@ -209,7 +246,7 @@ class Model:
     def invert(self, x: Array, sampler: Sampler | None = None, *, steps: int | Array = 100, cond: Cond = None) -> Array:
         """The state at T [B, *shape] whose deterministic sampling ends at x [B, *shape], up to the solver's error.
 
-        A latent model takes pictures x, or latents.
+        A latent model takes pictures x in [-1, 1], or latents.
 
         `model.sample(key, len(x), sampler, steps=steps, start=model.invert(x, sampler, steps=steps))` is x again.
         """
@@ -281,6 +318,7 @@ class Model:
     def _latents(self, x: Array, codec: Codec) -> Array:
         """The latents of pictures; latents as they are."""
         if x.shape[1:] == codec.shape:
+            check_pictures(x, "x")  # the compiled encoder cannot look at values
             return _encode(codec, x)
         if x.shape[1:] != self.shape:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Parameters as nested dicts of arrays: their names, joined by "/", comparison, and a student's from its teacher."""
+"""Parameters as nested dicts of arrays: their names, joined by "/", comparison, and one network's from another's."""
 
 from __future__ import annotations
 
@@ -70,6 +70,43 @@ def takes_scale(params: PyTree) -> bool:
     """Whether these are the parameters of a student of guidance: it has the matrix "guidance" (see `nn.embed`)."""
     paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
     return any("/guidance/" in jax.tree_util.keystr(path, simple=True, separator="/") for path in paths)
+
+
+def widen(params: PyTree, kept: PyTree) -> tuple[PyTree, dict[str, list[str]]]:
+    """`params` with the arrays of a kept network that fit, and what became of each: a model with further inputs.
+
+    An array of the same name and shape is taken. Of a kernel with more inputs (its last axis but one) the first ones
+    are taken, and the further ones are zero: a convolution that gets more channels joined to its input begins as the
+    same function. All others stay.
+
+    Returns:
+      The parameters, and the names of those that were "taken", "widened" and left as they are, "new".
+
+    Raises:
+      ValueError: nothing fits.
+    """
+    own, other = flatten(params), flatten(kept)
+    flat, done = {}, {"taken": [], "widened": [], "new": []}
+    for name, x in own.items():
+        found = other.get(name)
+        dtype, shape = jax.dtypes.canonicalize_dtype(x.dtype), np.shape(x)
+        if found is not None and np.shape(found) == shape:
+            flat[name], how = jnp.array(found, dtype), "taken"
+        elif found is not None and _narrower(np.shape(found), shape):
+            more = [(0, shape[-2] - np.shape(found)[-2] if axis == len(shape) - 2 else 0) for axis in range(len(shape))]
+            flat[name], how = jnp.pad(jnp.array(found, dtype), more), "widened"
+        else:
+            flat[name], how = x, "new"
+        done[how].append(name)
+    if not done["taken"] and not done["widened"]:
+        raise ValueError(f"the kept network has no array that fits, but {sorted(other)[:3]}, ...")
+    return unflatten(flat), done
+
+
+def _narrower(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether a kernel has fewer inputs than another, and is the same otherwise."""
+    alike = len(shape) == len(other) > 1 and (*shape[:-2], shape[-1]) == (*other[:-2], other[-1])
+    return alike and shape[-2] < other[-2]
 
 
 def graft(params: PyTree, teacher: PyTree) -> PyTree:

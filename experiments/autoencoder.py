@@ -72,6 +72,7 @@ class Config(OwnPictures):
 
 
 def main(config: Config) -> dict[str, Any]:
+    check(config)
     experiment.start(config.workdir, config)
     sets = [config.load(name) for name in (config.sets if config.data is None else ("folder",))]
     if len({images.shape for images in sets}) > 1:
@@ -90,6 +91,18 @@ def main(config: Config) -> dict[str, Any]:
     dj.save(config.workdir / IN_A_RUN, trained, image_run.about(sets[0], summary, config.workdir), "float16")
     experiment.finish(config.workdir, summary)
     return summary
+
+
+def check(config: Config) -> None:
+    """Raise a SystemExit for options that the network or the sets cannot have."""
+    weights = {"perceptual": config.perceptual, "gan-weight": config.gan_weight}
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise SystemExit(f"--{name} must be 0 or more, got {weight}")
+        if weight and isinstance(config.net, nn.Autoencoder):
+            raise SystemExit(f"--{name} is not for the preset cpu: take --preset kl, vq or kl-gan")
+    if config.batch_size < max(1, len(config.sets)):
+        raise SystemExit(f"--batch-size must be {max(1, len(config.sets))} or more, one of each set")
 
 
 def sized(net: linen.Module, shape: tuple[int, ...]) -> Any:

@@ -156,9 +156,9 @@ def coloured(config: Config) -> ImageData | None:
     """
     try:
         return config.load("emoji", held_out=2)
-    except FileNotFoundError as error:
-        if not set(config.problems) & set(MASKS):
-            raise SystemExit(str(error)) from error
+    except SystemExit as error:
+        if config.data is not None or not set(config.problems) & set(MASKS):
+            raise
         print(f"Colorization is left out. {error}", flush=True)
         return None
 

@@ -44,6 +44,7 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
 from diffjax import pipelines, plots
+from diffjax.checks import check_count, check_number
 from diffjax.data.pictures import read_rgb
 from diffjax.data.units import to_float
 from diffjax.pipelines import solvers
@@ -59,7 +60,7 @@ class Config:
     negative: str | None = None
     """What guidance leads away from."""
     seeds: tuple[int, ...] = (0,)
-    """A picture for each, 0 to 2^32 - 1."""
+    """A picture for each; from 0 to 2^32 - 1."""
     image: Path | None = None
     """A picture to begin with."""
     mask: Path | None = None
@@ -131,7 +132,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.mask is not None and config.image is None:
         raise SystemExit("--mask needs --image, the picture that is painted anew where the mask is white")
     with plainly():
-        check_seeds(config.seeds)
+        check_combinations(config)
         pictures = Pictures(read_image(config), read_mask(config), read_depth(config))
         settings = as_settings(config)
         with experiment.stage(f"Reading {config.weights}"):
@@ -143,7 +144,7 @@ def main(config: Config) -> dict[str, Any]:
         solvers.plan(name, pipe.schedule, config.steps, config.spacing)  # raises before the folder is made
         experiment.start(config.workdir, config)
         jobs = [(prompt, seed) for prompt in config.prompt for seed in config.seeds]
-        print(f"{len(jobs)} pictures, {name}, {config.steps} steps; the first batch takes longer, it is compiled")
+        print(f"Pictures: {len(jobs)}, by {name}, {config.steps} steps; the first batch takes longer, it is compiled")
         drawn = draw(config, pipe, jobs, pictures, settings)
     files = [keep(config, pipe, x, *job, solver=name) for x, job in zip(drawn, jobs, strict=True)]
     if len(files) > 1:
@@ -160,12 +161,6 @@ def plainly() -> Iterator[None]:
         yield
     except (FileNotFoundError, ValueError, TypeError) as error:
         raise SystemExit(str(error)) from error
-
-
-def check_seeds(seeds: tuple[int, ...]) -> None:
-    """Raise a ValueError for seeds beyond 32 bits: JAX takes those of 2^32 and 0, or of -1 and 2^32 - 1, for one."""
-    if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
-        raise ValueError(f"--seeds are 0 to 4294967295, got {wrong[0]}; there is none for a random picture")
 
 
 def load(config: Config) -> pipelines.StableDiffusion:
@@ -201,6 +196,20 @@ def as_settings(config: Config) -> pipelines.Settings:
         batch_size=config.batch_size,
         progress=lambda done, n: print(f"  {done} of {n}", flush=True),
     )
+
+
+def check_combinations(config: Config) -> None:
+    """Raise a ValueError for options that have no effect without another, and for seeds that are another's."""
+    check_number("--scale", config.scale)
+    default, needs = Config(), {"strength": "image", "share": "refiner", "lora_strength": "lora"}
+    for name, other in needs.items():
+        if getattr(config, name) != getattr(default, name) and not getattr(config, other):
+            raise ValueError(f"--{name.replace('_', '-')} has no effect without --{other}")
+    for name in ("negative", "rescale"):
+        if getattr(config, name) and config.scale <= 1:
+            raise ValueError(f"--{name} has no effect without guidance: take a --scale above 1")
+    for seed in config.seeds:
+        check_count("a seed", seed, 0, 2**32 - 1)
 
 
 def check_options(config: Config, purpose: str) -> None:

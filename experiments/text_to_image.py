@@ -11,8 +11,11 @@ a tenth of the examples lose, for guidance. Captions are encoded once and kept. 
 included, as `ema.safetensors`: `dj.load(folder).sample(key, n, cond={"context": states})` returns pictures.
 
 cpu-scenes: `scene_judge.py` reads which colours, shapes and pairs of both are in the pictures for captions of "test"
-and of "heldout", the split in which each caption has a pair that was never trained on. cpu-emoji: a CLIP tells which of
-ten captions a picture was drawn for.
+and of "heldout", the split in which each caption has a pair that was never trained on. The committed model,
+`weights/text-to-image-scenes.safetensors`, was trained for 17,500 steps in two parts, 89 minutes on two shared CPU
+cores, 2026-11-30: at scale 3 it draws 0.61 of the pairs, and 0.50 of "heldout".
+
+cpu-emoji: a CLIP tells which of ten captions a picture was drawn for. Not trained yet.
 """
 
 from __future__ import annotations
@@ -27,16 +30,12 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
-from diffjax import data, losses, nn, plots, precondition, pretrained, times, train
+from diffjax import data, nn, plots, pretrained, train
+from diffjax.conditions import cond_keys
 from diffjax.data import packages, scenes
-from diffjax.losses import weightings
-from diffjax.model_files import IN_A_RUN
-from diffjax.runs import captions, experiment, image_run, judges, scene_figures
+from diffjax.runs import captions, experiment, judges, latent_run, scene_figures
 
 WEIGHTS = Path(__file__).with_name("weights")
-SMALL = nn.ConditionalUNet(
-    channels=(48, 56), layers=1, attention=(True, True), heads=4, groups=8, context_width=384
-)  # 1.4 M parameters
 LARGE = nn.ConditionalUNet(channels=(192, 384), layers=2, attention=(True, True), heads=8, context_width=384)
 
 
@@ -52,7 +51,7 @@ class Config:
     """The autoencoder of `autoencoder.py --preset kl`."""
     judge: Path = WEIGHTS / "scene-judge.safetensors"
     """The judge of scenes, of `scene_judge.py`."""
-    net: Suppress[nn.ConditionalUNet] = SMALL
+    net: Suppress[nn.ConditionalUNet] = latent_run.SMALL
     length: int = 32
     """Tokens of a caption."""
     drop: float = 0.1
@@ -75,7 +74,7 @@ class Config:
     weights: Path | None = None
     """A model to sample from, and to judge, in place of training."""
     prompt: tuple[str, ...] = ()
-    """Draw these, sixteen pictures each, and judge nothing."""
+    """Draw these, sixteen pictures each, and judge nothing; without --weights after training."""
     seed: int = 0
     workdir: Path = Path("runs/text_to_image")
 
@@ -89,7 +88,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.weights is None:
         model, summary = fit(config, encode)
     else:
-        model = dj.load(config.weights)
+        model = text_model(config.weights)
     if config.prompt:
         x = [draw(config, model, encode([prompt] * 16), config.scales[-1]) for prompt in config.prompt]
         plots.image_rows(workdir / "prompts.png", dict(zip(config.prompt, x, strict=True)))
@@ -99,15 +98,24 @@ def main(config: Config) -> dict[str, Any]:
             measure_scenes(config, model, encode) if config.data == "scenes" else measure_emoji(config, model, encode)
         )
     if config.weights is None:
-        about = {
-            "data": config.data,
-            "range": [-1, 1],
-            **image_run.made_by(workdir),
-            "figures": image_run.untimed(summary),
-        }
-        image_run.keep(workdir / IN_A_RUN, model, about)
+        latent_run.keep(workdir, model, config.data, summary)
     experiment.finish(workdir, summary)
     return summary
+
+
+def text_model(path: Path) -> dj.Model:
+    """The model of a file, or of a run's folder.
+
+    Raises:
+      SystemExit: there is no such file, or it holds no text-to-image model of latents.
+    """
+    try:
+        model = dj.load(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    if getattr(model, "codec", None) is None or "context" not in (cond_keys(model.network) or ()):
+        raise SystemExit(f"{path} holds no text-to-image model of latents: this experiment makes one")
+    return model
 
 
 def training_set(config: Config) -> tuple[np.ndarray, list[str]]:
@@ -124,25 +132,8 @@ def fit(config: Config, encode: captions.TextStates) -> tuple[dj.Model, dict[str
     images, texts = training_set(config)
     codec: dj.Codec = dj.load(config.codec)
     fields = {"image": captions.latents(codec, images), "context": encode.kept(texts, config.data_dir)}
-    key, sde, prediction = jax.random.key(config.seed), dj.VP(), precondition.from_v
-    model = dj.Model.init(
-        key, config.net, sde, prediction, {name: value[:1] for name, value in fields.items()},
-        null={"context": 0.0}, steps=config.sampling_steps, codec=codec,
-    )  # fmt: skip
-    if config.begin is not None:
-        model = model.replace(params=dj.load(config.begin, like=model).params)
-    levels = times.LogNormal(sde, -0.3, 1.5)  # EDM's, of variance 1; uniform times are mostly noise
-    loss = losses.DSM(sde, levels, config.net.apply, prediction, weightings.v)
-    loss = losses.DropCondition(loss, model.null, config.drop)
-    tx = config.optim.build(config.loop.steps)
-    state = train.TrainState.create(key, model.params, tx, config.optim.ema)
-
-    def batches(start: int):
-        return data.batches(fields, batch_size=config.batch_size, seed=config.seed, start_step=start, as_is=True)
-
-    steps = train.jit_train_steps(loss, tx, config.optim.ema)
-    state, summary = experiment.fit(steps, state, batches, config.workdir, config.loop)
-    return model.replace(params=state.ema[0]), summary | {"parameters": train.count(model.params)}
+    begin = None if config.begin is None else dj.load(config.begin)
+    return latent_run.fit(config, config.net, fields, codec, {"context": 0.0}, begin)
 
 
 def draw(config: Config, model: dj.Model, states: np.ndarray, scale: float) -> np.ndarray:

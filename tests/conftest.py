@@ -3,6 +3,7 @@
 import gc
 import os
 import zlib
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -23,8 +24,11 @@ def pytest_configure(config):
     """
     quickly = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
     if quickly and jax.__version_info__ < (0, 11):  # XLA stops at unknown flags
+        loops = "simplify-while-loops,while-loop-invariant-code-motion,while-loop-constant-sinking"
         os.environ.setdefault(
-            "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+            "XLA_FLAGS",
+            "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+            f" --xla_disable_hlo_passes={loops}",  # which clone the body of a scan again and again
         )
     kept = {
         "jax_disable_most_optimizations": int(quickly),
@@ -32,6 +36,7 @@ def pytest_configure(config):
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
+    gc.set_threshold(50_000, 20, 20)  # tracing makes many objects, few of them garbage
     for name, value in kept.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)  # of processes that tests start
@@ -54,7 +59,7 @@ def few_programs():
     if maps.exists() and len(maps.read_bytes().splitlines()) > 30_000:
         gc.unfreeze()
         jax.clear_caches()
-        gc.collect()
+    gc.collect()
     gc.freeze()
 
 
@@ -96,15 +101,18 @@ class OneOf:
     t_min: float = 0.0
 
     def alpha(self, t):
-        return self._own([p.alpha(t) + 0 * t for p in self.processes])
+        return _curve(self, t, "alpha")
 
     def sigma(self, t):
-        return self._own([p.sigma(t) + 0 * t for p in self.processes])
+        return _curve(self, t, "sigma")
 
-    def _own(self, each):
-        """By selection, which compiles faster than an index into a stack, and its gradient much faster."""
-        dtype = jnp.result_type(*each)
-        return jax.lax.select_n(jnp.asarray(self.kind, jnp.int32), *[jnp.asarray(value, dtype) for value in each])
+
+@partial(jax.jit, static_argnames="name")  # so that a program with many of them traces one
+def _curve(one: OneOf, t, name: str):
+    """By selection, which compiles faster than an index into a stack, and its gradient much faster."""
+    each = [getattr(p, name)(t) + 0 * t for p in one.processes]
+    dtype = jnp.result_type(*each)
+    return jax.lax.select_n(jnp.asarray(one.kind, jnp.int32), *[jnp.asarray(value, dtype) for value in each])
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,31 @@ def test_pictures_are_encoded_where_a_latent_model_takes_them(model, codec, key)
             model.invert(wrong)
 
 
+def test_pictures_in_other_units_are_refused_before_they_are_latents(model, key):
+    for wrong, says in ((127.5 * (IMAGES + 1), "levels 0"), (np.nan * IMAGES, "NaN")):
+        for call in (model.invert, lambda x: model.log_likelihood(key, x)):
+            with pytest.raises(ValueError, match=says):
+                call(wrong)
+
+
 @pytest.mark.slow
+def test_editing_goes_from_the_picture_to_a_sample(model, codec, key):
+    """Strength 0 is what the codec leaves; at 1 nothing of the picture is left but alpha(T) of it, 0.007."""
+    edit = lambda x, strength: model.sdedit(key, x, strength, steps=4)  # noqa: E731
+    np.testing.assert_allclose(edit(IMAGES, 0.0), codec.decode(codec.encode(IMAGES)), atol=1e-5)
+    whole = edit(IMAGES, 1.0)
+    np.testing.assert_allclose(edit(codec.encode(IMAGES), 1.0), whole, atol=1e-5)
+    apart = lambda strength: float(jnp.abs(edit(IMAGES, strength) - edit(-IMAGES, strength)).mean())  # noqa: E731
+    assert apart(1.0) < 0.05 * apart(0.0) and apart(0.0) > apart(0.5) > apart(1.0)
+    ts = dj.times.tail(dj.times.uniform_logsnr(model.sde, 4), 0.5)
+    direct = dj.sdedit(key, model.denoise, model.sde, model.sampler, ts, codec.encode(IMAGES))
+    np.testing.assert_allclose(edit(IMAGES, 0.5), codec.decode(direct), atol=1e-5)
+    keys = dj.arrays.example_keys(key, 9)
+    np.testing.assert_allclose(model.sdedit(keys[4:6], IMAGES[4:6], 1.0, steps=4), whole[4:6], atol=1e-5)
+    with pytest.raises(ValueError, match="strength"):
+        edit(IMAGES, 1.5)
+
+
 def test_posterior_samples_of_a_latent_model_fit_a_measurement_of_pictures(model, codec, key):
     m = dj.measure(key, dj.operators.average_pool((8, 8, 3), 4), model.sample(jax.random.key(5), 2), noise_std=0.05)
     x = model.sample_posterior(key, 2, dj.posterior.dps(m, 0.3), steps=4)
@@ -109,7 +133,11 @@ def test_a_latent_model_s_file_holds_its_codec(model, key, tmp_path):
         (lambda c: c.decode(jnp.zeros((1, 2, 2, 2)), tile=0), ValueError, "tile"),
         (lambda c: c.encode(IMAGES, jax.random.key(0), batch_size=2), ValueError, "whole batch"),
         (lambda c: c.replace(scale=0.0), ValueError, "must be positive"),
+        (lambda c: c.replace(scale="1"), TypeError, "scale must be a number"),
+        (lambda c: c.replace(shift=jnp.nan), ValueError, "shift must be a finite number"),
         (lambda c: c.replace(shape=(8, 8)), TypeError, "shape"),
+        (lambda c: c.decode(jnp.zeros((1, 2, 2, 2), int)), TypeError, "latents are floats"),
+        (lambda c: dj.Codec.measured(c.network, c.params, IMAGES, 0), ValueError, "batch_size must be at least 1"),
         (lambda c: c.replace(network=nn.MLP()), TypeError, "`encode` and `decode`"),
         (lambda c: dj.Codec.measured(c.network, jax.tree.map(jnp.zeros_like, c.params), IMAGES), ValueError, "trained"),
     ],

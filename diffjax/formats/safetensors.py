@@ -102,7 +102,7 @@ def load_params(path: str | Path, like: PyTree | None = None, dtype: Any = None)
     try:
         flat = load_file(_file(path))
     except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or no safetensors file ({error})") from error
+        raise ValueError(f"{path} is truncated or no safetensors file ({error}){in_place(path)}") from error
     except AttributeError as error:  # of NumPy, which safetensors asks for the type
         raise ValueError(f"{path} holds a type that NumPy does not have ({error})") from error
     kept = _metadata(path).get(CHECKSUM)
@@ -146,7 +146,22 @@ def _metadata(path: str | Path) -> dict[str, str]:
         with safe_open(_file(path), "numpy") as file:
             return dict(file.metadata() or {})
     except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or no safetensors file ({error})") from error
+        raise ValueError(f"{path} is truncated or no safetensors file ({error}){in_place(path)}") from error
+
+
+def in_place(path: str | Path) -> str:
+    """What a file is in place of safetensors, from its first bytes: a sentence to add to an error, or nothing."""
+    with Path(_file(path)).open("rb") as file:
+        first = file.read(100)
+    if first.startswith(b"version https://git-lfs"):
+        return ". It is a pointer of Git LFS: `git lfs pull` in its folder fetches the file itself"
+    if first.startswith((b"PK", b"\x80")):
+        return ". It is a pickle under another name, which can run any code when it is read: take another file"
+    if first.lstrip().startswith((b"<", b"{")):
+        return (
+            ". It is a page or a message of the server, and not the file: fetch it again, logged in where that is asked"
+        )
+    return ""
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:

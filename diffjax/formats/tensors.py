@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.files import replacing
+from diffjax.formats.safetensors import in_place
 
 TYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "I64": np.int64, "I32": np.int32,
@@ -95,12 +96,10 @@ def refuse_pickle(path: Path) -> None:
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """The header and where the arrays begin."""
     with path.open("rb") as file:
-        hint = _looks_like(file.read(100))
-        file.seek(0)
         size, total = int.from_bytes(file.read(8), "little"), path.stat().st_size
         if not 2 <= size <= total - 8:
             raise ValueError(
-                f"{path} is truncated or no safetensors file: a header of {size} bytes, {total} in all{hint}"
+                f"{path} is truncated or no safetensors file: a header of {size} bytes, {total} in all{in_place(path)}"
             )
         text = file.read(size)
     try:
@@ -108,21 +107,10 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         if not isinstance(header, dict):
             raise TypeError("no dict")
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: its header is no JSON ({error}){hint}") from error
+        raise ValueError(
+            f"{path} is damaged or no safetensors file: its header is no JSON ({error}){in_place(path)}"
+        ) from error
     return header, 8 + size
-
-
-def _looks_like(first: bytes) -> str:
-    """What a file is in place of safetensors, from its first bytes."""
-    if first.startswith(b"version https://git-lfs"):
-        return ". It is a pointer of Git LFS: `git lfs pull` in its folder fetches the file itself"
-    if first.startswith((b"PK", b"\x80")):
-        return ". It is a pickle under another name, which can run any code when it is read: take another file"
-    if first.lstrip().startswith((b"<", b"{")):
-        return (
-            ". It is a page or a message of the server, and not the file: fetch it again, logged in where that is asked"
-        )
-    return ""
 
 
 def _array(path: Path, data: np.ndarray, name: str, entry: Any) -> tuple[np.ndarray, int]:

@@ -24,7 +24,7 @@ from jax.tree_util import Partial
 
 from diffjax.arrays import bcast, safe_sqrt, scheduled
 from diffjax.checks import check_number, check_schedule
-from diffjax.conditions import check_cond, is_shared, spread
+from diffjax.conditions import check_cond, fill_kept, is_shared, spread
 from diffjax.precondition import check_process, process_of
 from diffjax.typing import Cond, Denoiser, Time, as_child, as_partial
 
@@ -37,7 +37,7 @@ def cfg(denoise: Denoiser, scale: Any, null: Cond = None, *, rescale: Any = None
       scale: `guidance_scale`: 0 the null condition's, 1 the condition's, above 1 guided; a number, [B], or a function
         of t.
       null: the null condition, or a negative one: the structure that the network takes, of all examples or of one, or
-        numbers for whole entries, {"context": 0.0}; None for our U-Net.
+        numbers for whole entries, {"context": 0.0}, or `conditions.Kept` for the condition's own; None for our U-Net.
       rescale: phi of Eq. 4, in [0, 1] (Lin et al. take 0.7); None for none.
       batched: evaluate both in one call of twice the batch; then cond and null need one structure of arrays [B, ...].
 
@@ -131,12 +131,13 @@ def _cfg(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) ->
 def _under_null(denoise: Denoiser, x: Array, t: Time, null: Cond) -> Array:
     try:
         return denoise(x, t, null)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         if null is not None:
             raise
-        raise TypeError(
+        raise (ValueError if isinstance(error, ValueError) else TypeError)(
             f"the network cannot be evaluated without a condition ({error}): give the null condition that it was "
-            'trained with, guidance.cfg(denoise, scale, {"label": 10}) or model.replace(null={"label": 10})'
+            'trained with, guidance.cfg(denoise, scale, {"label": 10}), guidance.cfg(model.denoise, scale, model.null) '
+            'or model.replace(null={"label": 10})'
         ) from error
 
 
@@ -148,7 +149,7 @@ def _cfg_of_scale(denoise, null, x: Array, t: Time, cond: Cond = None) -> Array:
 
 
 def _batched(denoise, scale, null, rescale, x: Array, t: Time, cond: Cond = None) -> Array:
-    unconditional, conditional = _in_one_call(denoise, x, t, null, cond)
+    unconditional, conditional = _in_one_call(denoise, x, t, fill_kept(null, cond), cond)
     return _lerp(unconditional, conditional, _at(scale, x, t), rescale)
 
 

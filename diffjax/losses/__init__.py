@@ -8,6 +8,7 @@ from diffjax.losses.autoencoding import Autoencoded as Autoencoded
 from diffjax.losses.autoencoding import Autoencoding as Autoencoding
 from diffjax.losses.classification import BinaryCrossEntropy as BinaryCrossEntropy
 from diffjax.losses.classification import CrossEntropy as CrossEntropy
+from diffjax.losses.classification import PixelCrossEntropy as PixelCrossEntropy
 from diffjax.losses.condition import DrawScale as DrawScale
 from diffjax.losses.condition import DropCondition as DropCondition
 from diffjax.losses.contrastive import InfoNCE as InfoNCE

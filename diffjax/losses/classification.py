@@ -1,6 +1,7 @@
 """Cross-entropy of noisy images: a classifier p_t(c | x_t) for guidance (Song et al. 2021, Section 5).
 
-`CrossEntropy` is for one label of an image, `BinaryCrossEntropy` for many that may hold together.
+`CrossEntropy` is for one label of an image, `BinaryCrossEntropy` for many that may hold together, `PixelCrossEntropy`
+for one of each pixel.
 """
 
 from collections.abc import Callable
@@ -75,6 +76,39 @@ class BinaryCrossEntropy:
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         values = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)).mean(-1)
         return values, {"t": t, "hit": jnp.mean((logits > 0) == (labels > 0), axis=-1, dtype=logits.dtype)}
+
+
+@pytree
+class PixelCrossEntropy:
+    """The mean over the pixels of -log p(label | x_t, t) in nats: a network that segments.
+
+    A batch is {"image": [B, H, W, C], "map": integers [B, H, W]}. The aux figure "hit" is the share of pixels whose
+    most likely class is the right one. Labels out of range give NaN.
+    """
+
+    sde: SDE
+    time_distribution: Callable  # (key, n) -> t [n]; `times.Fixed(0.0)` trains an ordinary segmenter
+    network: Callable = static()  # (params, x, c_noise, *, train, rngs) -> logits [B, H, W, K]
+    c_noise: Callable = static(default=scaled_time)
+    train: bool = static(default=True)
+
+    def __post_init__(self):
+        check_noisy(self)
+
+    def __call__(
+        self, params: PyTree, key: Key, batch: PyTree, context: Context = NO_CONTEXT
+    ) -> tuple[Array, dict[str, Array]]:
+        given = jnp.asarray(entry(batch, "map"))
+        if not jnp.issubdtype(given.dtype, jnp.integer):
+            raise TypeError(f"a map of classes holds integers, got {given.dtype}{list(given.shape)}")
+        _, t, logits = of_noisy(self, params, read(key, batch, (), context))
+        if logits.ndim != 4 or logits.shape[:3] != given.shape:
+            raise ValueError(f"a map is [B, H, W] and logits [B, H, W, K], got {given.shape} and {logits.shape}")
+        logits, last = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), logits.shape[-1] - 1
+        label = given.astype(jnp.int32)
+        values = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        values = jnp.where((label >= 0) & (label <= last), values, jnp.nan).mean((1, 2))
+        return values, {"t": t, "hit": jnp.mean(logits.argmax(-1) == label, axis=(1, 2), dtype=logits.dtype)}
 
 
 def entry(batch: PyTree, name: str) -> Any:

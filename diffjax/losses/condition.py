@@ -13,7 +13,7 @@ from jax import Array
 
 from diffjax.arrays import bcast, example_keys, fold
 from diffjax.checks import check_key, check_number, known
-from diffjax.conditions import check_cond, check_labels, classes_of
+from diffjax.conditions import check_cond, check_labels, classes_of, kept_names
 from diffjax.losses.draws import image
 from diffjax.losses.evaluate import check_loss, evaluate
 from diffjax.typing import NO_CONTEXT, Cond, Context, Key, PyTree, pytree
@@ -25,7 +25,8 @@ class DropCondition:
 
     A batch is a dict with "cond", any pytree of arrays [B, ...], or with the fields that `null` names. `null` is one
     example's null condition, of the same structure, its leaves broadcasting against one row: {"label": 10} for batches
-    with a "label" and a network of ten classes. Fields that it does not name are not dropped.
+    with a "label" and a network of ten classes. Fields that it does not name, or that are `conditions.Kept` in it, are
+    not dropped.
 
     Raises:
       TypeError: `null` looks like a probability.
@@ -65,12 +66,12 @@ class DropCondition:
         fields = batch if isinstance(batch, dict) else {}
         if fields.get("cond") is not None:
             return fields["cond"]
-        names = set(self.null) if isinstance(self.null, dict) else set()
+        names = set(self.null) - kept_names(self.null) if isinstance(self.null, dict) else set()
         if not names:
             raise ValueError('condition dropout needs a batch with a "cond", or a null condition {"label": ...}')
         if names - set(fields):
             raise ValueError(f"condition dropout needs a batch with the fields {sorted(names)}, got {sorted(fields)}")
-        return {name: fields[name] for name in self.null}
+        return {name: fields[name] for name in self.null if name in names}
 
 
 @pytree
@@ -108,11 +109,16 @@ class DrawScale:
 
 
 def drop(cond: Cond, null: Cond, dropped: Array) -> Cond:
-    """`cond`, with `null` where `dropped` [B] is true.
+    """`cond`, with `null` where `dropped` [B] is true; what is `Kept` in `null` stays.
 
     Raises:
       ValueError: their structures differ, or a leaf of `null` does not broadcast against one example's.
     """
+    kept = kept_names(null)
+    if kept:
+        own = {name: entry for name, entry in cond.items() if name in kept}
+        cond, null = ({name: e for name, e in c.items() if name not in kept} for c in (cond, null))
+        return drop(cond, null, dropped) | own
     if jax.tree.structure(cond) != jax.tree.structure(null):
         raise ValueError(
             f"the null condition {null} has another structure than the condition {jax.tree.map(jnp.shape, cond)}"

@@ -49,7 +49,8 @@ def read_cond(net: Any, cond: Cond, n: int, train: bool = False) -> Condition:
     """
     who, cond = type(net).__name__, {} if cond is None else cond
     if not isinstance(cond, dict):
-        raise TypeError(f'a condition is None or a dict such as {{"label": labels}}, got {type(cond).__name__}')
+        what = f"an array {list(cond.shape)}" if hasattr(cond, "shape") else type(cond).__name__
+        raise TypeError(f'a condition is None or a dict such as {{"label": labels}}, got {what}')
     classes, label, attend, scale = getattr(net, "num_classes", 0), *(cond.get(k) for k in Condition._fields)
     if label is not None and "label" not in net.cond_keys:
         raise ValueError(f'cond has a "label" but this {who} has no classes: build it with num_classes > 0')

@@ -194,7 +194,8 @@ def joined(net: ConditionalUNet, x: Array, cond: Cond) -> Array:
     if x.shape[-1] + more != net.in_channels:
         raise ValueError(
             f"this {type(net).__name__} has in_channels = {net.in_channels}, but x has {x.shape[-1]} and "
-            f'cond["concat"] {more or "is absent"}'
+            f'cond["concat"] {more or "is absent"}: this network needs a cond["concat"] of '
+            f"{max(net.in_channels - x.shape[-1], 0)} channels, and this input in_channels = {x.shape[-1] + more}"
         )
     return x.astype(net.dtype) if concat is None else jnp.concatenate([x, concat], -1).astype(net.dtype)
 

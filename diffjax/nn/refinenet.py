@@ -178,7 +178,7 @@ class Refine(Part):
 
 
 class RefineNet(nn.Module):
-    """x [B, H, W, C], c_noise [] or [B] -> F [B, H, W, C], float32.
+    """x [B, H, W, C], c_noise [] or [B] -> F [B, H, W, out_channels], float32.
 
     Attributes:
       levels: the number of noise levels of NCSN, of which c_noise is the index (rounded; outside of 0 .. levels - 1
@@ -186,6 +186,8 @@ class RefineNet(nn.Module):
       width: channels of the first level, the papers' ngf; those of level i are width * multipliers[i]. The cascade at
         level i > 0 returns the channels of level i - 1.
       dilations: of the convolutions of each level; a level behind the first halves the image where it is 1.
+      out_channels: those of x by default; the number of classes where RefineNet does what it was made for, and
+        segments.
       patch: p x p pixels become channels on entry and pixels again on exit: p^2 times less to compute.
       dtype, param_dtype: of the computation and of the parameters.
 
@@ -198,6 +200,7 @@ class RefineNet(nn.Module):
     width: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     dilations: tuple[int, ...] = (1, 1, 2, 4)
+    out_channels: int | None = None
     patch: int = 1
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -208,6 +211,8 @@ class RefineNet(nn.Module):
         check_count("levels", self.levels, 0)
         check_counts(self, "width", "patch")
         check_multipliers(self.multipliers)
+        if self.out_channels is not None:
+            check_count("out_channels", self.out_channels)
         if len(self.dilations) != len(self.multipliers):
             raise ValueError(f"each level needs a dilation: got {self.dilations} for multipliers {self.multipliers}")
         super().__post_init__()
@@ -235,7 +240,7 @@ class RefineNet(nn.Module):
             below = [refine([maps[i], *below], level)]
 
         h = nn.elu(InstanceNormPlus(name="norm_out", **shared)(below[0], level))
-        h = NCSNConv(x.shape[-1] * self.patch**2, name="conv_out", **types)(h)
+        h = NCSNConv((self.out_channels or x.shape[-1]) * self.patch**2, name="conv_out", **types)(h)
         return resample.depth_to_space(h, self.patch).astype(jnp.float32)
 
     def _check(self, x: Array, cond: Cond) -> None:

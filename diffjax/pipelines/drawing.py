@@ -23,6 +23,7 @@ from diffjax.model import Model
 from diffjax.pipelines.solvers import Plan
 from diffjax.samplers import sample
 from diffjax.samplers.sdedit import sdedit
+from diffjax.spatial_conditions import masked_latents
 from diffjax.typing import Cond, Key, Sampler
 
 BOUND = 64  # steps of one compiled program; twice as many, and so on, where there are more
@@ -58,13 +59,13 @@ class Settings:
     def __post_init__(self):
         check_count("steps", self.steps)
         check_count("clip_skip", self.clip_skip, 0)
-        for name in ("scale", "rescale"):
+        for name, high in (("scale", np.inf), ("rescale", 1)):
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 0)
+                check_number(name, getattr(self, name), 0, high)
         if self.scale == 0:
             raise ValueError(
-                "a scale of 0 would leave the prompts out: None is for no guidance, which guidance_scale=0 is in "
-                'diffusers, and the prompt "" for pictures without one'
+                "a scale of 0 would leave the prompts out: None is for no guidance, as "
+                'guidance_scale=0 of diffusers is, and the prompt "" for pictures without one'
             )
         if self.size is not None:
             if not isinstance(self.size, list | tuple) or len(self.size) != 2:
@@ -160,7 +161,7 @@ def _joined(model: Model, numbers: Any, start: Any, mask: Array | None, key: Key
     """What the U-Net sees besides the latents [B, h, w, C], or None."""
     codec: Any = model.codec
     if mask is not None and model.network.in_channels > model.shape[-1]:
-        return jnp.concatenate([mask, codec.encode(start["image"] * (1 - start["mask"]), key)], -1)
+        return masked_latents(codec, start["image"], start["mask"], key)
     if "seen" in start:
         return codec.encode(start["seen"]) / codec.scale + codec.shift
     if "small" in start:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax import pretrained
+from diffjax.checks import check_count
 from diffjax.codec import Codec
 from diffjax.data import default_data_dir, packages, to_float
 from diffjax.data.prepared import cached
@@ -25,18 +26,23 @@ class TextStates:
     The null condition of a model of such states is zeros everywhere, {"context": 0.0}.
 
     Raises:
+      TypeError: what it is called with is no list of texts.
+      ValueError: `length` or `batch_size` is below 1.
       FileNotFoundError: the encoder is missing; the message names the command that fetches it.
     """
 
     def __init__(self, length: int = 32, batch_size: int = 256):
+        check_count("length", length)
+        check_count("batch_size", batch_size)
         self.length, self.batch_size = length, batch_size
         self.tokenize, encode = pretrained.load_minilm(packages.find(*pretrained.MINILM))
         self.encode = jax.jit(encode)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        _check_texts(texts)
         rows = []
         for i in range(0, len(texts), self.batch_size):
-            part = [str(text) for text in texts[i : i + self.batch_size]]
+            part = list(map(str, texts[i : i + self.batch_size]))
             tokens = self.tokenize(part + [""] * (self.batch_size - len(part)), self.length)  # one shape
             states, mask, _ = self.encode(tokens)
             rows.append(np.asarray(jnp.where(mask[..., None], states, 0).astype(jnp.float16))[: len(part)])
@@ -44,10 +50,19 @@ class TextStates:
 
     def kept(self, texts: Sequence[str], data_dir: str | Path | None = None) -> np.ndarray:
         """The same, kept in `data_dir` (`default_data_dir()`): encoding takes 16 ms a text on two CPU cores."""
+        _check_texts(texts)
         digest = hashlib.sha256("\n".join(map(str, texts)).encode()).hexdigest()[:16]
         path = Path(data_dir or default_data_dir()) / "captions" / f"minilm-{self.length}-{digest}.npz"
         what = f"Encoding {len(texts):,} captions"
         return cached(path, lambda: {"states": self(texts)}, what)["states"]
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):  # its letters would be the texts
+        raise TypeError(f"expected a list of texts, got one text: [{texts!r}]")
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"expected a list of texts, got {text!r} in it")
 
 
 def latents(codec: Codec, images: np.ndarray, batch_size: int = 250) -> np.ndarray:

@@ -38,14 +38,15 @@ class OwnPictures:
         """The folder's pictures, or the set named `own`.
 
         Raises:
-          SystemExit: there is no such folder, or it cannot be read; it has no `classes`, or fewer held-out pictures.
+          SystemExit: there is no such set or folder, it cannot be read, or has no `classes` or fewer held-out pictures.
         """
         if self.data is None:
             for option, value in (("path", self.data_path), ("size", self.data_size)):
                 if value is not None:
                     raise SystemExit(f"--data.{option} {value} needs --data folder")
-            return data.load(own, self.data_dir)
         try:
+            if self.data is None:
+                return data.load(own, self.data_dir)
             images = data.load("folder", size=self.size, path=self.data_path)
         except (FileNotFoundError, ValueError) as error:
             raise SystemExit(str(error)) from error

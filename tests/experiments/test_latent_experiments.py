@@ -59,6 +59,28 @@ def test_a_codec_is_trained_and_kept(load, small, tmp_path, preset):
     assert (tmp_path / "run" / "autoencoder.png").is_file()
 
 
+def test_options_that_no_autoencoder_can_have(load, tmp_path):
+    experiment = load("autoencoder")
+    for changes, says in (
+        (dict(gan_weight=-1.0), "--gan-weight must be 0 or more"), (dict(gan_weight=0.5), "not for the preset cpu"),
+        (dict(perceptual=0.5), "not for the preset cpu"), (dict(batch_size=0), "--batch-size must be 1 or more"),
+        (dict(sets=("foo",)), "unknown data set 'foo'"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit, match=says):
+            experiment.main(experiment.Config(**changes, workdir=tmp_path / "run"))
+
+
+def test_weights_that_draw_no_texts_are_refused(load, tmp_path):
+    drawing = load("text_to_image")
+    (tmp_path / "cut.safetensors").write_bytes(b"cut")
+    for path, says in (
+        (drawing.WEIGHTS / "codec.safetensors", "no text-to-image model"), ("fashion-vp", "no text-to-image model"),
+        (tmp_path / "none", "there is no"), (tmp_path / "cut.safetensors", "truncated"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit, match=says):
+            drawing.text_model(path)
+
+
 @pytest.mark.slow
 def test_text_to_image_trains_draws_and_judges(load, small, tmp_path):
     judging, drawing = load("scene_judge"), load("text_to_image")

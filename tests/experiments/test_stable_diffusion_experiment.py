@@ -182,10 +182,17 @@ def test_options_that_cannot_be_meant(run, load, tmp_path, photo):
     for changes, message in (
         (dict(weights=tmp_path / "none"), "there is no folder"), (dict(weights=tmp_path / "v1.ckpt"), "pickle"),
         (dict(prompt=()), "--prompt"), (dict(mask=photo), "--mask needs --image"),
-        (dict(size=(20, 16)), "multiples of 8"), (dict(seeds=(2**32,)), "--seeds are 0 to"),
-        (dict(seeds=(-1,)), "--seeds are 0 to"), (dict(image=photo, mask=paint), "is transparent in parts"),
+        (dict(size=(20, 16)), "multiples of 8"), (dict(seeds=(2**32,)), "a seed must be from 0"),
+        (dict(image=photo, mask=paint), "is transparent in parts"),
         (dict(solver="eular"), r"perhaps \['euler"), (dict(image=tmp_path / "none.png"), "there is no picture"),
         (dict(image=photo, strength=0.1), "leaves none of 2 steps"), (dict(steps=0), "steps"),
+        (dict(strength=0.5), "--strength has no effect without --image"),
+        (dict(share=0.5), "--share has no effect without --refiner"),
+        (dict(lora_strength=(0.5,)), "--lora-strength has no effect without --lora"),
+        (dict(negative="blurry", scale=1.0), "--negative has no effect without guidance"),
+        (dict(scale=float("nan")), "--scale must be a finite number"),
+        (dict(rescale=2.0), r"rescale must be a finite number in \[0, 1\]"),
+        (dict(seeds=(-1,)), "a seed must be from 0"),
     ):  # fmt: skip
         with pytest.raises(SystemExit, match=message):
             run(**changes)

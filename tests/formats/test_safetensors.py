@@ -107,6 +107,21 @@ def test_missing_truncated_and_foreign_files(tmp_path):
                 read(path)
 
 
+@pytest.mark.parametrize(
+    "first, what",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"PK\x03\x04 some zip file", "a pickle under another name"),
+        (b"<!DOCTYPE html><html>Sign in</html>", "a page or a message of the server"),
+    ],
+)
+def test_what_a_file_is_in_place_of_safetensors_is_said(tmp_path, first, what):
+    path = tmp_path / "p.safetensors"
+    path.write_bytes(first)
+    with pytest.raises(ValueError, match=what):
+        load_params(path)
+
+
 def test_differences_from_like_are_named(tmp_path):
     path = tmp_path / "p.safetensors"
     save_params(path, {"a": {"w": np.zeros((2, 3))}, "b": np.zeros(4)})

@@ -130,6 +130,12 @@ def test_a_guide_that_cannot_be_meant_is_not_made(make, error, match):
         make()
 
 
+def needs_label(x, t, cond=None):
+    if cond is None:
+        raise ValueError("conditioned on a label")
+    return x + cond["label"][:, None, None]
+
+
 LOGITS = guidance.classifier(DENOISE, VP, guidance.label_log_prob(lambda x, t: x.reshape(len(x), -1)[:, :3]))
 
 
@@ -141,6 +147,8 @@ LOGITS = guidance.classifier(DENOISE, VP, guidance.label_log_prob(lambda x, t: x
         (cfg(2.0, {}), {}, "guidance needs a condition"),
         (guidance.cfg_of_scale(DENOISE), {"scale": 2.0}, "guidance needs a condition"),
         (guidance.compose(DENOISE, [COND, None], [1.0, 1.0]), None, "guidance needs a condition"),
+        (guidance.cfg(needs_label, 2.0), COND, "without a condition.*model.null"),
+        (DENOISE, {"text": jnp.array([0.0, 1.0, jnp.nan, 0.0])}, r"\['text'\] holds NaN"),
         (cfg(2.0, 3), COND, "of another kind"),
         (cfg(2.0, {"label": jnp.zeros(3, int)}), COND, r"\['label'\] has shape \(3,\) for 4 examples"),
         (cfg(jnp.ones(3)), COND, r"values of shape \(3,\) do not fit x \(4, 3, 2\)"),
@@ -159,6 +167,13 @@ def test_a_condition_that_cannot_guide_raises(guide, cond, match):
     ts = dj.times.uniform(VP, 2)
     with pytest.raises(ValueError, match=match):
         dj.sample(jax.random.key(0), guide, VP, dj.DDIM(), ts, X, cond)
+
+
+def test_a_text_is_no_condition(key):
+    ts = dj.times.uniform(VP, 2)
+    for cond in ("a fox", {"context": ["a fox"] * 4}):
+        with pytest.raises(TypeError, match="is the text 'a fox': give arrays"):
+            dj.sample(key, DENOISE, VP, dj.DDIM(), ts, jnp.zeros((4, 3, 2)), cond)
 
 
 def test_what_can_be_meant_passes():

@@ -222,3 +222,25 @@ def test_weights_and_losses_are_finite_at_both_ends(key):
     np.testing.assert_allclose(w.velocity(dj.Flow(), t), 1 / t**2, rtol=1e-5)
     g2 = dj.gaussian.diffusion(dj.VP(), t) ** 2
     np.testing.assert_allclose(w.likelihood(dj.VP(), t), g2 * w.score(dj.VP(), t), rtol=1e-4)
+
+
+def test_the_loss_of_pixels_is_their_mean_cross_entropy(key):
+    p = np.array([0.2, 0.3, 0.5])
+    loss = losses.PixelCrossEntropy(
+        dj.VP(), times.Fixed(0.0), lambda params, x, c_noise, **_: jnp.broadcast_to(jnp.log(p), (*x.shape[:3], 3))
+    )
+    labels = np.array([[[0, 1], [2, 2]], [[2, 2], [2, 2]]], np.uint8)
+    batch = {"image": jnp.zeros((2, 2, 2, 1)), "map": labels}
+    values, aux = loss({}, key, batch)
+    np.testing.assert_allclose(values, -np.log(p)[labels].mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(aux["hit"], [0.5, 1])
+    values, _ = loss({}, key, {**batch, "map": labels + np.array([[[1]], [[0]]], np.uint8)})
+    assert np.isnan(values[0]) and np.isfinite(values[1])
+    for wrong, error, message in (
+        ({"map": labels.astype(float)}, TypeError, "holds integers"),
+        ({"map": labels[:, :1]}, ValueError, r"a map is \[B, H, W\]"),
+    ):
+        with pytest.raises(error, match=message):
+            loss({}, key, batch | wrong)
+    with pytest.raises(ValueError, match='a field "map"'):
+        loss({}, key, {"image": batch["image"]})

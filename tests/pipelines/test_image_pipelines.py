@@ -103,6 +103,8 @@ def test_pictures_and_masks_that_do_not_fit(pipe, key, image):
         (lambda: pipe.inpaint(key, ["a"], image, 0 * ones), "black everywhere"),
         (lambda: pipe.inpaint(key, ["a"], image, 255 * ones), "from 0 .kept. to 1"),
         (lambda: pipe.inpaint(key, ["a"], image, ones[:8]), "a mask of .16, 16. pixels"),
+        (lambda: Settings(scale=0), "None is for no guidance"),
+        (lambda: Settings(size=512), "size is .height, width."),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             call()

@@ -123,7 +123,7 @@ def test_names():
         for n in (1, 2, 20):
             plan = solvers.plan(name, VERSION_1, n)
             assert len(plan.ts) == n + 1 and (np.diff(plan.ts) < 0).all() and 0 <= plan.ts[-1] <= 1
-    for synonym in ("DPM++ 2M Karras", "Euler a", "euler-ancestral", "PLMS", "UniPC", "k_lms"):
+    for synonym in ("DPM++ 2M Karras", "DPM++ 2S a", "Euler a", "euler-ancestral", "PLMS", "UniPC", "k_lms"):
         assert isinstance(solvers.plan(synonym, VERSION_1, 5).sampler, object)
     for wrong in ("ddpmm", "lcm_karras", ""):
         with pytest.raises(ValueError, match="there is no solver"):

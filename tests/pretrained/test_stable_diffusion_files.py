@@ -435,6 +435,10 @@ def test_schedules_of_the_published_models(tmp_path):
     euler = sd.schedule_from_config(dict(_class_name="FlaxEulerDiscreteScheduler", use_karras_sigmas=True))
     assert euler.solver == "EulerDiscreteScheduler" and euler.spacing == "linspace"
     assert euler.karras and euler.final_one
+    dpm = dict(_class_name="DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++", use_karras_sigmas=True)
+    assert (
+        sd.schedule_from_config(dpm).sde and sd.schedule_to_config(sd.schedule_from_config(dpm)).items() >= dpm.items()
+    )
     for name in ("PNDM", "LCM", "DDIM", "DDPM", "EulerAncestralDiscrete"):  # left over by `from_config`, and not heeded
         left = dict(_class_name=f"{name}Scheduler", use_karras_sigmas=True, final_sigmas_type="sigma_min")
         assert not sd.schedule_from_config(left).karras

@@ -90,8 +90,8 @@ def test_logsnr_rate_is_the_squared_diffusion_over_the_variance(x64):
 
 def test_prior(key):
     sde = dj.VE()
-    x = dj.prior_sample(key, sde, (4000, 2))
-    assert abs(float(x.std()) / 50 - 1) < 4 / np.sqrt(2 * 8000)  # 4 sigma of the standard deviation of 8000 draws
+    x = dj.prior_sample(key, sde, (4003, 2))  # a size of its own: another test's program may have been optimised
+    assert abs(float(x.std()) / 50 - 1) < 4 / np.sqrt(2 * 8006)  # 4 sigma of the standard deviation of 8006 draws
     normal = -0.5 * (np.asarray(x, np.float64) / 50) ** 2 - np.log(50 * np.sqrt(2 * np.pi))
     np.testing.assert_allclose(dj.prior_logp(sde, x), normal.sum(-1), rtol=1e-5)
     assert jnp.array_equal(dj.prior_sample(key, sde, (5, 2)), x[:5])

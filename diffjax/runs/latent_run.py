@@ -1,0 +1,120 @@
+"""Latent models with a condition: what their experiments share, from latents and conditions to pictures.
+
+    model, summary = fit(config, net, {"image": latents, "context": states}, codec, {"context": 0.0})
+    x = draw(config, model, {"context": states}, scale)
+
+`fit` can begin from another model, whose network may have fewer inputs, and `keep` leaves the file of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax import data, losses, nn, precondition, times, train
+from diffjax.codec import Codec
+from diffjax.losses import weightings
+from diffjax.model import Model
+from diffjax.model_files import IN_A_RUN
+from diffjax.parameters import widen
+from diffjax.runs import experiment, image_run
+from diffjax.sde import VP
+from diffjax.typing import Cond
+
+SMALL = nn.ConditionalUNet(
+    channels=(48, 56), layers=1, attention=(True, True), heads=4, groups=8, context_width=384
+)  # 1.4 M parameters
+
+
+class Options(Protocol):
+    """The fields of an experiment's configuration that are used here."""
+
+    @property
+    def drop(self) -> float: ...
+    @property
+    def optim(self) -> train.OptimConfig: ...
+    @property
+    def loop(self) -> train.LoopConfig: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def sampling_steps(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def workdir(self) -> Path: ...
+
+
+def fit(
+    config: Options, net: Any, fields: Mapping[str, Any], codec: Codec, null: Cond, begin: Model | None = None
+) -> tuple[Model, dict[str, Any]]:
+    """A model of the latents fields["image"] under the other fields, and the summary of its training.
+
+    Args:
+      null: the null condition, for which a share `config.drop` of the examples trades its own.
+      begin: a model to begin from: the parameters that fit are taken, and those of further inputs begin as zeros
+        (`parameters.widen`); the console says which.
+
+    Raises:
+      ValueError: the network does not take these fields, such as in_channels that do not fit; as `data.batches`.
+    """
+    key, sde, prediction = jax.random.key(config.seed), VP(), precondition.from_v
+    model = Model.init(
+        key, net, sde, prediction, {name: value[:1] for name, value in fields.items()},
+        null=null, steps=config.sampling_steps, codec=codec,
+    )  # fmt: skip
+    if begin is not None:
+        model = model.replace(params=_begun(model.params, begin.params))
+    levels = times.LogNormal(sde, -0.3, 1.5)  # EDM's, of data of variance 1; uniform times are mostly noise
+    loss = losses.DSM(sde, levels, net.apply, prediction, weightings.v)
+    loss = losses.DropCondition(loss, model.null, config.drop)
+    tx = config.optim.build(config.loop.steps)
+    state = train.TrainState.create(key, model.params, tx, config.optim.ema)
+
+    def batches(start: int):
+        return data.batches(fields, batch_size=config.batch_size, seed=config.seed, start_step=start, as_is=True)
+
+    steps = train.jit_train_steps(loss, tx, config.optim.ema)
+    state, summary = experiment.fit(steps, state, batches, config.workdir, config.loop)
+    return model.replace(params=state.ema[0]), summary | {"parameters": train.count(model.params)}
+
+
+def _begun(params: Any, kept: Any) -> Any:
+    params, done = widen(params, kept)
+    print(f"Of the parameters {len(done['taken'])} arrays are those of the model to begin from.")
+    for how, what in (("widened", "have further inputs, which begin as zeros"), ("new", "are new")):
+        if done[how]:
+            print(f"These {what}: {', '.join(name.removeprefix('params/') for name in done[how])}")
+    return params
+
+
+def draw(config: Options, model: Model, cond: Mapping[str, Any], scale: float) -> np.ndarray:
+    """A picture for each example of a condition, [N, S, S, 3] in [-1, 1]."""
+    cond = {name: jnp.asarray(value, jnp.float32) for name, value in cond.items()}
+    n = len(next(iter(cond.values())))
+    key = jax.random.key(config.seed + 1)
+    x = model.sample(key, n, steps=config.sampling_steps, cond=cond, guidance_scale=scale, batch_size=125)
+    return np.clip(np.asarray(x), -1, 1)
+
+
+def keep(workdir: Path, model: Model, name: str, summary: Mapping[str, Any]) -> None:
+    """Save a run's model with its card, for `dj.load(workdir)`."""
+    about = {
+        "data": name,
+        "range": [-1, 1],
+        **image_run.made_by(workdir),
+        "figures": image_run.untimed(dict(summary)),
+    }
+    image_run.keep(workdir / IN_A_RUN, model, about)
+
+
+def in_batches(fn: Callable[..., Any], *arrays: np.ndarray, batch_size: int = 250) -> np.ndarray:
+    """fn of some examples at a time, as one NumPy array."""
+    n = len(arrays[0])
+    parts = [np.asarray(fn(*(a[i : i + batch_size] for a in arrays))) for i in range(0, n, batch_size)]
+    return np.concatenate(parts)
