@@ -103,13 +103,10 @@ def main(config: Config) -> dict[str, Any]:
     if config.task == "img2img" and config.weights is None:
         raise SystemExit("img2img trains nothing: give --weights, a model of text_to_image.py")
     experiment.start(workdir, config)
-    if config.task == "img2img":
-        summary = edited(config)
-    else:
-        model, summary = fit(config) if config.weights is None else (dj.load(config.weights), {})
-        summary |= measure(config, model)
-        if config.weights is None:
-            latent_run.keep(workdir, model, "scenes", summary)
+    model, summary = fit(config) if config.weights is None else (latent_run.text_model(config.weights), {})
+    summary |= edited(config, model) if config.task == "img2img" else measure(config, model)
+    if config.weights is None:
+        latent_run.keep(workdir, model, "scenes", summary)
     experiment.finish(workdir, summary)
     return summary
 
@@ -117,7 +114,7 @@ def main(config: Config) -> dict[str, Any]:
 def fit(config: Config) -> tuple[dj.Model, dict[str, Any]]:
     """The trained model and the summary of its training."""
     drawn = scenes.read(config.count, "train", config.size, config.data_dir)
-    begin = None if config.begin is None else dj.load(config.begin)
+    begin = None if config.begin is None else latent_run.text_model(config.begin)
     codec = dj.load(config.codec) if begin is None else begin.codec
     if begin is not None:
         print(f"Network, codec and weights are those of {config.begin}")
@@ -197,7 +194,9 @@ def measure(config: Config, model: dj.Model) -> dict[str, float]:
         if config.task == "super-resolution":
             small = jnp.asarray(fields["concat"])
             rows["bilinear"] = np.asarray(jax.image.resize(small, true.shape, "bilinear"))
-        rows |= {f"scale {scale:g}": latent_run.draw(config, model, fields, scale) for scale in config.scales}
+        for scale in config.scales:
+            how = {"steps": config.sampling_steps, "guidance_scale": scale}
+            rows[f"scale {scale:g}"] = latent_run.draw(model, jax.random.key(config.seed + 1), fields, **how)
         for of, x in list(rows.items())[1:]:
             found = figure(x)
             print(f"{split:<8} {of:<14}", *(f"{name} {value:.3f} " for name, value in found.items()), flush=True)
@@ -263,13 +262,13 @@ def outlines(wanted: Drawn, size: int) -> np.ndarray:
     return maps
 
 
-def edited(config: Config) -> dict[str, float]:
+def edited(config: Config, model: dj.Model) -> dict[str, float]:
     """Image to image: scenes under the captions of their twins, of another colour or shape, at each strength.
 
     "edit" and "old" are how often the judge sees the changed object's new and old pair, "others" how many of the other
     objects; "kept psnr" is that of the pixels which the twin shares with the picture.
     """
-    model, judge = dj.load(config.weights or ""), judges.SceneJudge(dj.load(config.judge))
+    judge = judges.SceneJudge(dj.load(config.judge))
     drawn = scenes.make(scene_figures.AFTERWARDS + np.arange(4 * config.samples), config.size, "test")
     chosen = np.flatnonzero(np.isin(drawn.edits, [EDITS.index("colour"), EDITS.index("shape")]))[: config.samples]
     drawn = rows_of(drawn, chosen)

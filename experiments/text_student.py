@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,13 +26,11 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 import diffjax as dj
-from diffjax import data, precondition, train
+from diffjax import data, train
 from diffjax.checks import check_count, check_number
-from diffjax.conditions import cond_keys
 from diffjax.data import scenes
 from diffjax.model_files import IN_A_RUN
-from diffjax.runs import captions, experiment, guided_students, image_run, judges, scene_figures
-from diffjax.runs.own_pictures import model_of
+from diffjax.runs import captions, experiment, guided_students, image_run, judges, latent_run, scene_figures
 from diffjax.runs.student_run import StudentRun
 from diffjax.typing import PyTree
 
@@ -75,7 +72,7 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     check(config)
-    teacher, judge = text_model(config.teacher), judges.SceneJudge(dj.load(config.judge))
+    teacher, judge = latent_run.text_model(config.teacher), judges.SceneJudge(dj.load(config.judge))
     experiment.start(config.workdir, config)
     encode = captions.TextStates(config.length)
     student = distil(config, teacher, encode)
@@ -98,18 +95,6 @@ def check(config: Config) -> None:
     check_number("a scale", np.asarray(config.scales), 0)
 
 
-def text_model(path: Path) -> dj.Model:
-    """The teacher.
-
-    Raises:
-      SystemExit: there is no such file, or it holds no text-to-image model that `text_to_image.py` has made.
-    """
-    model = model_of(path, dj.VP(), None, prediction=precondition.from_v)
-    if model.codec is None or "context" not in (cond_keys(model.network) or ()):
-        raise SystemExit(f"{path} holds no text-to-image model of latents: `text_to_image.py` makes one")
-    return model
-
-
 def distil(config: Config, teacher: dj.Model, encode: captions.TextStates) -> dj.Model:
     """The student, trained."""
     codec: Any = teacher.codec
@@ -127,10 +112,14 @@ def distil(config: Config, teacher: dj.Model, encode: captions.TextStates) -> dj
 
 def ways(config: Config, teacher: dj.Model, student: dj.Model) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """By name, a function from a caption's states to pictures for each model, number of steps and scale."""
-    key = jax.random.key(config.seed + 1)  # one noise for all
     models = [("teacher", teacher, config.teacher_steps), *(("student", student, n) for n in config.counts)]
+
+    def way(model: dj.Model, n: int, scale: float) -> Callable[[np.ndarray], np.ndarray]:
+        key = jax.random.key(config.seed + 1)  # one noise for all
+        return lambda states: latent_run.draw(model, key, {"context": states}, steps=n, guidance_scale=scale)
+
     return {
-        f"{name}, {n} steps, scale {scale:g}": partial(captions.pictures, model, key, steps=n, guidance_scale=scale)
+        f"{name}, {n} steps, scale {scale:g}": way(model, n, scale)
         for scale in config.scales
         for name, model, n in models
     }

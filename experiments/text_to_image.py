@@ -31,7 +31,6 @@ from tyro.conf import OmitArgPrefixes, Suppress
 
 import diffjax as dj
 from diffjax import data, nn, plots, pretrained, train
-from diffjax.conditions import cond_keys
 from diffjax.data import packages, scenes
 from diffjax.runs import captions, experiment, judges, latent_run, scene_figures
 
@@ -88,7 +87,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.weights is None:
         model, summary = fit(config, encode)
     else:
-        model = text_model(config.weights)
+        model = latent_run.text_model(config.weights)
     if config.prompt:
         x = [draw(config, model, encode([prompt] * 16), config.scales[-1]) for prompt in config.prompt]
         plots.image_rows(workdir / "prompts.png", dict(zip(config.prompt, x, strict=True)))
@@ -101,21 +100,6 @@ def main(config: Config) -> dict[str, Any]:
         latent_run.keep(workdir, model, config.data, summary)
     experiment.finish(workdir, summary)
     return summary
-
-
-def text_model(path: Path) -> dj.Model:
-    """The model of a file, or of a run's folder.
-
-    Raises:
-      SystemExit: there is no such file, or it holds no text-to-image model of latents.
-    """
-    try:
-        model = dj.load(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(str(error)) from error
-    if getattr(model, "codec", None) is None or "context" not in (cond_keys(model.network) or ()):
-        raise SystemExit(f"{path} holds no text-to-image model of latents: this experiment makes one")
-    return model
 
 
 def training_set(config: Config) -> tuple[np.ndarray, list[str]]:
@@ -132,14 +116,14 @@ def fit(config: Config, encode: captions.TextStates) -> tuple[dj.Model, dict[str
     images, texts = training_set(config)
     codec: dj.Codec = dj.load(config.codec)
     fields = {"image": captions.latents(codec, images), "context": encode.kept(texts, config.data_dir)}
-    begin = None if config.begin is None else dj.load(config.begin)
+    begin = None if config.begin is None else latent_run.text_model(config.begin)
     return latent_run.fit(config, config.net, fields, codec, {"context": 0.0}, begin)
 
 
 def draw(config: Config, model: dj.Model, states: np.ndarray, scale: float) -> np.ndarray:
     """A picture for each row of states, [N, S, S, 3] in [-1, 1]."""
     how = {"steps": config.sampling_steps, "guidance_scale": scale}
-    return captions.pictures(model, jax.random.key(config.seed + 1), states, **how)
+    return latent_run.draw(model, jax.random.key(config.seed + 1), {"context": states}, **how)
 
 
 def measure_scenes(config: Config, model: dj.Model, encode: captions.TextStates) -> dict[str, float]:

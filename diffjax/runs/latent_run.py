@@ -1,7 +1,7 @@
 """Latent models with a condition: what their experiments share, from latents and conditions to pictures.
 
     model, summary = fit(config, net, {"image": latents, "context": states}, codec, {"context": 0.0})
-    x = draw(config, model, {"context": states}, scale)
+    x = draw(model, key, {"context": states}, steps=20, guidance_scale=3.0)
 
 `fit` can begin from another model, whose network may have fewer inputs, and `keep` leaves the file of a run.
 """
@@ -18,13 +18,15 @@ import numpy as np
 
 from diffjax import data, losses, nn, precondition, times, train
 from diffjax.codec import Codec
+from diffjax.conditions import cond_keys
 from diffjax.losses import weightings
 from diffjax.model import Model
 from diffjax.model_files import IN_A_RUN
 from diffjax.parameters import widen
 from diffjax.runs import experiment, image_run
+from diffjax.runs.own_pictures import model_of
 from diffjax.sde import VP
-from diffjax.typing import Cond
+from diffjax.typing import Cond, Key
 
 SMALL = nn.ConditionalUNet(
     channels=(48, 56), layers=1, attention=(True, True), heads=4, groups=8, context_width=384
@@ -93,13 +95,23 @@ def _begun(params: Any, kept: Any) -> Any:
     return params
 
 
-def draw(config: Options, model: Model, cond: Mapping[str, Any], scale: float) -> np.ndarray:
-    """A picture for each example of a condition, [N, S, S, 3] in [-1, 1]."""
+def text_model(path: Path) -> Model:
+    """The latent model with a context, of texts or of layouts, in a file or in the folder of a run.
+
+    Raises:
+      SystemExit: there is no such file, or it is of another kind; the message says what it is.
+    """
+    model = model_of(path, VP(), None, prediction=precondition.from_v)
+    if model.codec is None or "context" not in (cond_keys(model.network) or ()):
+        raise SystemExit(f"{path} holds no model of latents with a context: `text_to_image.py` makes one")
+    return model
+
+
+def draw(model: Model, key: Key, cond: Mapping[str, np.ndarray], **how: Any) -> np.ndarray:
+    """A picture for each example of a condition, by `model.sample(..., **how)`: [N, S, S, 3] clipped to [-1, 1]."""
     cond = {name: jnp.asarray(value, jnp.float32) for name, value in cond.items()}
     n = len(next(iter(cond.values())))
-    key = jax.random.key(config.seed + 1)
-    x = model.sample(key, n, steps=config.sampling_steps, cond=cond, guidance_scale=scale, batch_size=125)
-    return np.clip(np.asarray(x), -1, 1)
+    return np.clip(np.asarray(model.sample(key, n, cond=cond, batch_size=125, **how)), -1, 1)
 
 
 def keep(workdir: Path, model: Model, name: str, summary: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import zlib
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import pytest
 import diffjax as dj
 from diffjax import data, nn, precondition, train
 from diffjax.data import scenes, sources
-from diffjax.runs import captions, judges
+from diffjax.runs import captions, judges, latent_run
 
 LOOP = train.LoopConfig(steps=2, log_every=1, checkpoint_every=0, sample_every=0)
 TINY = dict(channels=(8, 8, 8), layers=1, groups=4, attention=False)
@@ -70,15 +71,15 @@ def test_options_that_no_autoencoder_can_have(load, tmp_path):
             experiment.main(experiment.Config(**changes, workdir=tmp_path / "run"))
 
 
-def test_weights_that_draw_no_texts_are_refused(load, tmp_path):
-    drawing = load("text_to_image")
+def test_weights_that_draw_no_texts_are_refused(tmp_path):
+    codec = Path(__file__).parents[2] / "experiments" / "weights" / "codec.safetensors"
     (tmp_path / "cut.safetensors").write_bytes(b"cut")
     for path, says in (
-        (drawing.WEIGHTS / "codec.safetensors", "no text-to-image model"), ("fashion-vp", "no text-to-image model"),
+        (codec, "no diffusion model but a network KLAutoencoder"), ("fashion-vp", "no model of latents with a context"),
         (tmp_path / "none", "there is no"), (tmp_path / "cut.safetensors", "truncated"),
     ):  # fmt: skip
         with pytest.raises(SystemExit, match=says):
-            drawing.text_model(path)
+            latent_run.text_model(path)
 
 
 @pytest.mark.slow
