@@ -8,7 +8,7 @@ that a run starts from. Grids are those of diffusers' schedulers (version 0.42),
     ddim, ddpm, pndm      down to abar_0 (or to 1: `final_one`); "leading" times are k (N // n) + offset
     euler, heun, lms      the same times, or fractional ones ("linspace"), then 0; noise of the largest level
     dpmpp, unipc          n + 1 spaces in place of n, so that the last time is not the first level, then 0
-    lcm                   n of the 50 times of its teacher's grid
+    lcm                   n of the times of its teacher's grid, 50 by default
     ..._karras            the rule of Karras et al. (2022), rho = 7, between the first and the last level, then 0
 
 Five things differ from diffusers. Between the levels log abar is linear, there sigma is (at fractional times only; 4e-6
@@ -31,7 +31,6 @@ from diffjax.samplers import DDIM, LMS, PLMS, Ancestral, DPMpp2M, DPMpp2S, DPMpp
 from diffjax.typing import Sampler
 
 Family = Literal["ddim", "euler", "dpm", "lcm"]
-TEACHER_STEPS = 50  # of LCM's distillation
 
 SOLVERS: dict[str, tuple[Sampler, Family]] = {
     "ddim": (DDIM(), "ddim"),
@@ -110,7 +109,10 @@ def plan(name: str, schedule: Schedule, n: int, spacing: str | None = None) -> P
         spacing = schedule.spacing if same else ("linspace" if family in LINSPACE else "leading")
     if spacing not in ("leading", "trailing", "linspace"):
         raise ValueError(f"the times are spaced leading, trailing or linspace, got {spacing!r}")
-    index = _teacher(N, n) if family == "lcm" else _spaced(spacing, family, N, n, schedule.offset)
+    if family == "lcm":
+        index = _teacher(N, n, schedule.teacher_steps)
+    else:
+        index = _spaced(spacing, family, N, n, schedule.offset)
     end = 0.0 if family != "ddim" or schedule.final_one else 1.0
     ts = np.append(index + 1, min(end, index[-1] + 1))
     # the noise that diffusers starts from: of leading times sqrt(sigma^2 + 1) in x/alpha, which is 1 in x
@@ -132,11 +134,12 @@ def _spaced(spacing: str, family: str, N: int, n: int, offset: int) -> np.ndarra
     return index.astype(np.float64)
 
 
-def _teacher(N: int, n: int) -> np.ndarray:
-    """LCM's: n of its teacher's 50 times."""
-    check_count("the number of LCM's steps", n, 1, TEACHER_STEPS)
-    teacher = (np.arange(1, TEACHER_STEPS + 1) * (N // TEACHER_STEPS) - 1)[::-1]
-    return teacher[np.floor(np.linspace(0, TEACHER_STEPS, n, endpoint=False)).astype(int)].astype(np.float64)
+def _teacher(N: int, n: int, steps: int) -> np.ndarray:
+    """LCM's: n of the times of its teacher's grid."""
+    check_count("original_inference_steps, those of LCM's teacher,", steps, 1, N)
+    check_count("the number of LCM's steps", n, 1, steps)
+    teacher = (np.arange(1, steps + 1) * (N // steps) - 1)[::-1]
+    return teacher[np.floor(np.linspace(0, steps, n, endpoint=False)).astype(int)].astype(np.float64)
 
 
 def _log_abar(betas: np.ndarray) -> np.ndarray:

@@ -86,6 +86,7 @@ def test_schedules_return(tmp_path):
         dict(_class_name="DDPMScheduler", beta_schedule="squaredcos_cap_v2"), dict(_class_name="HeunDiscreteScheduler"),
         dict(_class_name="DPMSolverMultistepScheduler", use_karras_sigmas=True, trained_betas=[0.1, 0.3, 0.2]),
         dict(_class_name="DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++"),
+        dict(_class_name="LCMScheduler", original_inference_steps=100),
     ):  # fmt: skip
         schedule = sd.schedule_from_config(config)
         written = sd.schedule_to_config(schedule)

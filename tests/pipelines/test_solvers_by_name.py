@@ -109,6 +109,24 @@ def test_levels_that_end_without_signal_have_a_grid_for_every_solver():
         assert plan.ts[0] == 1000 and (np.diff(plan.ts) < 0).all() and plan.noise == pytest.approx(1, abs=1e-7)
 
 
+@pytest.mark.parametrize(("config", "says"), [
+    (dict(_class_name="DEISMultistepScheduler"), "has DEISMultistepScheduler, which is not here"),
+    (dict(_class_name="UniPCMultistepScheduler", solver_order=3), "solver_order = 3"),
+    (dict(_class_name="DPMSolverMultistepScheduler", algorithm_type="dpmsolver", solver_order=1),
+     "solver_order = 1 and algorithm_type = 'dpmsolver'"),
+])  # fmt: skip
+def test_another_solver_in_place_of_the_model_s_is_announced(config, says):
+    with pytest.warns(UserWarning, match=says):
+        sd.schedule_from_config(config)
+
+
+def test_lcm_takes_its_steps_from_its_teacher_s_grid():
+    schedule = sd.schedule_from_config(dict(_class_name="LCMScheduler", original_inference_steps=100))
+    assert (solvers.plan("lcm", schedule, 4).ts - 1).tolist() == [999, 749, 499, 249, -1]
+    with pytest.raises(ValueError, match=r"LCM's steps must be .* 100"):
+        solvers.plan("lcm", schedule, 101)
+
+
 def test_names():
     assert solvers.own_solver(VERSION_1) == "pndm"
     assert (

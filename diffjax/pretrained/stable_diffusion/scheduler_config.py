@@ -8,6 +8,7 @@ The file belongs to a solver of diffusers; what is the model's is read here, and
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -27,6 +28,8 @@ FIXED: dict[str, tuple[tuple[str, ...], Any]] = {  # option: the classes that he
     "final_sigmas_type": ((*DPM, *EULER, "UniPCMultistepScheduler"), "zero"), "timestep_type": (EULER, "discrete"),
     "interpolation_type": (EULER, "linear"), "use_lu_lambdas": (DPM[:1], False),
 }  # fmt: skip
+OTHERS = ("DPMSolverSinglestepScheduler", "DEISMultistepScheduler", "KDPM2DiscreteScheduler")
+OTHERS += ("KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler")  # solvers that another one stands in for
 CLASSES = (
     *LEADING, "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
     "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DPMSolverSDEScheduler", "UniPCMultistepScheduler",
@@ -48,6 +51,7 @@ class Schedule(NamedTuple):
       final_one: whether the last step goes to abar = 1 and not to abar_0.
       clip: whether x_0 is clipped to [-1, 1].
       sde: whether DPM-Solver++ is the stochastic one.
+      teacher_steps: of LCM, the steps of its teacher's grid, of which a run takes some.
     """
 
     solver: str
@@ -59,6 +63,7 @@ class Schedule(NamedTuple):
     final_one: bool
     clip: bool
     sde: bool = False
+    teacher_steps: int = 50
 
 
 def read_schedule(folder: str | Path, name: str = "scheduler") -> Schedule:
@@ -77,6 +82,8 @@ def read_schedule(folder: str | Path, name: str = "scheduler") -> Schedule:
 def schedule_from_config(config: Config) -> Schedule:
     """The schedule of a parsed `scheduler_config.json`.
 
+    Warns where the model's own solver is not here, and another of its kind runs by default.
+
     Raises:
       ValueError: the class, or a value that changes numbers, is not known here; it is named.
     """
@@ -89,6 +96,7 @@ def schedule_from_config(config: Config) -> Schedule:
     for name, (classes, value) in FIXED.items():
         if solver in classes and config.get(name, value) not in (value, None):
             raise ValueError(f"the scheduler has {name!r} = {config[name]!r}; known here is {value!r} only")
+    _warn_of_another(config, solver)
     prediction, spacing = config.get("prediction_type", "epsilon"), config.get("timestep_spacing")
     spacing = spacing or ("leading" if solver in LEADING else "linspace")
     if prediction not in PREDICTIONS:
@@ -105,7 +113,23 @@ def schedule_from_config(config: Config) -> Schedule:
         final_one=config.get("set_alpha_to_one", solver != "PNDMScheduler"),
         clip=config.get("clip_sample", solver in CLIPPED),
         sde=solver in DPM and str(config.get("algorithm_type")).startswith("sde-"),
+        teacher_steps=config.get("original_inference_steps", 50),
     )
+
+
+def _warn_of_another(config: Config, solver: str) -> None:
+    """Which solver runs is `pipelines.solvers.own_solver`'s choice; what the file asks for beyond it is named."""
+    asked = [solver] if solver in OTHERS else []
+    if solver in (*DPM, "UniPCMultistepScheduler", "DEISMultistepScheduler") and config.get("solver_order", 2) != 2:
+        asked.append(f"solver_order = {config['solver_order']!r}")
+    if solver in DPM and "++" not in str(config.get("algorithm_type", "dpmsolver++")):
+        asked.append(f"algorithm_type = {config['algorithm_type']!r}")
+    if asked:
+        warnings.warn(
+            f"the model's own solver has {' and '.join(asked)}, which is not here: one of order 2 runs in its place, "
+            "unless you name another",
+            stacklevel=3,
+        )
 
 
 def schedule_to_config(schedule: Schedule) -> dict[str, Any]:
@@ -120,6 +144,7 @@ def schedule_to_config(schedule: Schedule) -> dict[str, Any]:
     config |= {"set_alpha_to_one": schedule.final_one, "clip_sample": schedule.clip}
     config |= {"use_karras_sigmas": True} if schedule.karras else {}
     config |= {"algorithm_type": "sde-dpmsolver++"} if schedule.sde else {}
+    config |= {"original_inference_steps": schedule.teacher_steps} if schedule.solver == "LCMScheduler" else {}
     return config | ({"skip_prk_steps": True} if schedule.solver == "PNDMScheduler" else {})
 
 
