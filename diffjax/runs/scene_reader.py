@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import ndimage
 
 from diffjax.data.scene_drawing import COLOURS, SHAPES
 from diffjax.model import Trained
@@ -109,27 +110,15 @@ def _overlaps(seen: np.ndarray, wanted: np.ndarray) -> list[float]:
 
 def objects(one: np.ndarray) -> list[Found]:
     """The connected parts of a map [S, S], of `SMALLEST` pixels or more, without the background."""
-    part, (S, W) = _connected(one), one.shape
-    found = []
-    for number in np.unique(part[one > 0]):
-        rows, columns = np.nonzero(part == number)
-        box = [end / side for line, side in ((columns, W), (rows, S)) for end in (line.min(), line.max() + 1)]
-        if len(rows) >= SMALLEST:
-            x0, x1, y0, y1 = map(float, box)
-            found.append(Found(int(one[rows[0], columns[0]]) - 1, len(rows), (x0, y0, x1, y1)))
+    found, (S, W) = [], one.shape
+    for value in np.unique(one[one > 0]):
+        parts, _ = ndimage.label(one == value)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
+            pixels = int((parts[rows, columns] == number).sum())
+            if pixels >= SMALLEST:
+                box = columns.start / W, rows.start / S, columns.stop / W, rows.stop / S
+                found.append(Found(int(value) - 1, pixels, box))
     return found
-
-
-def _connected(one: np.ndarray) -> np.ndarray:
-    """A number for each connected part of one class: the least index of its pixels, which travels to neighbours."""
-    part, before = np.arange(one.size).reshape(one.shape), None
-    while before is None or not np.array_equal(part, before):
-        before = part.copy()
-        for p, m in ((part, one), (part.T, one.T)):  # views: what is written to them is in `part`
-            same, least = m[1:] == m[:-1], np.minimum(p[1:], p[:-1])
-            p[1:][same] = least[same]
-            p[:-1][same] = np.minimum(p[:-1], least)[same]
-    return part
 
 
 def iou(a: Any, b: Any) -> float:
