@@ -58,7 +58,7 @@ Figures = Callable[[np.ndarray], dict[str, float]]
 class Config:
     task: Literal["layout", "semantic", "super-resolution", "inpainting", "img2img"] = "layout"
     """What the model is told; each preset has its own."""
-    count: int = 20_000
+    count: int = 60_000
     """Scenes to train on."""
     size: int = 32
     data_dir: Path | None = None

@@ -39,7 +39,7 @@ from diffjax.typing import PyTree
 class Config:
     teacher: Path = Path("runs/text_to_image")
     """The model of `text_to_image.py`, on scenes: the folder of its run, or a file."""
-    count: int = 20_000
+    count: int = 60_000
     """Scenes to train on."""
     data_dir: Path | None = None
     """Where prepared data and encoded captions are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
