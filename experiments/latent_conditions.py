@@ -115,7 +115,7 @@ def fit(config: Config) -> tuple[dj.Model, dict[str, Any]]:
     """The trained model and the summary of its training."""
     drawn = scenes.read(config.count, "train", config.size, config.data_dir)
     begin = None if config.begin is None else latent_run.text_model(config.begin)
-    codec = dj.load(config.codec) if begin is None else begin.codec
+    codec: Any = dj.load(config.codec) if begin is None else begin.codec
     if begin is not None:
         print(f"Network, codec and weights are those of {config.begin}")
     encode = None

@@ -109,9 +109,9 @@ def text_model(path: Path) -> Model:
 
 def draw(model: Model, key: Key, cond: Mapping[str, np.ndarray], **how: Any) -> np.ndarray:
     """A picture for each example of a condition, by `model.sample(..., **how)`: [N, S, S, 3] clipped to [-1, 1]."""
-    cond = {name: jnp.asarray(value, jnp.float32) for name, value in cond.items()}
     n = len(next(iter(cond.values())))
-    return np.clip(np.asarray(model.sample(key, n, cond=cond, batch_size=125, **how)), -1, 1)
+    given = {name: jnp.asarray(value, jnp.float32) for name, value in cond.items()}
+    return np.clip(np.asarray(model.sample(key, n, cond=given, batch_size=125, **how)), -1, 1)
 
 
 def keep(workdir: Path, model: Model, name: str, summary: Mapping[str, Any]) -> None:

@@ -112,7 +112,8 @@ def objects(one: np.ndarray) -> list[Found]:
     """The connected parts of a map [S, S], of `SMALLEST` pixels or more, without the background."""
     found, (S, W) = [], one.shape
     for value in np.unique(one[one > 0]):
-        parts, _ = ndimage.label(one == value)
+        labelled: Any = ndimage.label(one == value)
+        parts, _ = labelled
         for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
             pixels = int((parts[rows, columns] == number).sum())
             if pixels >= SMALLEST:
