@@ -8,7 +8,9 @@
     python experiments/latent_conditions.py --preset inpainting --begin runs/text_to_image
     python experiments/latent_conditions.py --preset img2img --weights runs/text_to_image       # trains nothing
 
-Each takes about twenty minutes on two free CPU cores: 6,000 steps of 0.17 (layout) to 0.2 s; img2img a few minutes.
+Each takes about half an hour on two CPU cores, img2img a few minutes. `weights/layout-scenes.safetensors` was trained
+for 4,000 steps, 26 minutes, 2026-11-30: at scale 3 the overlap (IoU) of wanted and found boxes is 0.67, of true
+pictures 0.80. Semantic, super-resolution and inpainting are not trained yet.
 
 The U-Net is that of `text_to_image.py`. Its further inputs begin as zeros, all else with the text model's weights;
 without --begin everything is new. A tenth of the examples lose their context, for guidance, and never what is joined.
