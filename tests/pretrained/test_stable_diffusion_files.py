@@ -423,7 +423,7 @@ def test_schedules_of_the_published_models(tmp_path):
     path = tmp_path / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(file))
     found = sd.read_schedule(tmp_path)
-    assert found._replace(betas=None) == ("PNDMScheduler", None, "eps", "leading", 1, False, False, False, False)
+    assert found._replace(betas=None) == ("PNDMScheduler", None, "eps", "leading", 1, False, False, False, False, 50)
     abar = np.cumprod(1 - found.betas)
     expected = {0: 0.99915, 1: 0.9982960278, 261: 0.6556693331, 981: 0.0057755001, 999: 0.0046600985}
     for t, value in expected.items():
