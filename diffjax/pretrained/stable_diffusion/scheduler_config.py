@@ -113,7 +113,7 @@ def schedule_from_config(config: Config) -> Schedule:
         final_one=config.get("set_alpha_to_one", solver != "PNDMScheduler"),
         clip=config.get("clip_sample", solver in CLIPPED),
         sde=solver in DPM and str(config.get("algorithm_type")).startswith("sde-"),
-        teacher_steps=config.get("original_inference_steps", 50),
+        teacher_steps=config.get("original_inference_steps") or 50,
     )
 
 
