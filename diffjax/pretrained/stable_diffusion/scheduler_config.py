@@ -97,6 +97,7 @@ def schedule_from_config(config: Config) -> Schedule:
         if solver in classes and config.get(name, value) not in (value, None):
             raise ValueError(f"the scheduler has {name!r} = {config[name]!r}; known here is {value!r} only")
     _warn_of_another(config, solver)
+    teacher_steps = config.get("original_inference_steps")
     prediction, spacing = config.get("prediction_type", "epsilon"), config.get("timestep_spacing")
     spacing = spacing or ("leading" if solver in LEADING else "linspace")
     if prediction not in PREDICTIONS:
@@ -113,7 +114,7 @@ def schedule_from_config(config: Config) -> Schedule:
         final_one=config.get("set_alpha_to_one", solver != "PNDMScheduler"),
         clip=config.get("clip_sample", solver in CLIPPED),
         sde=solver in DPM and str(config.get("algorithm_type")).startswith("sde-"),
-        teacher_steps=config.get("original_inference_steps") or 50,
+        teacher_steps=50 if teacher_steps is None else teacher_steps,
     )
 
 
