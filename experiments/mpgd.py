@@ -206,7 +206,8 @@ def text(config: Config, others: int = 400) -> Task:
     words = guide(vectors, method="words")
     which = jnp.arange(config.samples) % len(prompts)
     seen = clip("judge", config.judge, "--preset judge", judges.CLIP_FEATURES)
-    judge = judges.caption_judge(seen, config.shape, vectors[: len(prompts)], which)
+    choices = (np.asarray(which)[:, None] + np.arange(len(prompts))) % len(prompts)  # its own prompt first
+    judge = judges.caption_judge(seen, config.shape, vectors, choices)
     return Task(lambda part: (Partial(caption_loss, guide, words, which[part]),), judge)
 
 

@@ -134,23 +134,37 @@ def measure_scenes(config: Config, model: dj.Model, encode: captions.TextStates)
 
 
 def measure_emoji(config: Config, model: dj.Model, encode: captions.TextStates) -> dict[str, float]:
-    """How often the judge takes a picture's caption out of ten, and distances from the training images."""
-    images = data.load("emoji", config.data_dir, size=config.size)
+    """How often the judge takes a picture's caption out of ten, and distances from the training images, at each scale.
+
+    The captions are those of "train" and those of "test", emoji that were not trained on; beside the pictures that were
+    drawn, true ones and what the codec leaves of them are judged.
+    """
+    images, codec = data.load("emoji", config.data_dir, size=config.size), model.codec
+    clip, minilm = dj.load(WEIGHTS / "emoji-clip-judge.safetensors"), packages.find(*pretrained.MINILM)
     rng = np.random.default_rng(config.seed)
-    texts = rng.choice(np.unique(np.asarray(images.test_captions)), 10, False).tolist()
-    which = np.arange(config.samples) % len(texts)
-    vectors = pretrained.sentence_vectors(packages.find(*pretrained.MINILM), texts)
-    clip = dj.load(WEIGHTS / "emoji-clip-judge.safetensors")
-    judge = judges.caption_judge(clip, images.shape, vectors, which)
-    many = rng.choice(np.asarray(images.train_captions), max(config.samples, 1000)).tolist()
-    figures, rows = {}, {}
-    for scale in config.scales:
-        x = draw(config, model, encode(texts)[which], scale)
-        rows[f"scale {scale:g}"] = x[: len(texts)]
-        found = judge(x) | judges.distances(images, draw(config, model, encode(many), scale))
-        print(f"scale {scale:g}", *(f"{name} {value:.3g} " for name, value in found.items() if value is not None))
-        figures |= {f"scale {scale:g}, {name}": value for name, value in found.items()}
-    plots.image_rows(config.workdir / "emoji.png", rows)
+    ways = {f"scale {scale:g}": partial(draw, config, model, scale=scale) for scale in config.scales}
+    figures: dict[str, float] = {}
+
+    def add(of: str, found: dict[str, Any]) -> None:
+        known = {name: value for name, value in found.items() if value is not None}
+        print(f"{of:<20}", *(f"{name} {value:.3g} " for name, value in known.items()), flush=True)
+        figures.update({f"{of}, {name}": value for name, value in known.items()})
+
+    parts = {"train": (images.train_images, images.train_captions), "test": (images.test_images, images.test_captions)}
+    for part, (pictures, texts) in parts.items():
+        texts, choices, own = judges.one_of_ten(rng, texts, config.samples)
+        judge = judges.caption_judge(clip, images.shape, pretrained.sentence_vectors(minilm, texts), choices)
+        true = data.to_float(pictures[own])
+        through = latent_run.in_batches(jax.jit(lambda x: codec.decode(codec.encode(x))), true)
+        states = encode(texts)[choices[:, 0]]
+        rows = {"true pictures": true, "codec": np.clip(through, -1, 1)} | {of: way(states) for of, way in ways.items()}
+        for of, x in rows.items():
+            add(f"{part}, {of}", judge(x))
+        plots.image_rows(config.workdir / f"{part}.png", {of: x[:16] for of, x in rows.items()})
+    distance = judges.judge(images) or (lambda x: {})
+    states = encode(rng.choice(np.asarray(images.train_captions), max(config.samples, 1000)).tolist())
+    for of, way in ways.items():
+        add(of, distance(way(states)))
     return figures
 
 

@@ -91,15 +91,15 @@ def compare(originals: Array) -> Callable[[Array], dict[str, float]]:
     return lambda x: {name: float(value) for name, value in figures(x, originals).items()}
 
 
-def caption_judge(clip: Trained, shape: tuple[int, int, int], vectors: np.ndarray, captions: Any) -> Callable:
+def caption_judge(clip: Trained, shape: tuple[int, int, int], vectors: np.ndarray, choices: Any) -> Callable:
     """A function of samples x [n, H, W, 3] of `shape`: how they meet their captions, measured by a CLIP.
 
     Args:
       clip: an `nn.CLIP` whose tower maps EfficientNet-Lite0's features (`experiments/emoji_clip.py --preset judge`).
       vectors: MiniLM's of the captions [K, 384].
-      captions: the numbers of the samples' captions [n].
+      choices: the numbers of captions among which each sample's is looked for [n, C], the wanted one first.
 
-    Returns {"accuracy": how often the nearest caption is the wanted one, "cosine": of the wanted ones, their mean}.
+    Returns {"accuracy": how often the wanted caption is the nearest of its C, "cosine": that of the wanted, the mean}.
 
     Raises:
       FileNotFoundError: EfficientNet-Lite0 is missing.
@@ -108,11 +108,30 @@ def caption_judge(clip: Trained, shape: tuple[int, int, int], vectors: np.ndarra
     words = np.asarray(clip(vectors, method="words"))
 
     def judge(x: np.ndarray) -> dict[str, float]:
-        cosines = np.asarray(clip(see(x).reshape(len(x), *CLIP_FEATURES), method="image")) @ words.T
-        own = cosines[np.arange(len(x)), captions]
-        return {"accuracy": float(np.mean(cosines.argmax(-1) == captions)), "cosine": float(own.mean())}
+        pictures = np.asarray(clip(see(x).reshape(len(x), *CLIP_FEATURES), method="image"))
+        cosines = np.einsum("nd,ncd->nc", pictures, words[np.asarray(choices)])
+        own, others = cosines[:, 0], cosines[:, 1:].max(-1, initial=-np.inf)
+        return {"accuracy": float(np.mean(own > others)), "cosine": float(own.mean())}
 
     return judge
+
+
+def one_of_ten(rng: np.random.Generator, captions: Sequence[str], n: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Tasks for `caption_judge` from the captions of a set's pictures [N]: to take a picture's out of ten.
+
+    Returns the different captions in random order [K]; for each task the numbers of its own and of the nine that follow
+    [n, 10]; and a random picture of its own caption [n], in 0..N-1. Where K < n, tasks are repeated.
+
+    Raises:
+      ValueError: there are fewer than ten different captions.
+    """
+    order = rng.permutation(len(captions))
+    texts, first = np.unique(np.asarray(captions)[order], return_index=True)
+    if len(texts) < 10:
+        raise ValueError(f"one of ten captions needs ten different ones, got {len(texts)}")
+    shuffled, own = rng.permutation(len(texts)), np.arange(n) % len(texts)
+    texts, first = texts[shuffled], order[first[shuffled]]
+    return texts.tolist(), (own[:, None] + np.arange(10)) % len(texts), first[own]
 
 
 def style_judge(styles: np.ndarray, which: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:

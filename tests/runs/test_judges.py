@@ -116,3 +116,25 @@ def test_the_judge_of_scenes_counts_what_it_sees():
     judge = judges.SceneJudge(lambda x, c_noise: x[:, 0, 0], batch_size=1)  # a network that reads the pairs off
     assert judge(picture, wanted) == {"colour": 1.0, "shape": 1.0, "binding": 0.5, "extra": 1.0}
     assert judge(-np.ones_like(picture), wanted) == {"colour": 0.0, "shape": 0.0, "binding": 0.0, "extra": 0.0}
+
+
+def test_a_caption_is_taken_out_of_ten(monkeypatch):
+    captions = [f"thing {i % 37}" for i in range(100)]
+    texts, choices, pictures = judges.one_of_ten(np.random.default_rng(1), captions, 60)
+    assert sorted(texts) == sorted(set(captions)) and choices.shape == (60, 10)
+    assert all(len(set(row)) == 10 for row in choices) and sorted(set(choices[:, 0])) == list(range(37))
+    assert [captions[i] for i in pictures] == [texts[i] for i in choices[:, 0]]
+    assert len(set(pictures // 37)) > 1, "the first picture of each caption"
+    with pytest.raises(ValueError, match="needs ten different ones, got 9"):
+        judges.one_of_ten(np.random.default_rng(0), captions[:9], 5)
+
+    words = np.eye(1008)[: len(texts)]
+    clip = lambda x, method: words if method == "words" else x[:, 0, 0]  # noqa: E731
+    monkeypatch.setattr(metrics, "lite0_features", lambda shape, parts: lambda x: x)
+    judge = judges.caption_judge(clip, (32, 32, 3), words, choices)
+    x = np.float32(words[choices[:, 0]])
+    assert judge(x) == {"accuracy": 1.0, "cosine": 1.0}
+    x[:15] = words[choices[:15, 9]]
+    x[15:30] = 0  # all captions are equally near
+    assert judge(x) == {"accuracy": 0.5, "cosine": 0.5}
+    assert judge(x * np.nan)["accuracy"] == 0
