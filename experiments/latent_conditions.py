@@ -75,7 +75,7 @@ class Config:
     """The judge of pixels, of `scene_judge.py --preset segmenter`."""
     net: Suppress[nn.ConditionalUNet] = latent_run.SMALL
     length: int = 32
-    """Tokens of a caption."""
+    """Tokens of a caption in training; a model keeps their number."""
     drop: float = 0.1
     """Share of the examples that lose their context; 1: a model without text."""
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
@@ -185,7 +185,7 @@ def measure(config: Config, model: dj.Model) -> dict[str, float]:
     pairs, reader = judges.SceneJudge(dj.load(config.judge)), None
     if config.task in ("layout", "semantic"):
         reader = scene_reader.SceneReader(dj.load(config.segmenter))
-    encode = None if config.task == "layout" else captions.TextStates(config.length)
+    encode = None if config.task == "layout" else captions.TextStates(model.network.context_length)
     figures: dict[str, float] = {}
     for split in ("test", "heldout") if config.task in ("layout", "semantic") else ("test",):
         wanted = scenes.make(scene_figures.AFTERWARDS + np.arange(config.samples), config.size, split)
@@ -278,7 +278,7 @@ def edited(config: Config, model: dj.Model) -> dict[str, float]:
     new, old, others = only(drawn.twins, slot), only(drawn, slot), only(drawn, ~slot)
     changed = (drawn.masks | drawn.twins.masks)[np.arange(len(chosen)), drawn.edited]
     source, twin = data.to_float(drawn.images), data.to_float(drawn.twins.images)
-    states = captions.TextStates(config.length)(list(map(str, drawn.twins.captions)))
+    states = captions.TextStates(model.network.context_length)(list(map(str, drawn.twins.captions)))
     rows = {"source": source, "twin": twin}
     rows |= {f"strength {s:g}": edit(config, model, source, states, s) for s in config.strengths}
     figures: dict[str, float] = {}

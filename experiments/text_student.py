@@ -45,8 +45,6 @@ class Config:
     """Where prepared data and encoded captions are kept; default: DIFFJAX_DATA or ~/.cache/diffjax."""
     judge: Path = Path(__file__).with_name("weights") / "scene-judge.safetensors"
     """The judge of scenes, of `scene_judge.py`."""
-    length: int = 32
-    """Tokens of a caption, as many as in the training of the teacher."""
     scales: tuple[float, ...] = (1.0, 3.0, 6.0)
     """Guidance scales that are compared; the student is trained from the least of them to the greatest."""
     counts: tuple[int, ...] = (1, 2, 4, 8)
@@ -74,7 +72,7 @@ def main(config: Config) -> dict[str, Any]:
     check(config)
     teacher, judge = latent_run.text_model(config.teacher), judges.SceneJudge(dj.load(config.judge))
     experiment.start(config.workdir, config)
-    encode = captions.TextStates(config.length)
+    encode = captions.TextStates(teacher.network.context_length)
     student = distil(config, teacher, encode)
     size: int = teacher.codec.shape[0]  # pyright: ignore[reportOptionalMemberAccess]
     drawn = ways(config, teacher, student)

@@ -52,7 +52,7 @@ class Config:
     """The judge of scenes, of `scene_judge.py`."""
     net: Suppress[nn.ConditionalUNet] = latent_run.SMALL
     length: int = 32
-    """Tokens of a caption."""
+    """Tokens of a caption in training; a model keeps their number."""
     drop: float = 0.1
     """Share of the examples that lose their caption."""
     optim: Annotated[train.OptimConfig, OmitArgPrefixes] = train.OptimConfig(
@@ -82,12 +82,8 @@ def main(config: Config) -> dict[str, Any]:
     workdir = config.workdir if config.weights is None else config.workdir / "measured"
     config = dataclasses.replace(config, workdir=workdir)
     experiment.start(workdir, config)
-    encode = captions.TextStates(config.length)
-    summary: dict[str, Any] = {}
-    if config.weights is None:
-        model, summary = fit(config, encode)
-    else:
-        model = latent_run.text_model(config.weights)
+    model, summary = fit(config) if config.weights is None else (latent_run.text_model(config.weights), {})
+    encode = captions.TextStates(model.network.context_length)
     if config.prompt:
         x = [draw(config, model, encode([prompt] * 16), config.scales[-1]) for prompt in config.prompt]
         plots.image_rows(workdir / "prompts.png", dict(zip(config.prompt, x, strict=True)))
@@ -111,8 +107,9 @@ def training_set(config: Config) -> tuple[np.ndarray, list[str]]:
     return images.train_images, list(images.train_captions or ())
 
 
-def fit(config: Config, encode: captions.TextStates) -> tuple[dj.Model, dict[str, Any]]:
+def fit(config: Config) -> tuple[dj.Model, dict[str, Any]]:
     """The trained model and the summary of its training."""
+    encode = captions.TextStates(config.length)
     images, texts = training_set(config)
     codec: dj.Codec = dj.load(config.codec)
     fields = {"image": captions.latents(codec, images), "context": encode.kept(texts, config.data_dir)}

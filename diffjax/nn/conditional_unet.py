@@ -60,6 +60,8 @@ class ConditionalUNet(nn.Module):
       attention: whether a level has transformers; the middle always has one.
       heads, transformers: of each level, or one number for all: attention heads, and blocks of a transformer.
       context_width: channels of the context.
+      context_length: 0, or the number N of its states: a model that was trained on captions padded with zeros to N
+        answers to others, whose zeros are fewer or more, as to other captions.
       only_cross: of each level, or one for all levels and the middle: whether both attentions are to the context.
       linear_projection: whether published weights store a transformer's first and last layer as matrices (SD 2, SDXL)
         or as 1 x 1 convolutions (SD 1). It changes no number: `pretrained.stable_diffusion` reads and writes by it.
@@ -82,6 +84,7 @@ class ConditionalUNet(nn.Module):
     heads: int | tuple[int, ...] = 8
     transformers: int | tuple[int, ...] = 1
     context_width: int = 768
+    context_length: int = 0
     only_cross: bool | tuple[bool, ...] = False
     linear_projection: bool = False
     pooled_width: int = 0
@@ -106,7 +109,7 @@ class ConditionalUNet(nn.Module):
     def example_cond(self, shape: tuple[int, int, int]) -> dict[str, Array]:
         """A condition of zeros for one x of `shape`, (H, W, C): with it the network makes its parameters."""
         H, W, C = shape
-        cond = {"context": jnp.zeros((1, 1, self.context_width))}
+        cond = {"context": jnp.zeros((1, self.context_length or 1, self.context_width))}
         cond |= {"pooled": jnp.zeros((1, self.pooled_width))} if self.pooled_width else {}
         cond |= {"sizes": jnp.zeros((1, self.size_count))} if self.size_count else {}
         cond |= {"label": jnp.zeros(1, jnp.int32)} if self.num_classes else {}
@@ -115,7 +118,7 @@ class ConditionalUNet(nn.Module):
 
     def __post_init__(self):
         check_counts(self, "in_channels", "out_channels", "layers", "context_width", "size_width")
-        for name in ("pooled_width", "size_count", "num_classes", "guidance_width"):
+        for name in ("context_length", "pooled_width", "size_count", "num_classes", "guidance_width"):
             check_count(name, getattr(self, name), 0)
         check_number("dropout", self.dropout, 0, 1)
         if not self.channels:
@@ -131,7 +134,7 @@ class ConditionalUNet(nn.Module):
         check_images(x, "the U-Net")
         label, attend, scale = read_cond(self, cond, len(x), train)
         emb = embed(self, c_noise, cond, len(x), label, scale)
-        context = read_array(self, cond, "context", (len(x), None, self.context_width))
+        context = read_array(self, cond, "context", (len(x), self.context_length or None, self.context_width))
         layers = Layers(self, emb, context, plain if attend is None else attend, train)
         hs = descend(layers, joined(self, x, cond))
         h = middle(layers, hs[-1])

@@ -58,6 +58,7 @@ def fit(
     """A model of the latents fields["image"] under the other fields, and the summary of its training.
 
     Args:
+      net: an `nn.ConditionalUNet`; its context_length becomes that of fields["context"].
       null: the null condition, for which a share `config.drop` of the examples trades its own.
       begin: a model to begin from: the parameters that fit are taken, and those of further inputs begin as zeros
         (`parameters.widen`); the console says which.
@@ -66,6 +67,7 @@ def fit(
       ValueError: the network does not take these fields, such as in_channels that do not fit; as `data.batches`.
     """
     key, sde, prediction = jax.random.key(config.seed), VP(), precondition.from_v
+    net = net.clone(context_length=fields["context"].shape[1])
     model = Model.init(
         key, net, sde, prediction, {name: value[:1] for name, value in fields.items()},
         null=null, steps=config.sampling_steps, codec=codec,
@@ -104,6 +106,11 @@ def text_model(path: Path) -> Model:
     model = model_of(path, VP(), None, prediction=precondition.from_v)
     if model.codec is None or "context" not in (cond_keys(model.network) or ()):
         raise SystemExit(f"{path} holds no model of latents with a context: `text_to_image.py` makes one")
+    if not getattr(model.network, "context_length", 0):
+        raise SystemExit(
+            f"{path} does not say how many states a context has: set it, `model.replace(network=model.network.clone("
+            "context_length=N))` with the N of its training, and save the model again"
+        )
     return model
 
 

@@ -42,7 +42,9 @@ def made(tmp_path_factory):
     dj.save(folder / "codec", codec)
     batch = {"image": jnp.zeros((1, 8, 8, 4)), "context": jnp.zeros((1, 4, 384))}
     how = dict(null={"context": 0.0}, codec=codec)
-    dj.save(folder / "text", dj.Model.init(key, NET, dj.VP(), precondition.from_v, batch, **how))
+    dj.save(
+        folder / "text", dj.Model.init(key, NET.clone(context_length=4), dj.VP(), precondition.from_v, batch, **how)
+    )
     nets = {
         "judge": nn.Classifier(48, width=8, multipliers=(1,)),
         "segmenter": nn.RefineNet(width=4, multipliers=(1,), dilations=(1,), out_channels=CLASSES, patch=4),
@@ -118,7 +120,7 @@ def test_inpainting_begins_from_a_text_model(small, made, capsys):
 def test_layouts_are_judged_by_boxes(small, made, key):
     experiment, config = small
     batch = {"image": jnp.zeros((1, 8, 8, 4)), "context": jnp.zeros((1, 3, experiment.TOKENS.width))}
-    net = NET.clone(context_width=experiment.TOKENS.width)
+    net = NET.clone(context_width=experiment.TOKENS.width, context_length=3)
     how = dict(null={"context": 0.0}, codec=dj.load(made / "codec"))
     model = dj.Model.init(key, net, dj.VP(), precondition.from_v, batch, **how)
     weights = dj.save(made / "layout", model)

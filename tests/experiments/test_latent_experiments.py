@@ -117,13 +117,15 @@ def test_the_text_model_has_a_student_for_all_scales(load, small, tmp_path):
     images, net = data.to_float(scenes.make(range(8)).images), nn.KLAutoencoder(**TINY)
     codec = dj.Codec.measured(net, jax.jit(net.init)(jax.random.key(0), images[:1]), images)
     net = nn.ConditionalUNet(channels=(8,), layers=1, attention=(False,), heads=2, groups=4, context_width=384)
+    net = net.clone(context_length=8)
     batch = {"image": jnp.zeros((1, *codec.latent_shape)), "context": jnp.zeros((1, 8, 384))}
     key, null = jax.random.key(0), {"context": 0.0}
     teacher = dj.Model.init(key, net, dj.VP(), precondition.from_v, batch, null=null, codec=codec)
     dj.save(tmp_path / "teacher", teacher.replace(params=jax.tree.map(lambda p: p + 0.1, teacher.params)))
     net = nn.Classifier(48, width=8, multipliers=(1,))
     judge = dj.Trained(net, nn.init(net, key, images), ((32, 32, 3), ()))
-    few = dict(count=24, length=8, samples=8, scales=(1.0, 2.0), counts=(2,), teacher_steps=2, intervals=2)
+    dj.save(tmp_path / "any", teacher.replace(network=teacher.network.clone(context_length=0)))
+    few = dict(count=24, samples=8, scales=(1.0, 2.0), counts=(2,), teacher_steps=2, intervals=2)
     given = dict(teacher=tmp_path / "teacher", judge=dj.save(tmp_path / "judge", judge), workdir=tmp_path / "run")
     config = student.Config(loop=LOOP, batch_size=8, solver="ddim", **few, **given)
     figures = student.main(config)
@@ -132,7 +134,12 @@ def test_the_text_model_has_a_student_for_all_scales(load, small, tmp_path):
     trained = dj.load(tmp_path / "run")
     assert trained.scales == (1, 2) and np.abs(trained.params["params"]["guidance"]["kernel"]).max() > 0  # it was 0
     assert trained.codec.shape == (32, 32, 3)
-    for path, says in (("run", "made for Cosine"), ("judge", "no diffusion model"), ("none", "there is no")):
+    for path, says in (
+        ("run", "made for Cosine"),
+        ("judge", "no diffusion model"),
+        ("none", "there is no"),
+        ("any", "not say how many"),
+    ):
         with pytest.raises(SystemExit, match=says):
             student.main(dataclasses.replace(config, teacher=tmp_path / path))
     with pytest.raises(SystemExit, match="one scale and one number of steps"):

@@ -32,6 +32,8 @@ def refused(net, error, message, x=None, t=None, **changes):
 def test_conditions_that_do_not_fit_are_refused():
     refused(SMALL, ValueError, r'on "context" \[2, any, 6\], but cond has \[\]', context=None)
     refused(SMALL, ValueError, r'"context"\] .* \[2, any, 6\], got \[2, 3, 5\]', context=jnp.zeros((2, 3, 5)))
+    padded = SMALL.clone(context_length=4)
+    refused(padded, ValueError, r'"context"\] .* \[2, 4, 6\], got \[2, 3, 6\]', context=jnp.zeros((2, 3, 6)))
     refused(
         SMALL,
         ValueError,
