@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import jax
 import numpy as np
@@ -136,7 +136,7 @@ def measure_emoji(config: Config, model: dj.Model, encode: captions.TextStates) 
     The captions are those of "train" and those of "test", emoji that were not trained on; beside the pictures that were
     drawn, true ones and what the codec leaves of them are judged.
     """
-    images, codec = data.load("emoji", config.data_dir, size=config.size), model.codec
+    images, codec = data.load("emoji", config.data_dir, size=config.size), cast(dj.Codec, model.codec)
     clip, minilm = dj.load(WEIGHTS / "emoji-clip-judge.safetensors"), packages.find(*pretrained.MINILM)
     rng = np.random.default_rng(config.seed)
     ways = {f"scale {scale:g}": partial(draw, config, model, scale=scale) for scale in config.scales}
@@ -148,8 +148,8 @@ def measure_emoji(config: Config, model: dj.Model, encode: captions.TextStates) 
         figures.update({f"{of}, {name}": value for name, value in known.items()})
 
     parts = {"train": (images.train_images, images.train_captions), "test": (images.test_images, images.test_captions)}
-    for part, (pictures, texts) in parts.items():
-        texts, choices, own = judges.one_of_ten(rng, texts, config.samples)
+    for part, (pictures, given) in parts.items():
+        texts, choices, own = judges.one_of_ten(rng, given or (), config.samples)
         judge = judges.caption_judge(clip, images.shape, pretrained.sentence_vectors(minilm, texts), choices)
         true = data.to_float(pictures[own])
         through = latent_run.in_batches(jax.jit(lambda x: codec.decode(codec.encode(x))), true)
