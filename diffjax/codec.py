@@ -69,9 +69,13 @@ class Codec:
         raw = cls(network, params, tuple(np.shape(images)[1:]))
         encode = jax.jit(raw.encode)
         parts = [encode(jnp.asarray(images[i : i + batch_size])) for i in range(0, len(images), batch_size)]
-        std = float(np.concatenate([np.asarray(z, np.float64).ravel() for z in parts]).std())
-        if not (np.isfinite(std) and std > 0):
-            raise ValueError(f"the latents of these images have the standard deviation {std}: is the network trained?")
+        z = np.concatenate([np.asarray(z, np.float64) for z in parts])
+        std, spread = float(z.std()), float(z.reshape(-1, z.shape[-1]).std(0).max())  # a constant vector spreads not
+        if not (np.isfinite(std) and spread > 1e-6 * std):
+            raise ValueError(
+                f"the latents of these images vary by {spread:g} about one vector: is the network trained? (A codebook "
+                "has collapsed if one of its vectors alone is used.)"
+            )
         return raw.replace(scale=1 / std)
 
     def replace(self, **changes: Any) -> Codec:

@@ -72,8 +72,7 @@ def small_picture(x: Any, size: tuple[int, int]) -> Array:
 def masked_latents(codec: Codec, x: Any, mask: Any, key: Key | None = None) -> Array:
     """The mask and the latent of what it leaves: [B, h, w, 1 + c] for pictures x [B, H, W, C] in [-1, 1].
 
-    Hidden pixels are grey, 0, for the encoder. Of each cell of the mask the pixel above and to the left decides, as in
-    Stable Diffusion's nearest neighbours; a mask should hide whole cells.
+    Hidden pixels are grey, 0, for the encoder. A cell of the mask is the largest of its pixels: see `cells_of_mask`.
 
     Args:
       mask: [B, H, W, 1], 1 where the picture is hidden, to be painted anew, and 0 where it is known.
@@ -85,11 +84,23 @@ def masked_latents(codec: Codec, x: Any, mask: Any, key: Key | None = None) -> A
     x, mask = jnp.asarray(x), jnp.asarray(mask)
     if mask.shape != (*x.shape[:3], 1):
         raise ValueError(f"the mask of pictures {list(x.shape)} is {[*x.shape[:3], 1]}, got {list(mask.shape)}")
-    if known(mask) and not np.all((np.asarray(mask) >= 0) & (np.asarray(mask) <= 1)):
-        raise ValueError("a mask is 1 where the picture is hidden and 0 where it is known, got values beyond [0, 1]")
-    hidden = codec.encode(x * (1 - mask), key)
-    down, right = (a // b for a, b in zip(x.shape[1:3], hidden.shape[1:3], strict=True))
-    return jnp.concatenate([mask[:, ::down, ::right].astype(hidden.dtype), hidden], -1)
+    if known(mask) and not np.isin(np.asarray(mask), (0, 1)).all():
+        raise ValueError(
+            "a mask is 1 where the picture is hidden and 0 where it is known: threshold other values first"
+        )
+    hidden = codec.encode(jnp.where(mask == 1, 0, x), key)
+    return jnp.concatenate([cells_of_mask(mask, hidden.shape[1:3]).astype(hidden.dtype), hidden], -1)
+
+
+def cells_of_mask(mask: Array, size: tuple[int, int]) -> Array:
+    """A mask at the size of latents, [B, H, W, 1] -> [B, *size, 1], the largest of each cell's pixels.
+
+    So a cell is painted anew if one of its pixels is. Stable Diffusion's nearest neighbours look at the pixel above and
+    to the left alone, which loses thin masks; where a mask hides whole cells the two are the same.
+    """
+    B, H, W, _ = mask.shape
+    h, w = size
+    return mask.reshape(B, h, H // h, w, W // w, 1).max((2, 4))
 
 
 def _cells(x: Array, size: tuple[int, int]) -> Array:

@@ -95,6 +95,8 @@ class Config:
     """Share of the rescaling of Lin et al. (2024), 0 to 1."""
     clip_skip: int = 0
     """Blocks of the text encoder that are left out."""
+    restore_mean: bool = True
+    """Whether the states of a prompt with weights keep their mean (the webui's "Original"; else its "No norm")."""
     size: tuple[int, int] | None = None
     """Height and width, multiples of 8; default: the model's, or those of --image, which is cropped to others (before
     an upscaler enlarges it)."""
@@ -140,6 +142,7 @@ def main(config: Config) -> dict[str, Any]:
         for note in pipe.notes:
             print(f"note: {note}")
         check_options(config, pipe.purpose)
+        pipe.check_guidance(config.negative, settings)
         name = config.solver or solvers.own_solver(pipe.schedule)
         solvers.plan(name, pipe.schedule, config.steps, config.spacing)  # raises before the folder is made
         experiment.start(config.workdir, config)
@@ -192,6 +195,7 @@ def as_settings(config: Config) -> pipelines.Settings:
         size=config.size if config.image is None else None,
         rescale=config.rescale,
         clip_skip=config.clip_skip,
+        restore_mean=config.restore_mean,
         spacing=config.spacing,
         batch_size=config.batch_size,
         progress=lambda done, n: print(f"  {done} of {n}", flush=True),

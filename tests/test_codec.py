@@ -157,3 +157,6 @@ def test_a_codebook_s_codec_decodes_the_nearest_vectors():
     np.testing.assert_allclose(far, np.zeros_like(far), atol=1e-10)  # every latent is one of them
     gap = jnp.sqrt(jnp.square(table[:, None] - table + 9 * jnp.eye(7)[..., None]).sum(-1).min())
     np.testing.assert_allclose(codec.decode(z + 0.2 * gap), codec.decode(z), atol=1e-5)
+    one = codec.params["params"] | {"codebook": jnp.full((7, 2), 100.0).at[3].set(jnp.array([0.5, -1.0]))}
+    with pytest.raises(ValueError, match="collapsed if one of its vectors"):
+        dj.Codec.measured(net, {"params": one}, IMAGES)

@@ -91,10 +91,15 @@ def test_what_is_hidden_does_not_reach_the_condition():
     np.testing.assert_array_equal(seen[0, ..., 0], [[0, 1], [0, 0]])
     np.testing.assert_allclose(seen[0, 1, 0, 1:], x[0, 4:, :4].mean((0, 1)), atol=1e-6)
     np.testing.assert_array_equal(masked_latents(codec, np.where(mask == 1, 0.7, x), mask), seen)
+    np.testing.assert_array_equal(masked_latents(codec, np.where(mask == 1, np.nan, x), mask), seen)
+    thin = np.zeros_like(mask)
+    thin[:, 3, 1:7] = 1  # no pixel above and to the left in its cell
+    np.testing.assert_array_equal(masked_latents(codec, x, thin)[0, ..., 0], [[1, 1], [0, 0]])
     with pytest.raises(ValueError, match=r"is \[1, 8, 8, 1\], got \[1, 2, 2, 1\]"):
         masked_latents(codec, x, mask[:, ::4, ::4])
-    with pytest.raises(ValueError, match=r"beyond \[0, 1\]"):
-        masked_latents(codec, x, 255 * mask)
+    for values in (255, 0.5, np.nan):
+        with pytest.raises(ValueError, match=r"threshold other values first"):
+            masked_latents(codec, x, values * mask)
 
 
 @pytest.mark.parametrize("joined", [0, 1, 3, 5])

@@ -23,7 +23,7 @@ from diffjax.model import Model
 from diffjax.pipelines.solvers import Plan
 from diffjax.samplers import sample
 from diffjax.samplers.sdedit import sdedit
-from diffjax.spatial_conditions import masked_latents
+from diffjax.spatial_conditions import cells_of_mask, masked_latents
 from diffjax.typing import Cond, Key, Sampler
 
 BOUND = 64  # steps of one compiled program; twice as many, and so on, where there are more
@@ -41,6 +41,7 @@ class Settings:
       rescale: * phi of `guidance.cfg`; None for none.
       clip_skip: blocks at the end of the text encoder that are left out (webui's "clip skip" less 1), for both prompts;
         diffusers leaves them out for the positive one alone.
+      restore_mean: whether the states of a prompt with weights get the mean that they had without; see `text.weigh`.
       spacing: * of the times, "leading", "trailing" or "linspace"; None: see `solvers.plan`.
       batch_size: pictures at a time; None for all at once.
       progress: called after each batch with the number of pictures that are drawn, and of all.
@@ -52,6 +53,7 @@ class Settings:
     size: tuple[int, int] | None = None
     rescale: float | None = None
     clip_skip: int = 0
+    restore_mean: bool = True
     spacing: str | None = None
     batch_size: int | None = None
     progress: Callable[[int, int], None] | None = None
@@ -137,7 +139,7 @@ def _pictures(
     if "image" in start:
         z0 = codec.encode(start["image"], k_image)
     if "mask" in start:
-        mask = start["mask"][:, ::factor, ::factor]  # the pixel above and to the left in each cell
+        mask = cells_of_mask(start["mask"], (size[0] // factor, size[1] // factor))
     joined = _joined(model, numbers, start, mask, k_more)
     if joined is not None:
         conds, mask = tuple(c | {"concat": joined} for c in conds), None

@@ -9,6 +9,7 @@ low_res_scheduler/scheduler_config.json          of an upscaler the noise levels
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -53,6 +54,7 @@ OF_UPSCALER = dict(  # of latents and of the small picture: Stability-AI/stabled
     _class_name="DDIMScheduler", beta_start=1e-4, beta_end=0.02, beta_schedule="scaled_linear", steps_offset=1,
     set_alpha_to_one=False, clip_sample=False, prediction_type="v_prediction",
 )  # fmt: skip
+OF_PREDICTIONS = {"eps": "epsilon", "v": "v_prediction"}
 PREDICTIONS = {"eps": precondition.from_eps, "v": precondition.from_v, "x0": precondition.from_x0}
 
 
@@ -64,7 +66,7 @@ def load_stable_diffusion(
     Args:
       dtype: of the U-Net's and the text towers' parameters and computation, float32 or bfloat16; the autoencoder stays
         in float32, its half precision can be seen in pictures.
-      variant: "fp16" for files named so.
+      variant: "fp16" for files named so; a part that has none is read without, which `notes` tells.
       split_padding: read "!" as diffusers does with version 2 and XL, see `text.load_tokenizer`.
 
     Raises:
@@ -84,12 +86,9 @@ def load_stable_diffusion(
     folders = [path / name.replace("text_encoder", "tokenizer") for name in texts]
     tokenizers = tuple(load_tokenizer(folder, split_padding=split_padding) for folder in folders)
     index = read_json(path / "model_index.json") if (path / "model_index.json").is_file() else {}
-    sample = read_json(path / "unet" / "config.json").get("sample_size") or 64
-    side = max(
-        sample if isinstance(sample, int) else max(sample), 64
-    )  # an old file of version 1.5 says 32, and is wrong
     schedule = read_schedule(path)
-    model = latent_model(parts["unet"], parts["vae"], schedule, side, dtype)
+    size = latent_size(read_json(path / "unet" / "config.json"))
+    model = latent_model(parts["unet"], parts["vae"], schedule, size, dtype)
     zero = bool(index.get("force_zeros_for_empty_prompt", True))
     pipe = _assembled(model, parts, tokenizers, schedule, zero, dtype)
     if pipe.purpose != "upscale":
@@ -111,8 +110,8 @@ def load_single_file(
     Args:
       dtype: as in `load_stable_diffusion`.
       tokenizer: CLIP's, a folder or its original vocabulary; by default that of `make data`.
-      prediction: what the U-Net predicts; version 2 was published with both, and its files do not say which. Files of
-        XL may say so, see `single_file.read_marks`.
+      prediction: what the U-Net predicts; version 2 was published with both, and its files do not say which. Other
+        files may say so, see `single_file.read_marks`.
       networks: as in `read_single_file`.
 
     Raises:
@@ -121,7 +120,8 @@ def load_single_file(
     """
     dtype = _checked(dtype)
     parts, marks = read_single_file(path, networks), read_marks(path)
-    prediction = "v" if prediction is None and "v_pred" in marks else prediction
+    if prediction is None:
+        prediction = "v" if "v_pred" in marks else "eps" if "eps_pred" in marks else None
     net: ConditionalUNet = parts["unet"].net
     texts = [name for name in ("text_encoder", "text_encoder_2") if name in parts]
     if "vae" not in parts or not texts:
@@ -135,10 +135,10 @@ def load_single_file(
     padded = [dataclasses.replace(read, pad=0) if second or name == "text_encoder_2" else read for name in texts]
     config = OF_UPSCALER if upscaler else PUBLISHED | (OF_XL if xl else OF_OTHERS)
     config = config | (OF_ZERO_SNR if "ztsnr" in marks else {})
+    config = config | ({} if prediction is None else {"prediction_type": OF_PREDICTIONS[prediction]})
     schedule = schedule_from_config(config)
-    schedule = schedule if prediction is None else schedule._replace(prediction=prediction)
     side = 128 if xl or upscaler else 96 if prediction == "v" else 64
-    model = latent_model(parts["unet"], parts["vae"], schedule, side, dtype)
+    model = latent_model(parts["unet"], parts["vae"], schedule, (side, side), dtype)
     pipe = _assembled(model, parts, tuple(padded), schedule, True, dtype)
     return dataclasses.replace(pipe, low_res=schedule) if upscaler else pipe
 
@@ -167,8 +167,23 @@ def add_lora(pipe: StableDiffusion, path: str | Path, strength: float = 1.0) -> 
     return dataclasses.replace(pipe, model=pipe.model.replace(params=merged["unet"].params), towers=changed)
 
 
-def latent_model(unet: Part, vae: Part, schedule: Schedule, side: int = 64, dtype: Any = jnp.float32) -> Model:
-    """The model of latents [side, side, C]: the U-Net with its process and prediction, and the codec.
+def latent_size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the latents that a U-Net was trained on, by its `config.json`.
+
+    Sizes below 64 in files that diffusers wrote before version 0.9 are wrong (diffusers, pull request 1406).
+    """
+    size = config.get("sample_size") or 64
+    height, width = (size, size) if isinstance(size, int) else size
+    version = re.match(r"(\d+)\.(\d+)", str(config.get("_diffusers_version")))
+    if version is not None and tuple(map(int, version.groups())) < (0, 9):
+        return max(height, 64), max(width, 64)
+    return height, width
+
+
+def latent_model(
+    unet: Part, vae: Part, schedule: Schedule, size: tuple[int, int] = (64, 64), dtype: Any = jnp.float32
+) -> Model:
+    """The model of latents [*size, C]: the U-Net with its process and prediction, and the codec.
 
     Raises:
       ValueError: the U-Net's output does not have the channels of the autoencoder's latents.
@@ -179,14 +194,13 @@ def latent_model(unet: Part, vae: Part, schedule: Schedule, side: int = 64, dtyp
         raise ValueError(
             f"the U-Net returns {net.out_channels} channels, but the autoencoder's latents have {channels}"
         )
-    pixels = side * vae.net.factor
     scale, shift = vae.latents
-    shape = (pixels, pixels, vae.net.image_channels)
+    shape = (size[0] * vae.net.factor, size[1] * vae.net.factor, vae.net.image_channels)
     codec = Codec(_typed(vae, jnp.float32), _on_device(vae.params, jnp.float32), shape, scale, shift)
     # the table's time t is the network's index t - 1, which may be fractional
     prediction = Partial(PREDICTIONS[schedule.prediction], c_noise=Partial(precondition.time_index))
     params = _on_device(unet.params, dtype)
-    return Model(_typed(unet, dtype), params, process(schedule), prediction, (side, side, channels), codec=codec)
+    return Model(_typed(unet, dtype), params, process(schedule), prediction, (*size, channels), codec=codec)
 
 
 def process(schedule: Schedule) -> BetaTable:

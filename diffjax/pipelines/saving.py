@@ -50,8 +50,8 @@ def save_stable_diffusion(folder: str | Path, pipe: StableDiffusion, variant: st
     parts["vae"] = Part(codec.network, codec.params, (), (float(codec.scale), float(codec.shift)))
     parts |= {name: Part(tower.net, tower.params) for name, tower in zip(pipe.text_parts, pipe.towers, strict=True)}
     write_hub(folder, parts, variant)
-    for name, side in (("unet", pipe.model.shape[0]), ("vae", codec.shape[0])):
-        _change(folder / name / "config.json", {"sample_size": side})
+    for name, (height, width, _) in (("unet", pipe.model.shape), ("vae", codec.shape)):
+        _change(folder / name / "config.json", {"sample_size": height if height == width else [height, width]})
     index: dict[str, Any] = {name: [None, None] for name in absent} | {"_class_name": kind}
     index |= {name: read_json(folder / "model_index.json")[name] for name in parts}
     for name, tokenizer in zip(pipe.text_parts, pipe.tokenizers, strict=True):

@@ -5,7 +5,8 @@
 `ts` are times of `BetaTable`, whose t is the network's index + 1, and `scale` is the standard deviation of the noise
 that a run starts from. Grids are those of diffusers' schedulers (version 0.42), so that a run repeats theirs:
 
-    ddim, ddpm, pndm      down to abar_0 (or to 1: `final_one`); "leading" times are k (N // n) + offset
+    ddim, pndm            down to abar_0 (or to 1: `final_one`); "leading" times are k (N // n) + offset
+    ddpm                  the same times, then 0
     euler, heun, lms      the same times, or fractional ones ("linspace"), then 0; noise of the largest level
     dpmpp, unipc          n + 1 spaces in place of n, so that the last time is not the first level, then 0
     lcm                   n of the times of its teacher's grid, 50 by default
@@ -100,7 +101,7 @@ def plan(name: str, schedule: Schedule, n: int, spacing: str | None = None) -> P
         )
     sampler, family = SOLVERS[key]
     N = len(schedule.betas)
-    check_count("the number of steps", n, 1, N - 1)
+    check_count("the number of steps", n, 1, N - (family == "dpm"))
     if karras:
         ts = _karras(schedule.betas, n)
         return Plan(sampler, ts, _sigma(schedule.betas, ts[0]) if family == "euler" else 1.0)
@@ -113,7 +114,7 @@ def plan(name: str, schedule: Schedule, n: int, spacing: str | None = None) -> P
         index = _teacher(N, n, schedule.teacher_steps)
     else:
         index = _spaced(spacing, family, N, n, schedule.offset)
-    end = 0.0 if family != "ddim" or schedule.final_one else 1.0
+    end = 1.0 if key in ("ddim", "pndm") and not schedule.final_one else 0.0
     ts = np.append(index + 1, min(end, index[-1] + 1))
     # the noise that diffusers starts from: of leading times sqrt(sigma^2 + 1) in x/alpha, which is 1 in x
     return Plan(sampler, ts, _sigma(schedule.betas, ts[0]) if family == "euler" and spacing != "leading" else 1.0)

@@ -99,7 +99,7 @@ class StableDiffusion:
 
         Raises:
           TypeError: prompts are a single string, or no strings.
-          ValueError: there is none, or another number of negative ones.
+          ValueError: there is none, or another number of negative ones; as `check_guidance`.
         """
         texts = check_texts(prompts)
         if not texts:
@@ -107,12 +107,10 @@ class StableDiffusion:
         others = [negative or ""] * len(texts) if negative is None or isinstance(negative, str) else list(negative)
         if len(others) != len(texts):
             raise ValueError(f"expected one negative prompt, or {len(texts)}, got {len(others)}")
+        self.check_guidance(negative, settings)
         net = self.model.network
-        xl = bool(net.pooled_width)
-        both = encode_prompts(self.towers, self.tokenizers, [*others, *texts], settings.clip_skip, xl)
-        null, cond = (
-            {name: x[part] for name, x in both.items()} for part in (slice(len(texts)), slice(len(texts), None))
-        )
+        how = dict(skip=settings.clip_skip, xl=bool(net.pooled_width), restore_mean=settings.restore_mean)
+        cond, null = encode_prompts(self.towers, self.tokenizers, (texts, others), **how)
         if self.zero_null and negative is None:
             null = {name: np.zeros_like(x) for name, x in null.items()}
         if net.size_count:
@@ -185,8 +183,8 @@ class StableDiffusion:
 
         Args:
           image: in [-1, 1], [H, W, 3] for all prompts, or [B, H, W, 3].
-          mask: 1 (white) is PAINTED ANEW, 0 (black) is KEPT: [H, W] or [B, H, W]; of each cell of 8 x 8 pixels the one
-            above and to the left decides.
+          mask: 1 (white) is PAINTED ANEW, 0 (black) is KEPT: [H, W] or [B, H, W]; greys are rounded. A cell of 8 x 8
+            pixels is painted anew if one of them is.
           strength: 1 begins with noise alone under the mask, less with the noised image (see `image_to_image`).
 
         Raises:
@@ -298,6 +296,15 @@ class StableDiffusion:
             known = {purpose: f"{what}: {methods}" for purpose, what, methods in PURPOSES.values()}
             made = known.get(self.purpose, "another use")
             raise ValueError(f"this U-Net has in_channels = {net.in_channels}, and was made for {made}")
+
+    def check_guidance(self, negative: str | Sequence[str] | None, settings: Settings) -> None:
+        """Raise a ValueError for what acts through classifier-free guidance where there is none."""
+        if settings.scale is not None and not self.model.network.guidance_width:
+            return
+        why = "settings.scale is None" if settings.scale is None else "this U-Net takes the scale as an input (LCM)"
+        for what, given in (("a negative prompt", any(negative or ())), ("rescale", settings.rescale is not None)):
+            if given:
+                raise ValueError(f"{what} has no effect without classifier-free guidance, and {why}: leave it out")
 
     def keys_of(self, key: Key, prompts: Sequence[str]) -> Key:
         """A key for each prompt [B]; raises as `text_to_image`."""

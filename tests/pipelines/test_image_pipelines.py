@@ -72,6 +72,9 @@ def test_a_u_net_of_4_channels_keeps_what_is_black(pipe, key, image, solver):
     assert np.abs(x - image)[mask == 1].max() > 0.1
     under = np.where(mask[..., None] == 1, 0, image)
     np.testing.assert_allclose(pipe.inpaint(key, ["a"], under, mask, settings=settings)[0], x, atol=1e-4)
+    thin = np.zeros((16, 16))
+    thin[3:5, 2] = 1  # a cell is painted anew if one of its pixels is
+    np.testing.assert_array_equal(pipe.inpaint(key, ["a"], image, thin, settings=settings)[0], x)
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def test_the_index_names_the_parts_of_diffusers_class(tmp_path):
     parts = hub_folders.parts(in_channels=8)
     hub_folders.write_tokenizer(tmp_path / "given")
     schedule = sd.schedule_from_config(hub_folders.EULER_A)
-    model = loading.latent_model(parts["unet"], parts["vae"], schedule, 96)
+    model = loading.latent_model(parts["unet"], parts["vae"], schedule, (96, 96))
     tower = prompts.Tower(parts["text_encoder"].net, parts["text_encoder"].params)
     pipe = pipelines.StableDiffusion(model, (tower,), (load_tokenizer(tmp_path / "given"),), schedule)
     pipelines.save_stable_diffusion(tmp_path / "a", pipe)

@@ -103,10 +103,28 @@ def test_sdxl_s_grid_of_30_steps():
 
 
 def test_levels_that_end_without_signal_have_a_grid_for_every_solver():
-    betas = sd.schedule_from_config(dict(_class_name="DDIMScheduler", rescale_betas_zero_snr=True)).betas
+    betas = sd.schedule_from_config(
+        dict(_class_name="DDIMScheduler", rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    ).betas
     for name in solvers.names():
         plan = solvers.plan(name, VERSION_1._replace(betas=betas), 5, "trailing")
         assert plan.ts[0] == 1000 and (np.diff(plan.ts) < 0).all() and plan.noise == pytest.approx(1, abs=1e-7)
+    with pytest.raises(ValueError, match=r"no signal .* noise alone does not say"):
+        sd.schedule_from_config(dict(_class_name="DDIMScheduler", rescale_betas_zero_snr=True))
+
+
+def test_ddpm_ends_without_noise_whatever_ddim_is_told():
+    """DDPMScheduler has no set_alpha_to_one: its last step goes to abar = 1 (diffusers, issue 6926)."""
+    assert not VERSION_1.final_one
+    assert [solvers.plan(name, VERSION_1, 10).ts[-1] for name in ("ddpm", "ddim", "pndm")] == [0, 1, 1]
+
+
+def test_as_many_steps_as_there_are_levels():
+    assert np.array_equal(solvers.plan("ddim", VERSION_1, 1000, "trailing").ts, [*range(1000, 0, -1), 1])
+    assert np.array_equal(solvers.plan("ddpm", VERSION_1._replace(offset=0), 1000).ts, range(1000, -1, -1))
+    for name, spacing in (("dpmpp_2m", "trailing"), ("ddim", "leading")):  # one space more; an offset of 1
+        with pytest.raises(ValueError, match=r"number of steps must be .* 999|begin at 1000, beyond 999"):
+            solvers.plan(name, VERSION_1, 1000, spacing)
 
 
 @pytest.mark.parametrize(("config", "says"), [

@@ -12,7 +12,7 @@ import pytest
 
 from diffjax import pipelines
 from diffjax.formats.tensors import read_tensors, write_tensors
-from diffjax.pipelines import Settings
+from diffjax.pipelines import Settings, loading
 from diffjax.pretrained import stable_diffusion as sd
 
 SMALL = Settings("ddim", steps=2, size=(16, 24), scale=5.0)
@@ -54,6 +54,11 @@ def test_a_picture_is_its_seed_s_whatever_the_batch(pipe, key):
     close(
         pipe.text_to_image(key, prompts[:2], settings=SMALL)[:1], pipe.text_to_image(key, prompts[:1], settings=SMALL)
     )
+    long = ["b" * 100, "c" * 200]  # of two and three chunks
+    close(
+        pipe.text_to_image(keys, ["a fox", *long], settings=SMALL)[:1],
+        pipe.text_to_image(keys[:1], ["a fox"], settings=SMALL),
+    )
 
 
 @pytest.mark.slow
@@ -75,6 +80,14 @@ def test_prompt_negative_prompt_and_scale_count(pipe, key):
 def test_the_condition(pipe):
     encoded = pipe.encode(["fox", "x" * 100], ["", "y"])
     assert encoded.cond["context"].shape == encoded.null["context"].shape == (2, 154, 8)
+    alone = pipe.encode(["fox"]).cond["context"]
+    close(encoded.cond["context"][0], np.concatenate([alone[0]] * 2))  # repeated: the same to attention
+    close(encoded.cond["context"][1:], pipe.encode(["x" * 100], "y").cond["context"])
+    assert pipe.encode(["fox", "x" * 100, "y" * 200]).cond["context"].shape == (3, 6 * 77, 8)
+    with pytest.raises(ValueError, match=r"of \[7, 9\] chunks .* common multiple 63"):
+        pipe.encode(["x" * 500, "x" * 650])
+    plain, weighed = (pipe.encode(["a (fox:1.5)"], settings=Settings(restore_mean=m)).cond["context"] for m in (1, 0))
+    assert np.abs(plain - weighed).max() > 1e-3
     assert list(encoded.cond) == ["context"]
     tower, tokenizer = pipe.towers[0], pipe.tokenizers[0]
     states = tower.net.apply(tower.params, jnp.asarray(tokenizer(["fox"]))).context
@@ -101,7 +114,7 @@ def test_a_changed_scale_number_of_steps_prompt_or_seed_compiles_nothing(pipe, k
 def test_what_cannot_be_drawn_is_refused(pipe, key, folder, tmp_path):
     for settings, message in (
         (dict(size=(20, 16)), "multiples of 8 pixels, got 20 x 16"), (dict(solver="ddimm"), r"perhaps \['ddim"),
-        (dict(spacing="even"), "leading, trailing or linspace"), (dict(steps=1000), "number of steps"),
+        (dict(spacing="even"), "leading, trailing or linspace"), (dict(steps=1001), "number of steps"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             pipe.text_to_image(key, ["a"], settings=dataclasses.replace(SMALL, **settings))
@@ -171,6 +184,44 @@ def test_a_single_file_of_xl_may_say_that_it_predicts_v(tmp_path):
     pipe = pipelines.load_single_file(file, tokenizer=tmp_path / "tokenizer", networks=networks)
     assert pipe.schedule.prediction == "v" and pipe.schedule.spacing == "trailing"
     assert pipe.schedule.betas[-1] == 1
+
+
+@pytest.mark.parametrize(("said", "prediction"), [("v", "v"), ("epsilon", "eps"), ("else", "eps")])
+def test_a_single_file_may_say_what_it_predicts_in_its_metadata(tmp_path, said, prediction):
+    """sd-scripts' and other trainers' files do (ComfyUI, issue 12579)."""
+    parts, file = hub_folders.parts(), tmp_path / "a.safetensors"
+    sd.write_single_file(file, parts)
+    write_tensors(file, read_tensors(file), {"modelspec.prediction_type": said})
+    hub_folders.write_tokenizer(tmp_path / "tokenizer")
+    networks = {name: part.net for name, part in parts.items()}
+    pipe = pipelines.load_single_file(file, tokenizer=tmp_path / "tokenizer", networks=networks)
+    assert pipe.schedule.prediction == prediction
+
+
+@pytest.mark.parametrize(("size", "version", "pixels"), [
+    (16, "0.42.1", (128, 128)), ([48, 96], "0.19.0", (384, 768)), (32, "0.6.0", (512, 512)), (32, None, (256, 256)),
+    (None, "0.42.1", (512, 512)),
+])  # fmt: skip
+def test_a_model_s_own_size(folder, size, version, pixels):
+    """Files of diffusers before 0.9 say 32 for 64 (its pull request 1406)."""
+    config = json.loads((folder / "unet" / "config.json").read_text()) | {"sample_size": size}
+    config = config | {"_diffusers_version": version} if version else config
+    if not version:
+        config.pop("_diffusers_version", None)
+    assert tuple(8 * side for side in loading.latent_size(config)) == pixels
+
+
+def test_what_acts_by_guidance_alone_is_refused_without(pipe):
+    lcm = dataclasses.replace(pipe, model=pipe.model.replace(network=pipe.model.network.clone(guidance_width=8)))
+    for one, settings, why in (
+        (lcm, Settings(), "takes the scale as an input"),
+        (pipe, Settings(scale=None), "is None"),
+    ):
+        with pytest.raises(ValueError, match=f"negative prompt has no effect .* {why}"):
+            one.encode(["a fox"], "blurry", settings)
+        with pytest.raises(ValueError, match="rescale has no effect"):
+            one.encode(["a fox"], None, dataclasses.replace(settings, rescale=0.7))
+        one.encode(["a fox"], "", settings)
 
 
 def test_pictures_of_damaged_weights_are_no_pictures(pipe, key):

@@ -29,7 +29,7 @@ def made(tokenizer, xl=False, dtype=jnp.float32):
     """A pipeline without files; no network of it is compiled here."""
     schedule = sd.schedule_from_config(loading.PUBLISHED | loading.OF_OTHERS)
     parts = hub_folders.parts(xl)
-    model = loading.latent_model(parts["unet"], parts["vae"], schedule, 64, dtype)
+    model = loading.latent_model(parts["unet"], parts["vae"], schedule, (64, 64), dtype)
     count = 2 if xl else 1
     return loading._assembled(model, parts, (tokenizer,) * count, schedule, True, dtype)
 

@@ -162,6 +162,8 @@ def test_variants_shards_and_older_names(tmp_path):
     assert_same(parts, sd.read_hub(tmp_path, "fp16"))
     with pytest.raises(FileNotFoundError, match=r"model.fp16.safetensors: is it a `variant`"):
         sd.read_hub(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no weights of the variant 'bf16'"):
+        sd.read_hub(tmp_path, "bf16")
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     for new, name in old.items():
         weights = {n.replace(f"attentions.0.{new}.", f"attentions.0.{name}."): x for n, x in weights.items()}
@@ -180,6 +182,17 @@ def test_variants_shards_and_older_names(tmp_path):
     with pytest.raises(ValueError, match=r"has 'more' in .* which lacks it"):
         sd.read_hub(tmp_path)
     assert net == parts["vae"].net
+
+
+def test_a_part_without_the_variant_is_read_without_and_noted(tmp_path):
+    parts = version_1()
+    sd.write_hub(tmp_path, parts, "fp16")
+    file = tmp_path / "vae" / "diffusion_pytorch_model.fp16.safetensors"
+    file.rename(file.with_name("diffusion_pytorch_model.safetensors"))
+    found = sd.read_hub(tmp_path, "fp16")
+    assert "vae: read without the variant 'fp16', which it does not have" in found["vae"].notes
+    assert not found["unet"].notes
+    assert_same(parts, {name: part._replace(notes=()) for name, part in found.items()})
 
 
 def test_the_text_tower_s_prefix_may_be_absent_and_position_ids_present(tmp_path):

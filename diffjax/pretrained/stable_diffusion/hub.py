@@ -60,10 +60,11 @@ def read_hub(folder: str | Path, variant: str | None = None) -> dict[str, Part]:
 
     Args:
       folder: of the model, with a folder for each part.
-      variant: "fp16" for files named so.
+      variant: "fp16" for files named so. A part that has none is read without, and a note says so.
 
     Raises:
-      FileNotFoundError: there is none of these folders, or one lacks its configuration or its weights.
+      FileNotFoundError: there is none of these folders, one lacks its configuration or its weights, or none has the
+        variant.
       ValueError: the weights are a pickle, damaged, or not those of the configuration (the difference is named), or the
         configuration is of a network that is not known here, or `model_index.json` has a part that is not.
     """
@@ -82,7 +83,14 @@ def read_hub(folder: str | Path, variant: str | None = None) -> dict[str, Part]:
         raise FileNotFoundError(f"{folder} has none of the folders {', '.join(NAMES)}{hint}")
     pooled = folder / "text_encoder_2" / "config.json"
     width = read_json(pooled).get("projection_dim") if pooled.is_file() else None
-    return {name: _read_part(folder / name, name, variant, width) for name in there}
+    own = {name: variant and _weights_file(folder / name, _stem(name), variant) for name in there}
+    if variant and not any(own.values()):
+        raise FileNotFoundError(f"{folder} has no weights of the variant {variant!r}")
+    parts = {name: _read_part(folder / name, name, variant if own[name] else None, width) for name in there}
+    if not variant:
+        return parts
+    note = f"read without the variant {variant!r}, which it does not have"
+    return {n: p if own[n] else p._replace(notes=(*p.notes, f"{n}: {note}")) for n, p in parts.items()}
 
 
 def read_part(folder: str | Path, kind: str, variant: str | None = None, pooled_width: int | None = None) -> Part:
@@ -103,7 +111,7 @@ def _read_part(folder: Path, name: str, variant: str | None, pooled_width: int |
             net = vae_from_config(config) if name == "vae" else text_from_config(config)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
-    tensors = read_weights(folder, STEMS.get(name, "model"), variant)
+    tensors = read_weights(folder, _stem(name), variant)
     params, notes = from_hub(net, tensors, folder)
     return Part(net, params, notes, *([latent_scale(config)] if name == "vae" else []))
 
@@ -138,18 +146,29 @@ def read_weights(folder: Path, stem: str, variant: str | None = None) -> dict[st
       FileNotFoundError: there are no such weights; the message names those that are there.
       ValueError: there are pickles only, or the shards are not those of the index.
     """
-    of = f".{variant}" if variant else ""
-    whole = folder / f"{stem}{of}.safetensors"
-    if whole.is_file():
-        return read_tensors(whole)
-    for name in (f"{stem}.safetensors.index{of}.json", f"{stem}{of}.safetensors.index.json"):
-        if (folder / name).is_file():
-            return _read_shards(folder / name)
+    file = _weights_file(folder, stem, variant)
+    if file is not None:
+        return _read_shards(file) if file.suffix == ".json" else read_tensors(file)
     others = sorted(p for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".ckpt"))
     if others and all(path.suffix != ".safetensors" for path in others):
         refuse_pickle(others[0])
     hint = f"; it has {', '.join(p.name for p in others)}: is it a `variant`?" if others else ""
-    raise FileNotFoundError(f"no weights at {whole}{hint}")
+    raise FileNotFoundError(f"no weights at {folder / _named(stem, variant)}{hint}")
+
+
+def _stem(part: str) -> str:
+    return STEMS.get(part, "model")
+
+
+def _named(stem: str, variant: str | None) -> str:
+    return f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
+
+
+def _weights_file(folder: Path, stem: str, variant: str | None) -> Path | None:
+    """The one file of a folder's weights, or the index of the shards, in either of its spellings."""
+    whole, of = _named(stem, variant), f".{variant}" if variant else ""
+    names = whole, f"{stem}.safetensors.index{of}.json", f"{whole}.index.json"
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _read_shards(index: Path) -> dict[str, np.ndarray]:

@@ -104,9 +104,15 @@ def schedule_from_config(config: Config) -> Schedule:
         raise ValueError(f"prediction_type = {prediction!r}; known are {', '.join(PREDICTIONS)}")
     if spacing not in ("leading", "trailing", "linspace"):
         raise ValueError(f"timestep_spacing = {spacing!r}; known are leading, trailing and linspace")
+    betas = _betas(config, solver)
+    if betas[-1] >= 1 and prediction == "epsilon":
+        raise ValueError(
+            "the last noise level has no signal (rescale_betas_zero_snr), and prediction_type = 'epsilon': noise alone "
+            "does not say what x_0 is (Lin et al. 2024, section 3.1); models for such levels predict v"
+        )
     return Schedule(
         solver=solver,
-        betas=_betas(config, solver),
+        betas=betas,
         prediction=cast(Any, PREDICTIONS[prediction]),
         spacing=spacing,
         offset=config.get("steps_offset", 0),

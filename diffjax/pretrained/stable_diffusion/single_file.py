@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.formats.tensors import read_tensors, write_tensors
+from diffjax.formats.tensors import read_tensors, read_tensors_metadata, write_tensors
 from diffjax.nn import presets
 from diffjax.parameters import flatten, unflatten
 from diffjax.pretrained.stable_diffusion.hub import PT, Part
 from diffjax.pretrained.stable_diffusion.layout import Layout, from_tensors, to_tensors
 from diffjax.pretrained.stable_diffusion.single_names import single_layout
 
+MODELSPEC = {"v": "v_pred", "epsilon": "eps_pred"}
 UNET, EMA = "model.diffusion_model.", "model_ema."
 SCALES = {
     "Stable Diffusion XL": 0.13025,
@@ -99,10 +100,14 @@ def read_single_file(path: str | Path, networks: Mapping[str, Any] | None = None
 
 
 def read_marks(path: str | Path) -> set[str]:
-    """Of "v_pred" and "ztsnr" those that a file has: empty tensors by which files of XL say that the U-Net predicts v,
-    and that the last noise level has no signal (AUTOMATIC1111/stable-diffusion-webui, pull requests 16567 and 16569).
+    """What a file says of itself: of "v_pred" and "eps_pred", what the U-Net predicts, and "ztsnr", that the last noise
+    level has no signal, those that it has.
+
+    Files of XL say so by empty tensors "v_pred" and "ztsnr" (AUTOMATIC1111/stable-diffusion-webui, pull requests 16567
+    and 16569), others by the metadata "modelspec.prediction_type", "v" or "epsilon" (Stability-AI/ModelSpec).
     """
-    return read_tensors(path).keys() & {"v_pred", "ztsnr"}
+    said = read_tensors_metadata(path).get("modelspec.prediction_type")
+    return (read_tensors(path).keys() & {"v_pred", "ztsnr"}) | ({MODELSPEC[said]} if said in MODELSPEC else set())
 
 
 def write_single_file(path: str | Path, parts: Mapping[str, Part]) -> None:
