@@ -46,8 +46,8 @@ def check_number(
     array = array.astype(np.float64)
     inside = np.isfinite(array) & (array <= high) & ((array > low) if above else (array >= low))
     if not inside.all():
-        bounds = f"{'(' if above else '['}{low:g}, {high:g}]"
-        raise ValueError(f"{name} must be a finite number in {bounds}, got {_shown(value)}{_because(why)}")
+        bounds = f" in {'(' if above else '['}{low:g}, {high:g}]" if low > -np.inf or high < np.inf else ""
+        raise ValueError(f"{name} must be a finite number{bounds}, got {_shown(value)}{_because(why)}")
 
 
 def check_interval(T: Any, t_min: Any, T_max: float = np.inf, *, why: str = "") -> None:

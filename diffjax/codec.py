@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from diffjax.checks import check_count, check_number, check_pictures, known
+from diffjax.checks import check_count, check_key, check_number, check_pictures, known
 from diffjax.typing import Key, PyTree, pytree, static
 
 
@@ -100,12 +100,19 @@ class Codec:
           TypeError, ValueError: x are no pictures with the codec's channels.
         """
         check_pictures(x, "x", channels=self.shape[-1:])
+        if key is not None:
+            check_key(key)
 
         def run(x: Array, key: Key | None = None) -> Array:
             code = self.network.apply(self.params, x, method="encode")
             if hasattr(code, "mode"):
                 code = code.mode() if key is None else code.sample(key)
             code = getattr(code, "z", code)  # the vectors of a codebook
+            for name in ("scale", "shift"):
+                if (own := np.shape(getattr(self, name))) not in ((), (1,), code.shape[-1:]):
+                    raise ValueError(
+                        f"{name} is a number, or one for each of {code.shape[-1]} channels, got {list(own)}"
+                    )
             return self.scale * (code - self.shift)
 
         if key is not None and tile is None and batch_size is None:
@@ -119,13 +126,15 @@ class Codec:
 
         Raises:
           TypeError: z are integers, such as a codebook's indices.
-          ValueError: z is no batch of latents.
+          ValueError: z is no batch of latents, or holds NaN or infinite values.
         """
         z = jnp.asarray(z)
         if not jnp.issubdtype(z.dtype, jnp.floating):
             raise TypeError(f"latents are floats, as `encode` returns them, got {z.dtype}")
         if z.ndim != 4:
             raise ValueError(f"latents are [B, h, w, c], got the shape {list(z.shape)}")
+        if known(z) and not jnp.isfinite(z).all():
+            raise ValueError("the latents hold NaN or infinite values")
         return _in_parts(self._decode, z, tile, batch_size)
 
     def _decode(self, z: Array) -> Array:
@@ -184,7 +193,11 @@ def tiled(fn: Callable[[Array], Array], x: Array, tile: int, overlap: float = 0.
 def _starts(size: int, tile: int, stride: int, factor: Fraction) -> list[int]:
     """Where tiles begin along an axis; the last one ends with it."""
     if size * factor % 1 or stride < 1 or (size - tile) * factor % 1:
-        raise ValueError(f"sides of {size} and tiles of {tile} pixels do not divide into whole pixels by {factor}")
+        d = factor.denominator
+        raise ValueError(
+            f"sides of {size} and tiles of {tile} pixels do not divide into whole pixels by {factor}: take multiples "
+            f"of {d}, and of tiles of which a quarter overlaps {4 * d} or more"
+        )
     return sorted({*range(0, size - tile, stride), size - tile})
 
 

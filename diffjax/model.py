@@ -124,8 +124,20 @@ class Model:
         return self.prediction(self.sde, Partial(apply_of(self.network), self.params))
 
     def replace(self, **changes: Any) -> Model:
-        """The model with some fields changed: `model.replace(params=state.ema[0])`."""
-        return dataclasses.replace(self, **changes)
+        """The model with some fields changed: `model.replace(params=state.ema[0])`.
+
+        Raises:
+          ValueError: shape and codec, of which one is changed, are of other latents.
+        """
+        model = dataclasses.replace(self, **changes)
+        if model.codec is not None and changes.keys() & {"codec", "shape"}:
+            latents = model.codec.latent_shape
+            if latents != model.shape:
+                raise ValueError(
+                    f"the model's shape is {model.shape}, but its codec makes latents {latents} of pictures "
+                    f"{model.codec.shape}: change both, model.replace(shape=..., codec=model.codec.replace(shape=...))"
+                )
+        return model
 
     def sample(
         self,
@@ -165,6 +177,8 @@ class Model:
         shape = (n, *self.shape)
         if start is not None and np.shape(start) != shape:
             raise ValueError(f"start must have the shape {shape}, got {np.shape(start)}")
+        if start is not None and known(start) and not np.isfinite(start).all():
+            raise ValueError("start holds NaN or infinite values")
         if batch_size is not None:
             begin = shape if start is None else jnp.asarray(start)
             z = generate(key, denoise, self.sde, sampler, ts, begin, cond, batch_size)
@@ -212,7 +226,7 @@ class Model:
         """Image to image by SDEdit: x noised, then the last int(steps strength) steps of the grid: [B, *shape].
 
         A latent model noises the latent of the picture, as Stable Diffusion's image to image does; strength 0 is then
-        what its codec leaves of x. One compiled program serves all strengths.
+        what its codec leaves of x. One compiled program serves all strengths, which are numbers known before it runs.
 
         Args:
           key: one key, or one for each example [B].
@@ -221,7 +235,7 @@ class Model:
           sampler, steps, cond, guidance_scale: as of `sample`.
 
         Raises:
-          ValueError, TypeError: as `sample`; x has another shape or other units, or the strength is not in [0, 1].
+          ValueError, TypeError: as `sample`; x has another shape or other units; as `times.tail`.
         """
         sampler = self.sampler if sampler is None else sampler
         check_sampler(sampler)
@@ -272,6 +286,8 @@ class Model:
             raise ValueError('guidance_scale needs a condition, such as cond={"label": labels}')
         if "scale" in (cond_keys(self.network) or ("scale",)) and takes_scale(self.params):
             return self.denoise, self._with_scale(cond, scale, n)
+        if isinstance(scale, int | np.integer | np.floating) and not isinstance(scale, bool):
+            scale = float(scale)  # 3 and 3.0 are one program
         guide = flow_maps.guided if isinstance(sampler, Jump) else guidance.cfg
         return guide(self.denoise, scale, self.null), cond
 

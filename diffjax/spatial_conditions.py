@@ -89,7 +89,7 @@ def masked_latents(codec: Codec, x: Any, mask: Any, key: Key | None = None) -> A
             "a mask is 1 where the picture is hidden and 0 where it is known: threshold other values first"
         )
     hidden = codec.encode(jnp.where(mask == 1, 0, x), key)
-    return jnp.concatenate([cells_of_mask(mask, hidden.shape[1:3]).astype(hidden.dtype), hidden], -1)
+    return jnp.concatenate([cells_of_mask(mask, (hidden.shape[1], hidden.shape[2])).astype(hidden.dtype), hidden], -1)
 
 
 def cells_of_mask(mask: Array, size: tuple[int, int]) -> Array:
@@ -106,6 +106,8 @@ def cells_of_mask(mask: Array, size: tuple[int, int]) -> Array:
 def _cells(x: Array, size: tuple[int, int]) -> Array:
     """The means of cells: [B, H, W, C] -> [B, *size, C]."""
     B, H, W, C = x.shape
+    if np.shape(size) != (2,):
+        raise TypeError(f"size is (h, w), got {size!r}")
     h, w = size
     if min(h, w) < 1 or H % h or W % w:
         raise ValueError(f"{H} x {W} pixels do not divide into {h} x {w} cells")
@@ -126,7 +128,9 @@ class BoxTokens:
 
     def __post_init__(self):
         if not isinstance(self.classes, tuple) or not self.classes:
-            raise TypeError(f"classes are the numbers of one kind or more, such as (6, 8), got {self.classes!r}")
+            raise TypeError(
+                f"classes are a tuple, the numbers of one kind or more such as (6, 8), got {self.classes!r}"
+            )
         for count in self.classes:
             check_count("a number of classes", count)
         check_count("frequencies", self.frequencies)
@@ -142,6 +146,7 @@ class BoxTokens:
         Where the integers are -1 there is no object: all of them, and the token is zeros.
 
         Raises:
+          TypeError: a kind is no array of integers.
           ValueError: there is another number of kinds, shapes differ, a value is out of range or missing beside others,
             or the box of an object is not x_0 < x_1, y_0 < y_1 in [0, 1].
         """
@@ -149,16 +154,21 @@ class BoxTokens:
         if len(kinds) != len(self.classes) or any(boxes.shape != (*v.shape, 4) for v in kinds):
             shapes = ", ".join(str(list(v.shape)) for v in kinds)
             raise ValueError(f"boxes [..., 4] and {len(self.classes)} arrays [...], got {list(boxes.shape)}; {shapes}")
-        there = kinds[0] >= 0
         for value, count in zip(kinds, self.classes, strict=True):
-            if not np.array_equal(value >= 0, there) or value.max(initial=-1) >= count or value.min(initial=-1) < -1:
-                raise ValueError(f"classes go from 0 to {count - 1}, and all of an absent object are -1, got {value}")
+            if value.size and not np.issubdtype(value.dtype, np.integer):
+                raise TypeError(f"classes are integers from 0 to {count - 1}, got {value.dtype}: {value}")
+            if value.max(initial=-1) >= count or value.min(initial=-1) < -1:
+                raise ValueError(f"classes go from 0 to {count - 1}, or are -1 of an absent object, got {value}")
+        kinds = [value.astype(int) for value in kinds]
+        there = kinds[0] >= 0
+        if not all(np.array_equal(value >= 0, there) for value in kinds):
+            raise ValueError(f"all of an absent object are -1, got {', '.join(map(str, kinds))}")
         own = boxes[there]
         if not ((own >= 0) & (own <= 1)).all() or not (own[:, :2] < own[:, 2:]).all():
             raise ValueError("boxes are (x_0, y_0, x_1, y_1) in [0, 1] with x_0 < x_1 and y_0 < y_1")
         hot = [np.eye(count)[value] for value, count in zip(kinds, self.classes, strict=True)]
         angles = np.pi * boxes[..., None] * 2.0 ** np.arange(self.frequencies)
-        waves = np.stack([np.sin(angles), np.cos(angles)], -1).reshape(*there.shape, -1)
+        waves = np.stack([np.sin(angles), np.cos(angles)], -1).reshape(*there.shape, 8 * self.frequencies)
         return np.where(there[..., None], np.concatenate([*hot, waves], -1), 0).astype(np.float32)
 
     def decode(self, tokens: Any) -> tuple[np.ndarray, ...]:

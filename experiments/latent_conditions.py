@@ -104,9 +104,16 @@ def main(config: Config) -> dict[str, Any]:
     config = dataclasses.replace(config, workdir=workdir)
     if config.task == "img2img" and config.weights is None:
         raise SystemExit("img2img trains nothing: give --weights, a model of text_to_image.py")
+    latent_run.check(config)
+    pairs = latent_run.scene_judge(config.judge)
+    reader = scene_reader.SceneReader(dj.load(config.segmenter)) if config.task in ("layout", "semantic") else None
     experiment.start(workdir, config)
-    model, summary = fit(config) if config.weights is None else (latent_run.text_model(config.weights), {})
-    summary |= edited(config, model) if config.task == "img2img" else measure(config, model)
+    if config.weights is None:
+        model, summary = fit(config)
+    else:
+        width = TOKENS.width if config.task == "layout" else latent_run.MINILM_WIDTH
+        model, summary = latent_run.text_model(config.weights, width), {}
+    summary |= edited(config, model, pairs) if config.task == "img2img" else measure(config, model, pairs, reader)
     if config.weights is None:
         latent_run.keep(workdir, model, "scenes", summary)
     experiment.finish(workdir, summary)
@@ -116,7 +123,7 @@ def main(config: Config) -> dict[str, Any]:
 def fit(config: Config) -> tuple[dj.Model, dict[str, Any]]:
     """The trained model and the summary of its training."""
     drawn = scenes.read(config.count, "train", config.size, config.data_dir)
-    begin = None if config.begin is None else latent_run.text_model(config.begin)
+    begin = None if config.begin is None else latent_run.text_model(config.begin, None)
     codec: Any = dj.load(config.codec) if begin is None else begin.codec
     if begin is not None:
         print(f"Network, codec and weights are those of {config.begin}")
@@ -178,13 +185,12 @@ def holes(drawn: Drawn, seed: int, cells: int, rectangles: float = 0.0) -> tuple
     return mask.repeat(each, 1).repeat(each, 2)[..., None], slots
 
 
-def measure(config: Config, model: dj.Model) -> dict[str, float]:
+def measure(
+    config: Config, model: dj.Model, pairs: judges.SceneJudge, reader: scene_reader.SceneReader | None
+) -> dict[str, float]:
     """The judges' figures of scenes that were not trained on, at each scale, beside true pictures and the codec's."""
     codec: Any = model.codec
     through = jax.jit(lambda x: codec.decode(codec.encode(x)))
-    pairs, reader = judges.SceneJudge(dj.load(config.judge)), None
-    if config.task in ("layout", "semantic"):
-        reader = scene_reader.SceneReader(dj.load(config.segmenter))
     encode = None if config.task == "layout" else captions.TextStates(model.network.context_length)
     figures: dict[str, float] = {}
     for split in ("test", "heldout") if config.task in ("layout", "semantic") else ("test",):
@@ -264,13 +270,12 @@ def outlines(wanted: Drawn, size: int) -> np.ndarray:
     return maps
 
 
-def edited(config: Config, model: dj.Model) -> dict[str, float]:
+def edited(config: Config, model: dj.Model, judge: judges.SceneJudge) -> dict[str, float]:
     """Image to image: scenes under the captions of their twins, of another colour or shape, at each strength.
 
     "edit" and "old" are how often the judge sees the changed object's new and old pair, "others" how many of the other
     objects; "kept psnr" is that of the pixels which the twin shares with the picture.
     """
-    judge = judges.SceneJudge(dj.load(config.judge))
     drawn = scenes.make(scene_figures.AFTERWARDS + np.arange(4 * config.samples), config.size, "test")
     chosen = np.flatnonzero(np.isin(drawn.edits, [EDITS.index("colour"), EDITS.index("shape")]))[: config.samples]
     drawn = rows_of(drawn, chosen)

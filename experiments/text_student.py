@@ -30,7 +30,7 @@ from diffjax import data, train
 from diffjax.checks import check_count, check_number
 from diffjax.data import scenes
 from diffjax.model_files import IN_A_RUN
-from diffjax.runs import captions, experiment, guided_students, image_run, judges, latent_run, scene_figures
+from diffjax.runs import captions, experiment, guided_students, image_run, latent_run, scene_figures
 from diffjax.runs.student_run import StudentRun
 from diffjax.typing import PyTree
 
@@ -70,7 +70,7 @@ class Config:
 
 def main(config: Config) -> dict[str, Any]:
     check(config)
-    teacher, judge = latent_run.text_model(config.teacher), judges.SceneJudge(dj.load(config.judge))
+    teacher, judge = latent_run.text_model(config.teacher), latent_run.scene_judge(config.judge)
     experiment.start(config.workdir, config)
     encode = captions.TextStates(teacher.network.context_length)
     student = distil(config, teacher, encode)
@@ -88,9 +88,12 @@ def check(config: Config) -> None:
     """Raise before hours of training what would be wrong after them."""
     if not (config.scales and config.counts):
         raise SystemExit("give one scale and one number of steps or more: --scales 1 3 6 --counts 1 2 4 8")
-    for n in (*config.counts, config.teacher_steps, config.samples):
-        check_count("a number of steps or samples", n)
-    check_number("a scale", np.asarray(config.scales), 0)
+    try:
+        for n in (*config.counts, config.teacher_steps, config.samples):
+            check_count("a number of steps or samples", n)
+        check_number("a scale", np.asarray(config.scales), 0)
+    except (TypeError, ValueError) as error:
+        raise SystemExit(str(error)) from error
 
 
 def distil(config: Config, teacher: dj.Model, encode: captions.TextStates) -> dj.Model:

@@ -81,17 +81,19 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     workdir = config.workdir if config.weights is None else config.workdir / "measured"
     config = dataclasses.replace(config, workdir=workdir)
+    latent_run.check(config)
+    judge = latent_run.scene_judge(config.judge) if config.data == "scenes" and not config.prompt else None
     experiment.start(workdir, config)
     model, summary = fit(config) if config.weights is None else (latent_run.text_model(config.weights), {})
     encode = captions.TextStates(model.network.context_length)
     if config.prompt:
         x = [draw(config, model, encode([prompt] * 16), config.scales[-1]) for prompt in config.prompt]
         plots.image_rows(workdir / "prompts.png", dict(zip(config.prompt, x, strict=True)))
-        summary["prompts"] = len(x)
+        summary["pictures"] = str(workdir / "prompts.png")
+    elif judge is not None:
+        summary |= measure_scenes(config, model, encode, judge)
     else:
-        summary |= (
-            measure_scenes(config, model, encode) if config.data == "scenes" else measure_emoji(config, model, encode)
-        )
+        summary |= measure_emoji(config, model, encode)
     if config.weights is None:
         latent_run.keep(workdir, model, config.data, summary)
     experiment.finish(workdir, summary)
@@ -113,7 +115,7 @@ def fit(config: Config) -> tuple[dj.Model, dict[str, Any]]:
     images, texts = training_set(config)
     codec: dj.Codec = dj.load(config.codec)
     fields = {"image": captions.latents(codec, images), "context": encode.kept(texts, config.data_dir)}
-    begin = None if config.begin is None else latent_run.text_model(config.begin)
+    begin = None if config.begin is None else latent_run.text_model(config.begin, None)
     return latent_run.fit(config, config.net, fields, codec, {"context": 0.0}, begin)
 
 
@@ -123,10 +125,11 @@ def draw(config: Config, model: dj.Model, states: np.ndarray, scale: float) -> n
     return latent_run.draw(model, jax.random.key(config.seed + 1), {"context": states}, **how)
 
 
-def measure_scenes(config: Config, model: dj.Model, encode: captions.TextStates) -> dict[str, float]:
+def measure_scenes(
+    config: Config, model: dj.Model, encode: captions.TextStates, judge: judges.SceneJudge
+) -> dict[str, float]:
     """What the judge sees of captions of "test" and "heldout", at each scale, beside what it sees of true pictures."""
     ways = {f"scale {scale:g}": partial(draw, config, model, scale=scale) for scale in config.scales}
-    judge = judges.SceneJudge(dj.load(config.judge))
     return scene_figures.measure(judge, ways, encode, config.samples, config.size, config.workdir)
 
 

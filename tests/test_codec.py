@@ -76,6 +76,16 @@ def test_pictures_are_encoded_where_a_latent_model_takes_them(model, codec, key)
             model.invert(wrong)
 
 
+def test_a_model_and_its_codec_have_the_same_latents(model, codec, key):
+    large = codec.replace(shape=(16, 16, 3))
+    for changes in ({"codec": large}, {"shape": (4, 4, 2)}):
+        with pytest.raises(ValueError, match=r"shape is .* its codec makes latents .* change both"):
+            model.replace(**changes)
+    assert model.replace(codec=large, shape=(4, 4, 2)).sample(key, 1, dj.DDIM(), steps=1).shape == (1, 16, 16, 3)
+    with pytest.raises(ValueError, match="start holds NaN"):
+        model.sample(key, 1, start=jnp.full((1, 2, 2, 2), jnp.nan))
+
+
 def test_pictures_in_other_units_are_refused_before_they_are_latents(model, key):
     for wrong, says in ((127.5 * (IMAGES + 1), "levels 0"), (np.nan * IMAGES, "NaN")):
         for call in (model.invert, lambda x: model.log_likelihood(key, x)):
@@ -99,6 +109,10 @@ def test_editing_goes_from_the_picture_to_a_sample(model, codec, key):
     np.testing.assert_allclose(model.sdedit(keys[4:6], IMAGES[4:6], 1.0, steps=4), whole[4:6], atol=1e-5)
     with pytest.raises(ValueError, match="strength"):
         edit(IMAGES, 1.5)
+    with pytest.raises(ValueError, match=r"a strength of 0\.1 leaves none of 4 steps"):
+        edit(IMAGES, 0.1)
+    with pytest.raises(TypeError, match="one number, known before"):
+        jax.jit(lambda strength: edit(IMAGES, strength))(0.5)
 
 
 def test_posterior_samples_of_a_latent_model_fit_a_measurement_of_pictures(model, codec, key):
@@ -136,6 +150,10 @@ def test_a_latent_model_s_file_holds_its_codec(model, key, tmp_path):
         (lambda c: c.replace(scale="1"), TypeError, "scale must be a number"),
         (lambda c: c.replace(shift=jnp.nan), ValueError, "shift must be a finite number"),
         (lambda c: c.replace(shape=(8, 8)), TypeError, "shape"),
+        (lambda c: c.replace(scale=jnp.ones(3)).encode(IMAGES), ValueError, "one for each of 2 channels, got .3."),
+        (lambda c: c.encode(IMAGES, 0), ValueError, "key must be made by"),
+        (lambda c: c.decode(jnp.full((1, 2, 2, 2), jnp.nan)), ValueError, "NaN"),
+        (lambda c: c.encode(IMAGES, tile=4), ValueError, "take multiples of 4"),
         (lambda c: c.decode(jnp.zeros((1, 2, 2, 2), int)), TypeError, "latents are floats"),
         (lambda c: dj.Codec.measured(c.network, c.params, IMAGES, 0), ValueError, "batch_size must be at least 1"),
         (lambda c: c.replace(network=nn.MLP()), TypeError, "`encode` and `decode`"),

@@ -43,6 +43,17 @@ def test_it_samples_what_the_pure_functions_sample(model, key):
     np.testing.assert_allclose(x, dj.sample(k_steps, guided, model.sde, dj.DDIM(), ts, start, cond), atol=1e-6)
     np.testing.assert_allclose(x, model.sample(key, 3, dj.DDIM(), steps=ts, cond=cond, guidance_scale=2.0), atol=1e-6)
     assert model.sample(key, 0).shape == (0, *SHAPE)
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
+    try:
+        for scale in (2, np.float64(2), np.float32(2)):  # one program with 2.0
+            again = model.sample(key, 3, dj.DDIM(), steps=4, cond=cond, guidance_scale=scale)
+            np.testing.assert_array_equal(again, x)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert not [name for name in compiled if "backend_compile" in name]
+    with pytest.raises(TypeError, match="a condition is None or a dict such as"):
+        model.sample(key, 3, cond=jnp.ones((3, 4)), guidance_scale=2.0)
 
 
 def test_example_i_is_the_same_for_every_number_and_batch_size(model, key):

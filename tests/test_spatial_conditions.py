@@ -49,6 +49,7 @@ def test_layouts_become_tokens_and_layouts_again():
         ([[0.1, 0.2, 0.3, 0.4]], ([0], [0, 1]), "boxes .* and 2 arrays"),
         ([[0.1, 0.2, 0.3, 0.4]], ([0], [8]), "from 0 to 7"),
         ([[0.1, 0.2, 0.3, 0.4]], ([0], [-1]), "all of an absent object are -1"),
+        ([[0.1, 0.2, 0.3, 0.4]], ([-2], [1]), r"from 0 to 5, or are -1 .* got \[-2\]"),
         ([[0.3, 0.2, 0.1, 0.4]], ([0], [1]), "x_0 < x_1"),
         ([[0.1, 0.2, 0.3, np.nan]], ([0], [1]), "x_0 < x_1"),
         ([[0.1, 0.2, 0.3, 1.4]], ([0], [1]), r"in \[0, 1\]"),
@@ -59,6 +60,15 @@ def test_layouts_that_are_none_are_refused(boxes, values, message):
         TOKENS.encode(boxes, *values)
     with pytest.raises(ValueError, match=r"tokens are \[..., 62\]"):
         TOKENS.decode(np.zeros((2, 61)))
+
+
+def test_classes_are_integers_and_a_picture_may_have_no_object():
+    for values in (([0.5], [1]), (["ring"], ["red"])):
+        with pytest.raises(TypeError, match="classes are integers from 0 to 5"):
+            TOKENS.encode([[0.1, 0.2, 0.3, 0.4]], *values)
+    assert TOKENS.encode(np.zeros((0, 4)), [], []).shape == (0, 62)
+    with pytest.raises(TypeError, match=r"size is .h, w., got 8"):
+        small_picture(np.zeros((1, 8, 8, 3), np.float32), 8)
 
 
 def test_maps_and_pictures_become_shares_and_means_of_cells():

@@ -9,6 +9,7 @@ Source: huggingface/safetensors, README.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -157,6 +158,8 @@ def in_place(path: str | Path) -> str:
         return ". It is a pointer of Git LFS: `git lfs pull` in its folder fetches the file itself"
     if first.startswith((b"PK", b"\x80")):
         return ". It is a pickle under another name, which can run any code when it is read: take another file"
+    if re.match(rb'\s*{\s*"format": "diffjax"', first):
+        return ". It is the card of a model: the model is the .safetensors file beside it"
     if first.lstrip().startswith((b"<", b"{")):
         return (
             ". It is a page or a message of the server, and not the file: fetch it again, logged in where that is asked"

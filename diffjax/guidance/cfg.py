@@ -212,7 +212,7 @@ def _variance(x: Array) -> Array:
 
 def _check(denoise: Denoiser, x: Array, t: Time, cond: Cond, null: Cond) -> None:
     """Raise a ValueError unless a condition can make a difference to its null condition."""
-    if all(c is None or c == {} for c in (cond, null)):
+    if all(c is None or (isinstance(c, dict) and not c) for c in (cond, null)):
         raise ValueError(
             "guidance needs a condition: without one both evaluations are the same; pass cond to `sample`, or a "
             "negative condition as null"

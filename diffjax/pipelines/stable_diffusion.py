@@ -109,8 +109,10 @@ class StableDiffusion:
             raise ValueError(f"expected one negative prompt, or {len(texts)}, got {len(others)}")
         self.check_guidance(negative, settings)
         net = self.model.network
-        how = dict(skip=settings.clip_skip, xl=bool(net.pooled_width), restore_mean=settings.restore_mean)
-        cond, null = encode_prompts(self.towers, self.tokenizers, (texts, others), **how)
+        xl, mean = bool(net.pooled_width), settings.restore_mean
+        cond, null = encode_prompts(
+            self.towers, self.tokenizers, (texts, others), skip=settings.clip_skip, xl=xl, restore_mean=mean
+        )
         if self.zero_null and negative is None:
             null = {name: np.zeros_like(x) for name, x in null.items()}
         if net.size_count:

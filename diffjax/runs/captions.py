@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,17 @@ from diffjax.data.prepared import cached
 class TextStates:
     """Texts -> states [N, length, 384] of MiniLM, one for each token, float16; zeros on padding.
 
-    The null condition of a model of such states is zeros everywhere, {"context": 0.0}.
+    The null condition of a model of such states is zeros everywhere, {"context": 0.0}. A text of more tokens loses its
+    end, which a UserWarning tells.
 
     Raises:
       TypeError: what it is called with is no list of texts.
-      ValueError: `length` or `batch_size` is below 1.
+      ValueError: `length` is below 2, for [CLS] and [SEP], or above 512, MiniLM's; `batch_size` is below 1.
       FileNotFoundError: the encoder is missing; the message names the command that fetches it.
     """
 
     def __init__(self, length: int = 32, batch_size: int = 256):
-        check_count("length", length)
+        check_count("length", length, 2, 512)
         check_count("batch_size", batch_size)
         self.length, self.batch_size = length, batch_size
         self.tokenize, encode = pretrained.load_minilm(packages.find(*pretrained.MINILM))
@@ -38,6 +40,7 @@ class TextStates:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         _check_texts(texts)
+        self._warn_of_long(texts)
         rows = []
         for i in range(0, len(texts), self.batch_size):
             part = list(map(str, texts[i : i + self.batch_size]))
@@ -46,6 +49,16 @@ class TextStates:
             states, mask, _ = self.encode(tokens)
             rows.append(np.asarray(jnp.where(mask[..., None], states, 0).astype(jnp.float16))[: len(part)])
         return np.concatenate(rows) if rows else np.zeros((0, self.length, 384), np.float16)
+
+    def _warn_of_long(self, texts: Sequence[str]) -> None:
+        full = [text for text in texts if len(text) >= self.length - 2]  # a token is a letter at least
+        long = [text for text in full if self.tokenize([text], self.length + 1).mask.all()]
+        if long:
+            warnings.warn(
+                f"{len(long)} of {len(texts)} texts have more than {self.length} tokens and lose their end, the first "
+                f"is {long[0][:100]!r}",
+                stacklevel=3,
+            )
 
     def kept(self, texts: Sequence[str], data_dir: str | Path | None = None) -> np.ndarray:
         """The same, kept in `data_dir` (`default_data_dir()`): encoding takes 6 ms a text on two CPU cores."""
@@ -59,6 +72,8 @@ class TextStates:
 def _check_texts(texts: Sequence[str]) -> None:
     if isinstance(texts, str):  # its letters would be the texts
         raise TypeError(f"expected a list of texts, got one text: [{texts!r}]")
+    if not isinstance(texts, Sequence | np.ndarray):
+        raise TypeError(f"expected a list of texts, got {texts!r}")
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"expected a list of texts, got {text!r} in it")

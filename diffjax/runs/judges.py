@@ -19,6 +19,7 @@ from diffjax.data.scene_drawing import COLOURS, SHAPES
 from diffjax.likelihoods.ode import bits_per_dim, log_likelihood
 from diffjax.model import Trained
 from diffjax.pretrained import face
+from diffjax.printing import short
 from diffjax.typing import SDE, Denoiser, Key
 
 CLIP_FEATURES = (1, 1, 1008)  # of EfficientNet-Lite0, as the CLIP that judges captions takes them
@@ -224,13 +225,24 @@ class SceneJudge:
     The classifier has a logit for each pair (`experiments/scene_judge.py`). The first three are shares of the scenes'
     objects: whose colour it sees in the picture, with any shape; whose shape, in any colour; and whose pair of both.
     "extra" is the number of pairs a picture that it sees beyond those.
+
+    Raises:
+      ValueError: the classifier is of other classes, or there is not a picture for each scene.
     """
 
     def __init__(self, classifier: Trained, batch_size: int = 250):
+        network = getattr(classifier, "network", None)  # a function has none
+        if network is not None and getattr(network, "num_classes", None) != len(COLOURS) * len(SHAPES):
+            raise ValueError(
+                f"a judge of scenes has a logit for each of {len(COLOURS)} x {len(SHAPES)} pairs, the network "
+                f"{short(network)[:100]} has not: `scene_judge.py` makes one"
+            )
         self.apply, self.batch_size = jax.jit(classifier), batch_size
 
     def __call__(self, x: np.ndarray, scenes: Any) -> dict[str, float]:
         """`scenes` has the fields `colours` and `classes` of what the pictures are to show, [N, 3]."""
+        if len(x) != len(scenes.classes):
+            raise ValueError(f"expected a picture for each of {len(scenes.classes)} scenes, got {len(x)}")
         parts = [x[i : i + self.batch_size] for i in range(0, len(x), self.batch_size)]
         logits = np.concatenate([np.asarray(self.apply(jnp.asarray(part), jnp.zeros(()))) for part in parts])
         seen = logits > 0

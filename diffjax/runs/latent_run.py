@@ -17,19 +17,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax import data, losses, nn, precondition, times, train
+from diffjax.checks import check_count, check_number
 from diffjax.codec import Codec
 from diffjax.conditions import cond_keys
 from diffjax.losses import weightings
 from diffjax.model import Model
-from diffjax.model_files import IN_A_RUN
+from diffjax.model_files import IN_A_RUN, load
 from diffjax.parameters import widen
 from diffjax.runs import experiment, image_run
+from diffjax.runs.judges import SceneJudge
 from diffjax.runs.own_pictures import model_of
 from diffjax.sde import VP
 from diffjax.typing import Cond, Key
 
+MINILM_WIDTH = 384
 SMALL = nn.ConditionalUNet(
-    channels=(48, 56), layers=1, attention=(True, True), heads=4, groups=8, context_width=384
+    channels=(48, 56), layers=1, attention=(True, True), heads=4, groups=8, context_width=MINILM_WIDTH
 )  # 1.4 M parameters
 
 
@@ -38,6 +41,12 @@ class Options(Protocol):
 
     @property
     def drop(self) -> float: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def scales(self) -> tuple[float, ...]: ...
     @property
     def optim(self) -> train.OptimConfig: ...
     @property
@@ -50,6 +59,29 @@ class Options(Protocol):
     def seed(self) -> int: ...
     @property
     def workdir(self) -> Path: ...
+
+
+def check(config: Options) -> None:
+    """Raise a SystemExit before hours of training for options that would be wrong after them."""
+    try:
+        check_count("--samples", config.samples)
+        check_count("--sampling-steps", config.sampling_steps)
+        check_count("--batch-size", config.batch_size)
+        check_count("--length", config.length, 2)
+        check_number("--drop", config.drop, 0, 1)
+        check_number("--scales", config.scales)
+    except (TypeError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    if not config.scales:
+        raise SystemExit("--scales needs one scale of guidance or more")
+
+
+def scene_judge(path: Path) -> SceneJudge:
+    """The judge of scenes in a file; raises a SystemExit where it holds none."""
+    try:
+        return SceneJudge(load(path))
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"--judge {path}: {error}") from error
 
 
 def fit(
@@ -97,8 +129,11 @@ def _begun(params: Any, kept: Any) -> Any:
     return params
 
 
-def text_model(path: Path) -> Model:
+def text_model(path: Path, width: int | None = MINILM_WIDTH) -> Model:
     """The latent model with a context, of texts or of layouts, in a file or in the folder of a run.
+
+    Args:
+      width: of the context's states: MiniLM's of texts; None for any.
 
     Raises:
       SystemExit: there is no such file, or it is of another kind; the message says what it is.
@@ -106,6 +141,10 @@ def text_model(path: Path) -> Model:
     model = model_of(path, VP(), None, prediction=precondition.from_v)
     if model.codec is None or "context" not in (cond_keys(model.network) or ()):
         raise SystemExit(f"{path} holds no model of latents with a context: `text_to_image.py` makes one")
+    if width not in (None, model.network.context_width):
+        kinds = {MINILM_WIDTH: "texts"}
+        wanted, own = (f"{kinds.get(w, 'layouts')}, of {w} numbers" for w in (width, model.network.context_width))
+        raise SystemExit(f"the context of the model in {path} is of {own}, here it is to be of {wanted}")
     if not getattr(model.network, "context_length", 0):
         raise SystemExit(
             f"{path} does not say how many states a context has: set it, `model.replace(network=model.network.clone("

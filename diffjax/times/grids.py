@@ -139,14 +139,23 @@ def tail(ts: Array, strength: float) -> Array:
     """The last int(n strength) of a grid's n steps, where SDEdit starts: 1 is all, 0 none (diffusers' `strength`).
 
     Raises:
-      ValueError: the strength is not in [0, 1].
+      TypeError: the strength is no number, or not known yet, inside of `jax.jit`.
+      ValueError: it is not in [0, 1], or leaves no step and is not 0.
     """
     if np.ndim(ts) != 1:
         raise ValueError(f"tail takes a grid [n + 1] and the strength, got a grid of shape {list(np.shape(ts))}")
+    if np.ndim(strength) or not known(strength):
+        raise TypeError(
+            "the strength decides how many steps there are: it is one number, known before a program is compiled (its "
+            f"argument is static), got {strength!r}"
+        )
     check_number("the strength", strength, 0, 1)
     ts = jnp.asarray(ts)
     n = len(ts) - 1
-    return ts[n - int(n * strength + 1e-6) :]
+    kept = int(n * strength + 1e-6)
+    if strength > 0 and not kept:
+        raise ValueError(f"a strength of {strength:g} leaves none of {n} steps: raise it, or take more steps")
+    return ts[n - kept :]
 
 
 def repaint(ts: Array, j: int = 10, r: int = 10, window: tuple[float, float] | None = None) -> Array:

@@ -116,6 +116,10 @@ def test_the_judge_of_scenes_counts_what_it_sees():
     judge = judges.SceneJudge(lambda x, c_noise: x[:, 0, 0], batch_size=1)  # a network that reads the pairs off
     assert judge(picture, wanted) == {"colour": 1.0, "shape": 1.0, "binding": 0.5, "extra": 1.0}
     assert judge(-np.ones_like(picture), wanted) == {"colour": 0.0, "shape": 0.0, "binding": 0.0, "extra": 0.0}
+    with pytest.raises(ValueError, match="a picture for each of 2 scenes, got 1"):
+        judge(picture[:1], wanted)
+    with pytest.raises(ValueError, match=r"each of 8 x 6 pairs, the network .* has not"):
+        judges.SceneJudge(dj.Trained(dj.nn.Classifier(10), {}, ((32, 32, 3), ())))
 
 
 def test_a_caption_is_taken_out_of_ten(monkeypatch):
