@@ -3,7 +3,7 @@
     make data                                                                   # MiniLM, and the emoji
     python experiments/autoencoder.py --preset kl                               # or the committed codec
     python experiments/text_to_image.py                                         # preset cpu-scenes
-    python experiments/text_to_image.py --preset cpu-emoji
+    python experiments/text_to_image.py --preset cpu-emoji --begin runs/text_to_image --steps 8000
     python experiments/text_to_image.py --weights runs/text_to_image --prompt "a large red ring left of a blue star"
 
 The U-Net is Stable Diffusion's with other numbers, its latents 8 x 8 x 4, its text the states of MiniLM (frozen), which
@@ -15,7 +15,10 @@ and of "heldout", the split in which each caption has a pair that was never trai
 `weights/text-to-image-scenes.safetensors`, was trained for 30,500 steps in three parts, 175 minutes on two shared CPU
 cores, 2026-11-30: at scale 3 it draws 0.80 of the pairs, and 0.70 of "heldout". `--begin` goes on from it.
 
-cpu-emoji: a CLIP tells which of ten captions a picture was drawn for. Not trained yet.
+cpu-emoji: a CLIP tells which of ten captions a picture was drawn for, of captions that were trained on and of others.
+`weights/text-to-image-emoji.safetensors` began as the committed model of scenes: 8,000 steps, 53 minutes, 2026-11-30. At
+scale 3 it is right for 0.90 of the pictures (true ones 0.99) and for 0.67 of those of captions that were never trained on
+(true ones 0.62: the judge has learnt from the same captions as the model), and the Fréchet distance is 205 (floor 56).
 """
 
 from __future__ import annotations
