@@ -188,7 +188,14 @@ class Model:
         return self._pictures(sample(k_steps, denoise, self.sde, sampler, ts, x, cond))
 
     def sample_posterior(
-        self, key: Key, n: int, method: Posterior, *, steps: int | None = None, cond: Cond = None
+        self,
+        key: Key,
+        n: int,
+        method: Posterior,
+        *,
+        steps: int | None = None,
+        cond: Cond = None,
+        guidance_scale: Any = None,
     ) -> Array:
         """n samples [n, *shape] of p(x_0 | y) by a paper's method: `dj.posterior.ddrm(measurement)` and others.
 
@@ -199,9 +206,10 @@ class Model:
           key: one key.
           method: holds the measurement, of n examples or of one for all.
           steps: by default the paper's.
+          cond, guidance_scale: as of `sample`.
 
         Raises:
-          ValueError, TypeError: as `Posterior.sample`.
+          ValueError, TypeError: as `Posterior.sample`, and of guidance as `sample`.
         """
         check_key(key)
         check_count("n", n)
@@ -210,7 +218,8 @@ class Model:
         x = prior_sample(k_prior, self.sde, (n, *self.shape))
         if self.codec is not None:
             method = of_latents(method, Partial(type(self.codec).decode, self.codec))
-        return self._pictures(method.sample(k_steps, self.denoise, self.sde, x, cond, steps=steps))
+        denoise, cond = self._guided(None, cond, guidance_scale, n)
+        return self._pictures(method.sample(k_steps, denoise, self.sde, x, cond, steps=steps))
 
     def sdedit(
         self,
@@ -257,10 +266,18 @@ class Model:
         """
         return log_likelihood(key, self.denoise, self.sde, self._checked(x), cond, **options)
 
-    def invert(self, x: Array, sampler: Sampler | None = None, *, steps: int | Array = 100, cond: Cond = None) -> Array:
+    def invert(
+        self,
+        x: Array,
+        sampler: Sampler | None = None,
+        *,
+        steps: int | Array = 100,
+        cond: Cond = None,
+        guidance_scale: Any = None,
+    ) -> Array:
         """The state at T [B, *shape] whose deterministic sampling ends at x [B, *shape], up to the solver's error.
 
-        A latent model takes pictures x in [-1, 1], or latents.
+        A latent model takes pictures x in [-1, 1], or latents; cond and guidance_scale are as of `sample`.
 
         `model.sample(key, len(x), sampler, steps=steps, start=model.invert(x, sampler, steps=steps))` is x again.
         """
@@ -270,7 +287,8 @@ class Model:
         if known(ts) and len(ts) > 2 and ts[-1] <= 0:  # at t = 0 there is no noise to be seen: start with the data's
             ts = ts[:-1]  # share of the state before it
             x = self.sde.alpha(ts[-1]).astype(x.dtype) * x
-        return invert(self.denoise, self.sde, sampler, ts, x, cond)
+        denoise, cond = self._guided(sampler, cond, guidance_scale, len(x))
+        return invert(denoise, self.sde, sampler, ts, x, cond)
 
     def _grid(self, sampler: Sampler, steps: int | Array | None) -> Array:
         if steps is not None and np.ndim(steps):
@@ -279,7 +297,7 @@ class Model:
         check_count("steps", n)
         return default_grid(sampler, self.sde, n)
 
-    def _guided(self, sampler: Sampler, cond: Cond, scale: Any, n: int) -> tuple[Any, Cond]:
+    def _guided(self, sampler: Sampler | None, cond: Cond, scale: Any, n: int) -> tuple[Any, Cond]:
         if scale is None:
             return self.denoise, cond
         if not jax.tree.leaves(cond):

@@ -16,9 +16,10 @@ and of "heldout", the split in which each caption has a pair that was never trai
 cores, 2026-11-30: at scale 3 it draws 0.80 of the pairs, and 0.70 of "heldout". `--begin` goes on from it.
 
 cpu-emoji: a CLIP tells which of ten captions a picture was drawn for, of captions that were trained on and of others.
-`weights/text-to-image-emoji.safetensors` began as the committed model of scenes: 8,000 steps, 53 minutes, 2026-11-30. At
-scale 3 it is right for 0.90 of the pictures (true ones 0.99) and for 0.67 of those of captions that were never trained on
-(true ones 0.62: the judge has learnt from the same captions as the model), and the Fréchet distance is 205 (floor 56).
+`weights/text-to-image-emoji.safetensors` began as the committed model of scenes: 8,000 steps, 53 minutes, 2026-11-30.
+At scale 3 it is right for 0.90 of the pictures (true ones 0.99) and for 0.67 of those of captions that were never
+trained on (true ones 0.62: the judge has learnt from the same captions as the model); the Fréchet distance is 205
+(floor 56).
 """
 
 from __future__ import annotations

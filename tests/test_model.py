@@ -79,6 +79,10 @@ def test_inversion_is_the_way_back(model, key):
     z = model.invert(x, steps=200)
     back = model.sample(key, 2, dj.DPMpp2M(), steps=200, start=z)
     assert jnp.abs(back - x).mean() < 0.02 < jnp.abs(z - x).mean()
+    guided = dict(cond={"label": jnp.array([0, 2])}, guidance_scale=1.5, steps=200)
+    other = model.invert(x, **guided)
+    assert jnp.abs(other - z).mean() > 0.02
+    assert jnp.abs(model.sample(key, 2, dj.DPMpp2M(), start=other, **guided) - x).mean() < 0.02
 
 
 @pytest.mark.parametrize("sde", [dj.VP(), dj.Flow(), dj.EDM(), dj.Cosine()], ids=lambda s: type(s).__name__)
@@ -99,6 +103,12 @@ def test_posterior_samples_are_those_of_the_method(model, key):
     start = dj.prior_sample(k_prior, model.sde, (2, *SHAPE))
     np.testing.assert_allclose(
         x, dj.posterior.ddrm(m).sample(k_steps, model.denoise, model.sde, start, steps=3), atol=1e-5
+    )
+    cond = {"label": jnp.array([0, 2])}
+    x = model.sample_posterior(key, 2, dj.posterior.ddrm(m), steps=3, cond=cond, guidance_scale=2.0)
+    guided = guidance.cfg(model.denoise, 2.0)
+    np.testing.assert_allclose(
+        x, dj.posterior.ddrm(m).sample(k_steps, guided, model.sde, start, cond, steps=3), atol=1e-5
     )
 
 
