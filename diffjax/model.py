@@ -210,6 +210,7 @@ class Model:
 
         Raises:
           ValueError, TypeError: as `Posterior.sample`, and of guidance as `sample`.
+          AttributeError: the method needs a linear operator, which that of a latent model is not.
         """
         check_key(key)
         check_count("n", n)

@@ -102,6 +102,8 @@ class Config:
     an upscaler enlarges it)."""
     batch_size: int = 1
     """Pictures at a time."""
+    tile: int | None = None
+    """Decode large pictures in tiles of so many pixels a side, 512 say; default: whole."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     prediction: Literal["eps", "v"] | None = None
     """What the U-Net predicts, for single files of version 2, which do not say so."""
@@ -198,6 +200,7 @@ def as_settings(config: Config) -> pipelines.Settings:
         restore_mean=config.restore_mean,
         spacing=config.spacing,
         batch_size=config.batch_size,
+        tile=config.tile,
         progress=lambda done, n: print(f"  {done} of {n}", flush=True),
     )
 

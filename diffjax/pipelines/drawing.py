@@ -44,6 +44,8 @@ class Settings:
       restore_mean: whether the states of a prompt with weights get the mean that they had without; see `text.weigh`.
       spacing: * of the times, "leading", "trailing" or "linspace"; None: see `solvers.plan`.
       batch_size: pictures at a time; None for all at once.
+      tile: side in pixels of the tiles in which large pictures are decoded, with less memory (`codec.tiled`); None for
+        whole pictures.
       progress: called after each batch with the number of pictures that are drawn, and of all.
     """
 
@@ -56,6 +58,7 @@ class Settings:
     restore_mean: bool = True
     spacing: str | None = None
     batch_size: int | None = None
+    tile: int | None = None
     progress: Callable[[int, int], None] | None = None
 
     def __post_init__(self):
@@ -74,8 +77,9 @@ class Settings:
                 raise ValueError(f"size is (height, width), got {self.size!r}")
             for name, side in zip(("height", "width"), self.size, strict=True):
                 check_count(name, side)
-        if self.batch_size is not None:
-            check_count("batch_size", self.batch_size)
+        for name in ("batch_size", "tile"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
 
 
 def draw(
@@ -101,8 +105,12 @@ def draw(
       decoded: false for latents [B, h, w, C] at the last time in place of pictures.
 
     Raises:
-      ValueError: a picture holds NaN or infinite values.
+      ValueError: a picture holds NaN or infinite values, or tiles do not divide into latents.
     """
+    factor = model.codec.shape[0] // model.shape[0]  # type: ignore[union-attr]
+    if settings.tile is not None and settings.tile % factor:
+        raise ValueError(f"tile must be a multiple of {factor} pixels, those of one latent, got {settings.tile}")
+    tile = None if settings.tile is None else settings.tile // factor
     steps = BOUND
     while steps < len(plan.ts) - 1:
         steps *= 2
@@ -114,7 +122,8 @@ def draw(
     for i in range(0, n, at_once):
         rows = np.minimum(np.arange(i, i + at_once), n - 1)  # one compiled shape: the last batch is filled up
         batch, both = jax.tree.map(lambda x, rows=rows: x[rows], (start, conds))
-        parts.append(np.asarray(_pictures(model, plan.sampler, size, numbers, batch, both, decoded)))
+        found = _pictures(model, plan.sampler, size, numbers, batch, both, decoded, tile)
+        parts.append(np.asarray(found))
         if settings.progress is not None:
             settings.progress(min(i + at_once, n), n)
     found = np.concatenate(parts)[:n]
@@ -126,9 +135,16 @@ def draw(
     return found
 
 
-@partial(jax.jit, static_argnames=("size", "decoded"))
+@partial(jax.jit, static_argnames=("size", "decoded", "tile"))
 def _pictures(
-    model: Model, sampler: Sampler, size: tuple[int, int], numbers: Any, start: Any, conds: Any, decoded: bool = True
+    model: Model,
+    sampler: Sampler,
+    size: tuple[int, int],
+    numbers: Any,
+    start: Any,
+    conds: Any,
+    decoded: bool,
+    tile: int | None,
 ) -> Array:
     codec: Any = model.codec
     factor = codec.shape[0] // model.shape[0]
@@ -156,7 +172,7 @@ def _pictures(
         z = sdedit(k_steps, *run, z0, cond)
     if mask is not None and z0 is not None:  # a grid that ends above t = 0 leaves the noise of its end on what is known
         z = jnp.where(mask > 0, z, z0)
-    return codec.decode(z) if decoded else z
+    return codec.decode(z, tile=tile) if decoded else z
 
 
 def _joined(model: Model, numbers: Any, start: Any, mask: Array | None, key: Key) -> Array | None:

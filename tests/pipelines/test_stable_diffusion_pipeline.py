@@ -12,7 +12,7 @@ import pytest
 
 from diffjax import pipelines
 from diffjax.formats.tensors import read_tensors, write_tensors
-from diffjax.pipelines import Settings, loading
+from diffjax.pipelines import Settings, drawing, loading
 from diffjax.pretrained import stable_diffusion as sd
 
 SMALL = Settings("ddim", steps=2, size=(16, 24), scale=5.0)
@@ -75,6 +75,20 @@ def test_prompt_negative_prompt_and_scale_count(pipe, key):
     assert np.abs(base - draw(["a fox"], clip_skip=1)).max() > 1e-4
     close(draw(["a fox"], scale=1.0), draw(["a fox"], scale=None))
     close(draw(["a fox"], "a fox"), draw(["a fox"], scale=None))  # guidance away from the prompt itself
+
+
+@pytest.mark.slow
+def test_large_pictures_are_decoded_in_tiles(pipe, key):
+    large, prompts = dataclasses.replace(SMALL, size=(32, 64)), ["a fox"]
+    draw = lambda tile: pipe.text_to_image(  # noqa: E731
+        key, prompts, settings=dataclasses.replace(large, tile=tile)
+    )
+    start, conds = {"keys": pipe.keys_of(key, prompts)}, pipe.encode(prompts)
+    z = drawing.draw(pipe.model, pipe.plan(large), (32, 64), large, start, conds, decoded=False)
+    close(draw(32), pipe.codec.decode(z, tile=4))
+    close(draw(64), pipe.codec.decode(z))  # no picture is larger than the tile
+    with pytest.raises(ValueError, match="a multiple of 8 pixels"):
+        draw(36)
 
 
 def test_the_condition(pipe):
