@@ -29,8 +29,7 @@ import diffjax as dj
 from diffjax import data, train
 from diffjax.checks import check_count, check_number
 from diffjax.data import scenes
-from diffjax.model_files import IN_A_RUN
-from diffjax.runs import captions, experiment, guided_students, image_run, latent_run, scene_figures
+from diffjax.runs import captions, experiment, guided_students, latent_run, scene_figures
 from diffjax.runs.student_run import StudentRun
 from diffjax.typing import PyTree
 
@@ -74,12 +73,12 @@ def main(config: Config) -> dict[str, Any]:
     experiment.start(config.workdir, config)
     encode = captions.TextStates(teacher.network.context_length)
     student = distil(config, teacher, encode)
+    latent_run.keep(config.workdir, student, "scenes", {})  # whatever becomes of judging
     size: int = teacher.codec.shape[0]  # pyright: ignore[reportOptionalMemberAccess]
     drawn = ways(config, teacher, student)
     summary: dict[str, Any] = {"parameters": train.count(student.params)}
     summary |= scene_figures.measure(judge, drawn, encode, config.samples, size, config.workdir)
-    about = {"data": "scenes", "range": [-1, 1], **image_run.made_by(config.workdir), "figures": summary}
-    image_run.keep(config.workdir / IN_A_RUN, student, about)
+    latent_run.keep(config.workdir, student, "scenes", summary)
     experiment.finish(config.workdir, summary)
     return summary
 

@@ -89,6 +89,8 @@ def main(config: Config) -> dict[str, Any]:
     judge = latent_run.scene_judge(config.judge) if config.data == "scenes" and not config.prompt else None
     experiment.start(workdir, config)
     model, summary = fit(config) if config.weights is None else (latent_run.text_model(config.weights), {})
+    if config.weights is None:
+        latent_run.keep(workdir, model, config.data, summary)  # whatever becomes of judging
     encode = captions.TextStates(model.network.context_length)
     if config.prompt:
         x = [draw(config, model, encode([prompt] * 16), config.scales[-1]) for prompt in config.prompt]

@@ -6,6 +6,7 @@ An experiment names its process, objective and prediction, and hands them over a
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 import sys
 import warnings
@@ -168,8 +169,9 @@ def made_by(workdir: Path | None = None) -> dict[str, str]:
 
 
 def untimed(figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures without those of the machine's speed."""
-    return {name: value for name, value in figures.items() if name not in TIMINGS}
+    """The figures without those of the machine's speed; the infinite ones and NaN as text, for JSON has none."""
+    kept = {name: value for name, value in figures.items() if name not in TIMINGS}
+    return {n: repr(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in kept.items()}
 
 
 def _command(argv: list[str]) -> str:

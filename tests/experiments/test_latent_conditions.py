@@ -11,7 +11,7 @@ import pytest
 import diffjax as dj
 from diffjax import conditions, data, nn, precondition, train
 from diffjax.data import scenes
-from diffjax.runs import captions
+from diffjax.runs import captions, image_run
 from diffjax.runs.scene_reader import CLASSES
 
 NET = nn.ConditionalUNet(channels=(8,), layers=1, attention=(False,), heads=2, groups=4, context_width=384)
@@ -95,6 +95,18 @@ def test_a_hole_hides_the_whole_object_in_whole_cells(small):
     free, same = experiment.holes(drawn, 0, 8, rectangles=1.0)
     np.testing.assert_array_equal(same, slots)
     assert (free != masks).any((1, 2, 3)).mean() > 0.8 and (free[:, ::4, ::4].sum((1, 2, 3)) >= 4).all()
+
+
+def test_figures_of_true_pictures_are_finite(small):
+    """They go into the card of a model, and JSON has no infinity."""
+    experiment, config = small
+    drawn = scenes.make(range(3))
+    seen = lambda x, wanted: dict.fromkeys(("colour", "shape", "binding"), 1.0)  # noqa: E731
+    for task in ("super-resolution", "inpainting"):
+        figure, given = experiment.judged(config(task), drawn, 8, seen, None)
+        found = figure(data.to_float(drawn.images))
+        assert np.isfinite(list(found.values())).all() and given.shape == (3, 32, 32, 3)
+    assert image_run.untimed({"a": np.inf, "b": 1.0}) == {"a": "inf", "b": 1.0}
 
 
 @pytest.mark.slow
