@@ -143,8 +143,8 @@ def _pictures(
     numbers: Any,
     start: Any,
     conds: Any,
-    decoded: bool,
-    tile: int | None,
+    decoded: bool = True,
+    tile: int | None = None,
 ) -> Array:
     codec: Any = model.codec
     factor = codec.shape[0] // model.shape[0]
