@@ -2,9 +2,9 @@
 
 A folder is a type: `sde` (two curves), `nn` (networks), `precondition` (Network -> Denoiser), `flow_maps` (Network ->
 FlowMap), `samplers` (one solver a file and one driver), `operators` (measurements), `corrections` (x_0 -> x_0),
-`guidance` (Denoiser -> Denoiser), `constraints` (Sampler -> Sampler), `posterior` (one call a paper), `losses`,
-`likelihoods` (Denoiser -> log p), `oracle` (exact denoisers), and, imported when they are first used, `train`, `data`,
-`metrics`, `plots`, `pipelines` (published models, from prompts to pictures).
+`guidance` (Denoiser -> Denoiser), `control` (what attention does), `constraints` (Sampler -> Sampler), `posterior`
+(one call a paper), `losses`, `likelihoods` (Denoiser -> log p), `oracle` (exact denoisers), and, imported when they are
+first used, `train`, `data`, `metrics`, `plots`, `pipelines` (published models, from prompts to pictures).
 """
 
 import importlib
@@ -12,6 +12,7 @@ import importlib.metadata
 
 from diffjax import arrays as arrays
 from diffjax import constraints as constraints
+from diffjax import control as control
 from diffjax import corrections as corrections
 from diffjax import flow_maps as flow_maps
 from diffjax import formats as formats

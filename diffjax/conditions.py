@@ -103,6 +103,13 @@ def check_cond(cond: Cond, n: int) -> None:
             raise ValueError(f"the condition{jax.tree_util.keystr(path)} holds NaN")
 
 
+def at_time(cond: Cond, t: Any) -> Cond:
+    """A condition at time t: of an entry with a method `at`, as attention control has, what that returns for t."""
+    if not isinstance(cond, dict):
+        return cond
+    return {name: e.at(t) if is_shared(e) and callable(getattr(e, "at", None)) else e for name, e in cond.items()}
+
+
 def kept_names(null: Cond) -> set[str]:
     """The entries that a null condition leaves as they are."""
     return {name for name, e in null.items() if isinstance(e, Kept)} if isinstance(null, dict) else set()
@@ -129,12 +136,15 @@ def fill_kept(null: Cond, cond: Cond) -> Cond:
 def spread(null: Cond, cond: Cond, n: int) -> Cond:
     """A null condition of one example, {"label": 10}, as one of n, where the condition has an entry of each.
 
-    A number for an entry of several axes, {"context": 0.0}, fills an array like it. `Kept` entries are the condition's.
+    Of a dict each entry for itself: one without an "attend" leaves attention as it is, whatever the condition has. A
+    number for an entry of several axes, {"context": 0.0}, fills an array like it. `Kept` entries are the condition's.
 
     Raises:
       ValueError: as `fill_kept`.
     """
     null = fill_kept(null, cond)
+    if isinstance(null, dict) and isinstance(cond, dict) and set(null) < set(cond):
+        return {name: spread(entry, cond[name], n) for name, entry in null.items()}
     if jax.tree.structure(null) != jax.tree.structure(cond):
         return null
 

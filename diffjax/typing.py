@@ -269,6 +269,9 @@ class Site(NamedTuple):
 
 
 class Attend(Protocol):
-    """What an attention layer does with q, k, v `[B, N, heads, d]`; a pytree, carried in `cond["attend"]`."""
+    """What an attention layer does with q, k, v `[B, N, heads, d]`; a pytree, carried in `cond["attend"]`.
+
+    One that changes with time has a method `at(t) -> Attend`, which the denoiser calls.
+    """
 
     def __call__(self, site: Site, q: Array, k: Array, v: Array) -> Array: ...

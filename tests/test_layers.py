@@ -13,7 +13,7 @@ LAYERS = [  # diffjax/README.md draws them; a package imports from earlier lines
     "typing",
     "arrays cards conditions parameters data",
     "codec formats nn operators plots sde",
-    "corrections oracle precondition pretrained spatial_conditions times",
+    "control corrections oracle precondition pretrained spatial_conditions times",
     "flow_maps guidance metrics",
     "samplers",
     "constraints likelihoods",

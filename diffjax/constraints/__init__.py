@@ -9,6 +9,7 @@ from diffjax.constraints.known import Known as Known
 from diffjax.constraints.known import colorize as colorize
 from diffjax.constraints.known import inpaint as inpaint
 from diffjax.constraints.latent import Latent as Latent
+from diffjax.constraints.local_blend import LocalBlend as LocalBlend
 from diffjax.constraints.padded import Padded as Padded
 from diffjax.constraints.padded import pad_grid as pad_grid
 from diffjax.constraints.time_travel import TimeTravel as TimeTravel

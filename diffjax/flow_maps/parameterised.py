@@ -8,6 +8,7 @@ from jax.tree_util import Partial
 
 from diffjax import precondition as denoisers
 from diffjax.arrays import bcast, like
+from diffjax.conditions import at_time
 from diffjax.flow_maps.flow_map import FlowMap, as_flow_map
 from diffjax.flow_maps.levels import Both, Levels
 from diffjax.precondition import CNoise, check_sde, evaluate, evaluate_c_noise, operands, per_example, quarter_log_sigma
@@ -71,7 +72,7 @@ class AverageVelocity(FlowMap):
     def u(self, x: Array, t: Array, s: Array, cond: Cond) -> Array:
         """u(x, t, s) of Eq. 5."""
         c_noise = tuple(per_example(c, x) for c in self.levels(self.sde, t, s))
-        return like(x, evaluate(self.network, "network", x, c_noise, cond))
+        return like(x, evaluate(self.network, "network", x, c_noise, at_time(cond, t)))
 
     def velocity(self, x, t, cond=None):
         x, t = operands(x, t)

@@ -226,10 +226,16 @@ def _check(denoise: Denoiser, x: Array, t: Time, cond: Cond, null: Cond) -> None
 
 def _ignores(denoise: Denoiser, x: Array, t: Time, cond: Cond, null: Cond) -> bool:
     """Whether neither a value of `cond` nor its structure reaches the estimate, found by tracing alone."""
-    leaves, tree = jax.tree.flatten(cond)
+    everything, tree = jax.tree.flatten(cond)
+    leaves = [leaf for leaf in everything if not is_shared(leaf)]  # but for functions
     if not leaves:
         return False
-    given = jax.make_jaxpr(lambda *c: denoise(x, t, jax.tree.unflatten(tree, c)))(*leaves)
+
+    def conditional(*values: Array) -> Array:
+        rest = iter(values)
+        return denoise(x, t, jax.tree.unflatten(tree, [e if is_shared(e) else next(rest) for e in everything]))
+
+    given = jax.make_jaxpr(conditional)(*leaves)
     reached = {id(v) for v in given.jaxpr.invars}
     for eqn in given.jaxpr.eqns:
         if any(id(v) in reached for v in eqn.invars):

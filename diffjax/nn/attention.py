@@ -47,6 +47,12 @@ def _attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
     return jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(logits), v)
 
 
+def probabilities(q: Array, k: Array) -> Array:
+    """softmax(q k' / sqrt(d)) for q [B, N, heads, d] and k [B, M, heads, d]: [B, heads, N, M], float32 at least."""
+    logits = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.promote_types(q.dtype, jnp.float32))
+    return jax.nn.softmax(logits * q.shape[-1] ** -0.5)
+
+
 def plain(site: Site, q: Array, k: Array, v: Array) -> Array:
     """`attention` of everything to everything."""
     del site

@@ -26,6 +26,7 @@ from jax.tree_util import Partial
 
 from diffjax.arrays import like
 from diffjax.checks import check_number
+from diffjax.conditions import at_time
 from diffjax.precondition.call import evaluate, operands
 from diffjax.precondition.noise_levels import CNoise, evaluate_c_noise, log_sigma, quarter_log_sigma, scaled_time
 from diffjax.precondition.process import check_process, check_sde
@@ -57,7 +58,7 @@ class NetworkDenoiser:
 
     def __call__(self, x: Array, t: Time, cond: Cond = None) -> Array:
         x, t = operands(x, t)
-        c_noise = evaluate_c_noise(self.c_noise, self.sde, t, x)
+        c_noise, cond = evaluate_c_noise(self.c_noise, self.sde, t, x), at_time(cond, t)
         wide = jnp.promote_types(x.dtype, jnp.float32)
 
         def F(x_in: Array) -> Array:
@@ -232,4 +233,5 @@ def _first_half(network, x: Array, c_noise: Array, cond: Cond = None) -> Array:
 
 def _second_half(network, sde, c_noise, x: Array, t: Time, cond: Cond = None) -> Array:
     x, t = operands(x, t)
-    return halves(evaluate(network, "network", x, evaluate_c_noise(c_noise, sde, t, x), cond), x)[1]
+    c_noise, cond = evaluate_c_noise(c_noise, sde, t, x), at_time(cond, t)
+    return halves(evaluate(network, "network", x, c_noise, cond), x)[1]

@@ -17,6 +17,7 @@ from diffjax.checks import check_count
 from diffjax.codec import Codec
 from diffjax.data import default_data_dir, packages, to_float
 from diffjax.data.prepared import cached
+from diffjax.text import wordpiece
 
 
 class TextStates:
@@ -49,6 +50,10 @@ class TextStates:
             states, mask, _ = self.encode(tokens)
             rows.append(np.asarray(jnp.where(mask[..., None], states, 0).astype(jnp.float16))[: len(part)])
         return np.concatenate(rows) if rows else np.zeros((0, self.length, 384), np.float16)
+
+    def split(self, text: str) -> list[tuple[str, int]]:
+        """The words of a text, each with its number of tokens."""
+        return [(word, int(self.tokenize([word], 128).mask.sum()) - 2) for word in wordpiece.words(text)]
 
     def _warn_of_long(self, texts: Sequence[str]) -> None:
         full = [text for text in texts if len(text) >= self.length - 2]  # a token is a letter at least

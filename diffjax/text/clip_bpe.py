@@ -154,6 +154,12 @@ class Tokenizer:
             yield Word(ids, start, start == 0 or any(c.isspace() for c in text[before:start]))
             before = end
 
+    def split(self, text: str) -> list[tuple[str, int]]:
+        """The words of a text, each with its number of tokens."""
+        words = list(self.words(text))
+        ends = [word.start for word in words[1:]] + [len(text)]
+        return [(text[w.start : end].strip(), len(w.ids)) for w, end in zip(words, ends, strict=True)]
+
     def with_tokens(self, tokens: Mapping[str, int]) -> Tokenizer:
         """A tokenizer with tokens of Textual Inversion (Gal et al. 2022) added; this one stays as it is.
 
