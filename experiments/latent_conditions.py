@@ -47,8 +47,7 @@ import diffjax as dj
 from diffjax import conditions, data, nn, plots, train
 from diffjax.data import scenes
 from diffjax.data.scene_drawing import COLOURS, SHAPES, palette
-from diffjax.data.scene_sampling import EDITS
-from diffjax.runs import captions, experiment, judges, latent_run, scene_figures, scene_reader
+from diffjax.runs import captions, experiment, judges, latent_run, scene_edits, scene_figures, scene_reader
 from diffjax.spatial_conditions import BoxTokens, class_map, masked_latents, small_picture
 
 WEIGHTS = Path(__file__).with_name("weights")
@@ -233,7 +232,7 @@ def judged(
         each = config.size // cells
         return lambda x: psnr(x) | pairs(x, wanted), small.repeat(each, 1).repeat(each, 2)
     masks, slots = holes(wanted, config.seed, cells)
-    hidden = only(wanted, np.arange(3) == slots[:, None])
+    hidden = scene_edits.only(wanted, np.arange(3) == slots[:, None])
 
     def inpainted(x: np.ndarray) -> dict[str, float]:
         inside, outside = (psnr_of(x, true, m) for m in (masks, 1 - masks))
@@ -241,13 +240,6 @@ def judged(
         return {"hole psnr": inside, "known psnr": outside} | {k: seen[k] for k in ("colour", "shape", "binding")}
 
     return inpainted, (true * (1 - masks))[:16]
-
-
-def only(drawn: Drawn, which: np.ndarray) -> Any:
-    """Some objects of scenes, bool [N, 3]: what a judge reads of pictures, with the others absent."""
-    return dataclasses.replace(
-        drawn, **{name: np.where(which, getattr(drawn, name), -1) for name in ("classes", "colours")}
-    )
 
 
 def psnr_of(x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> float:
@@ -279,30 +271,19 @@ def edited(config: Config, model: dj.Model, judge: judges.SceneJudge) -> dict[st
     "edit" and "old" are how often the judge sees the changed object's new and old pair, "others" how many of the other
     objects; "kept psnr" is that of the pixels which the twin shares with the picture.
     """
-    drawn = scenes.make(scene_figures.AFTERWARDS + np.arange(4 * config.samples), config.size, "test")
-    chosen = np.flatnonzero(np.isin(drawn.edits, [EDITS.index("colour"), EDITS.index("shape")]))[: config.samples]
-    drawn = rows_of(drawn, chosen)
-    slot = np.arange(3) == drawn.edited[:, None]
-    new, old, others = only(drawn.twins, slot), only(drawn, slot), only(drawn, ~slot)
-    changed = (drawn.masks | drawn.twins.masks)[np.arange(len(chosen)), drawn.edited]
+    drawn = scene_edits.recoloured(config.samples, config.size)
+    changed = (drawn.masks | drawn.twins.masks)[np.arange(len(drawn.edited)), drawn.edited]
     source, twin = data.to_float(drawn.images), data.to_float(drawn.twins.images)
     states = captions.TextStates(model.network.context_length)(list(map(str, drawn.twins.captions)))
     rows = {"source": source, "twin": twin}
     rows |= {f"strength {s:g}": edit(config, model, source, states, s) for s in config.strengths}
     figures: dict[str, float] = {}
     for of, x in rows.items():
-        found = {name: judge(x, part)["binding"] for name, part in (("edit", new), ("old", old), ("others", others))}
-        found |= {"kept psnr": psnr_of(x, source, 1.0 - changed[..., None])}
+        found = scene_edits.edit_figures(judge, x, drawn) | {"kept psnr": psnr_of(x, source, 1.0 - changed[..., None])}
         print(f"{of:<14}", *(f"{name} {value:.3f} " for name, value in found.items()), flush=True)
         figures |= {f"{of}, {name}": value for name, value in found.items()}
     plots.image_rows(config.workdir / "img2img.png", {name: x[:16] for name, x in rows.items()})
     return figures
-
-
-def rows_of(drawn: Drawn, rows: np.ndarray) -> Drawn:
-    """Some of the scenes, with their twins."""
-    fields = vars(drawn).items()
-    return type(drawn)(**{k: rows_of(v, rows) if isinstance(v, scenes.Pictures) else v[rows] for k, v in fields})
 
 
 def edit(config: Config, model: dj.Model, x: np.ndarray, states: np.ndarray, strength: float) -> np.ndarray:

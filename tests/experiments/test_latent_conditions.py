@@ -31,6 +31,9 @@ class Words:
     def kept(self, texts, data_dir=None):
         return self(texts)
 
+    def split(self, text):
+        return [(word, 1) for word in text.replace(",", " ,").split()]
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -148,3 +151,27 @@ def test_images_are_edited_by_the_text_model(small, made):
     figures = experiment.main(config("img2img", weights=made / "text", strengths=(0.0, 1.0)))
     assert figures["source, kept psnr"] > 100 and figures["strength 0, kept psnr"] > 0
     assert (config("img2img").workdir / "img2img.png").is_file()
+
+
+@pytest.mark.slow
+def test_words_are_changed_by_prompt_to_prompt(load, made, monkeypatch, tmp_path):
+    monkeypatch.setattr(captions, "TextStates", Words)
+    experiment, text = load("prompt_to_prompt"), dj.load(made / "text")
+    net = NET.clone(context_length=40, attention=(True,))
+    batch = {"image": jnp.zeros((1, 8, 8, 4)), "context": jnp.zeros((1, 40, 384))}
+    model = dj.Model.init(jax.random.key(0), net, text.sde, text.prediction, batch, null=text.null, codec=text.codec)
+    dj.save(tmp_path / "model", model)
+    files = {name: made / name for name in ("judge", "segmenter")} | {"weights": tmp_path / "model"}
+    config = experiment.Config(
+        **files, samples=5, batch=3, sampling_steps=2, cross=(0.0, 1.0), blend=0.5, workdir=tmp_path / "run"
+    )
+    figures = experiment.main(config)
+    assert figures["pairs"] == 5 and figures["0, 0, ratio"] == 1
+    assert {"1, 0.4, kept", "0.5, 0.4, blend, edit"} <= set(figures) and all(map(np.isfinite, figures.values()))
+    assert (config.workdir / "edits.png").is_file()
+    for wrong, message in ((dict(cross=(0.5,)), "begins with 0"), (dict(cross=(0.0, 2.0)), "share of the steps")):
+        with pytest.raises(SystemExit, match=message):
+            experiment.main(dataclasses.replace(config, **wrong))
+    with pytest.raises(SystemExit, match="no caption"):
+        dj.save(tmp_path / "short", text)
+        experiment.main(dataclasses.replace(config, weights=tmp_path / "short"))
