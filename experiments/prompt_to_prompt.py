@@ -16,6 +16,10 @@ judge the drawn pictures:
     ratio    kept, over that of the row "0, 0"
 
 "blend" is LocalBlend, by the changed word and the object's shape.
+
+240 pairs, 8 minutes on two CPU cores, 2026-11-30: with cross-attention taken over in 0.6 of the steps the edit is seen
+in 0.87 of the pictures, as with none (the source in 0.89), and the rest changes 0.55 times as much; in 0.8 of the steps
+0.86 and 0.44, with LocalBlend 0.86 and 0.33.
 """
 
 from __future__ import annotations
@@ -164,8 +168,8 @@ def kept(reader: scene_reader.SceneReader, source: np.ndarray, edit: np.ndarray,
     old, new = (pair[:, None, None] for pair in scene_edits.changed_pairs(drawn))
     seen = [reader.read(x) for x in (source, edit)]
     there = np.any([(one == old) | (one == new) for one in seen], 0)
-    there = ndimage.binary_dilation(there, np.ones((1, 3, 3)))
-    return float(np.abs(source - edit).mean(-1)[~there].mean())
+    beside = np.asarray(ndimage.binary_dilation(there, np.ones((1, 3, 3))), bool)
+    return float(np.abs(source - edit).mean(-1)[~beside].mean())
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ The run leaves the student, codec included, as `ema.safetensors`: `dj.load(folde
 states}, steps=4, guidance_scale=3.0)` returns pictures. It is judged as `text_to_image.py` judges, on captions of
 "test" and "heldout", for each scale and number of steps, beside the teacher's 20 steps of DPM++ 2M, from one noise.
 
-`--teacher experiments/weights/text-to-image-scenes.safetensors --steps 3000`, 46 minutes on two shared CPU cores,
-2026-11-30, scale 3, pairs of colour and shape: 0.34, 0.64, 0.72, 0.75 in 1, 2, 4, 8 network calls, the teacher 0.80 in
-40, and 0.63 in 20 without guidance. The student is not among the committed weights.
+`--teacher FILE --steps 3000`, of the committed text model as it was after 30,500 of its 40,000 steps, 46 minutes on two
+shared CPU cores, 2026-11-30, scale 3, pairs of colour and shape: 0.34, 0.64, 0.72, 0.75 in 1, 2, 4, 8 network calls,
+the teacher 0.80 in 40, and 0.63 in 20 without guidance. The student is not among the committed weights.
 """
 
 from __future__ import annotations

@@ -135,16 +135,17 @@ def prompt_to_prompt(
     self_end = np.where(numbers == np.arange(B), np.inf, self_until).astype(np.float32)
     edits = [i for i in range(B) if numbers[i] != i]
     for i in edits:
-        pair = prompts[numbers[i]], prompts[i]
-        same = len(tokens.split(pair[0])) == len(tokens.split(pair[1]))
+        before, after = prompts[int(numbers[i])], prompts[i]
+        same = len(tokens.split(before)) == len(tokens.split(after))
         align = alignment.replace if method == "replace" or (method is None and same) else alignment.refine
-        mapper[i], taken[i] = align(tokens, *pair)
+        mapper[i], taken[i] = align(tokens, before, after)
         end[i] = times.get(OTHERS, 0.0)
     for i, first, count, value in _places(tokens, prompts, edits, weights or {}):
         weight[i, first : first + count] = value
     for i, first, count, value in _places(tokens, prompts, edits, {w: e for w, e in times.items() if w != OTHERS}):
         end[i, first : first + count] = value
-    return PromptToPrompt(*map(jnp.asarray, (numbers, mapper, taken, weight, end, self_end)))
+    fields = dict(source=numbers, mapper=mapper, taken=taken, weight=weight, until=end, self_until=self_end)
+    return PromptToPrompt(**{name: jnp.asarray(array) for name, array in fields.items()})  # pyright: ignore
 
 
 def tokens_of_words(tokens: Split, prompts: Sequence[str], words: Sequence[str]) -> Array:
