@@ -42,7 +42,7 @@ class PromptToPrompt:
       until: [B, M], the time above which a token's attention is controlled.
       self_until: [B], the time above which self-attention is the source's.
       t: the time, [] or [B]; None: not known yet.
-      pixels: the most queries of a layer whose self-attention is taken over.
+      pixels: the most queries of a layer whose self-attention is taken over; 1024 in the code of null-text inversion.
     """
 
     source: Array
