@@ -10,9 +10,9 @@ from diffjax.checks import check_number
 
 
 def time_after(ts: Any, share: float) -> float:
-    """The time that ends the first `share` of the steps of a grid: it is at least as early as each later step's start.
+    """The time at which the first `share` of the steps of a grid ends.
 
-    A control that acts while t is above it acts in floor(share n) of n steps; 0: in none, 1: in all.
+    A control that acts while t is above it acts in the first floor(share n) of n steps; 0: in none, 1: in all.
 
     Args:
       ts: times [n + 1] that decrease, as `sample` takes them.

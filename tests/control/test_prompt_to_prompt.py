@@ -11,7 +11,9 @@ from jax.tree_util import Partial
 import diffjax as dj
 from diffjax import control
 from diffjax.control import alignment
+from diffjax.data import packages
 from diffjax.nn.attention import plain, probabilities
+from diffjax.text import CLIP_VOCABULARY, load_tokenizer
 from diffjax.typing import Site
 
 RNG = np.random.default_rng(0)
@@ -264,3 +266,15 @@ def test_local_blend_leaves_the_rest_of_the_picture(model):
     np.testing.assert_allclose(drawn(model, context, attend, sampler=late), free, atol=1e-5)
     with pytest.raises(ValueError, match="LocalBlend has words"):
         drawn(model, context, attend, sampler=dataclasses.replace(blend, words=words[:, :5]))
+
+
+def test_words_of_clip_s_tokenizer_have_all_tokens_of_the_text():
+    try:
+        tokenizer = load_tokenizer(packages.find(*CLIP_VOCABULARY))
+    except FileNotFoundError:
+        pytest.skip("CLIP's vocabulary, of `make data`, is not here")
+    text = "a photorealistic ring, Ring"
+    found = tokenizer.split(text)
+    assert [word for word, _ in found] == ["a", "photorealistic", "ring", ",", "Ring"]
+    assert [n for _, n in found] == [len(tokenizer.encode(word)) for word, _ in found]
+    assert sum(n for _, n in found) == len(tokenizer.encode(text))
